@@ -1,0 +1,3 @@
+module otrproxy
+
+go 1.26

@@ -1,0 +1,146 @@
+package stanza
+
+import (
+	"unicode/utf8"
+)
+
+// AppendEscaped appends character data that is safe in text and in attribute
+// values. Characters that XML 1.0 does not allow become U+FFFD, so that no text
+// of a peer can end somebody's stream.
+func AppendEscaped(dst []byte, s string) []byte {
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c < utf8.RuneSelf {
+			i++
+			switch {
+			case c == '<':
+				dst = append(dst, "&lt;"...)
+			case c == '>':
+				dst = append(dst, "&gt;"...)
+			case c == '&':
+				dst = append(dst, "&amp;"...)
+			case c == '\'':
+				dst = append(dst, "&apos;"...)
+			case c == '"':
+				dst = append(dst, "&quot;"...)
+			case c == '\r':
+				dst = append(dst, "&#xD;"...)
+			case textClass[c] == control:
+				dst = append(dst, "\uFFFD"...)
+			default:
+				dst = append(dst, c)
+			}
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if r == utf8.RuneError && n == 1 || !isChar(r) {
+			r = utf8.RuneError
+		}
+		dst = utf8.AppendRune(dst, r)
+		i += n
+	}
+	return dst
+}
+
+// AppendAttr appends one attribute with a space before it.
+func AppendAttr(dst []byte, name, value string) []byte {
+	dst = append(append(append(dst, ' '), name...), "='"...)
+	return append(AppendEscaped(dst, value), '\'')
+}
+
+// appendOptional is AppendAttr for a value that may be absent.
+func appendOptional(dst []byte, name, value string) []byte {
+	if value == "" {
+		return dst
+	}
+	return AppendAttr(dst, name, value)
+}
+
+// A Header is what a stream header says (RFC 6120 section 4.7).
+type Header struct {
+	To, From, ID, Lang string
+	Declared           []byte // further namespace declarations, as Scanner.Declared gives them
+}
+
+// HeaderOf reads a header a Scanner has returned.
+func HeaderOf(st *Stanza) Header {
+	r := st.Root()
+	return Header{To: r.Attr("to"), From: r.Attr("from"), ID: r.Attr("id"), Lang: r.Attr("xml:lang")}
+}
+
+// AppendTo appends the stream header.
+func (h Header) AppendTo(dst []byte) []byte {
+	dst = append(dst, "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='"+NSStream+"' version='1.0'"...)
+	dst = append(dst, h.Declared...)
+	dst = appendOptional(dst, "from", h.From)
+	dst = appendOptional(dst, "to", h.To)
+	dst = appendOptional(dst, "id", h.ID)
+	dst = appendOptional(dst, "xml:lang", h.Lang)
+	return append(dst, '>')
+}
+
+// StreamClose ends a stream.
+const StreamClose = "</stream:stream>"
+
+// AppendStreamError appends a stream error (RFC 6120 section 4.9) with a text
+// for people, and the end of the stream.
+func AppendStreamError(dst []byte, condition, text string) []byte {
+	dst = append(append(append(dst, "<stream:error><"...), condition...), " xmlns='"+NSStreams+"'/>"...)
+	if text != "" {
+		dst = append(dst, "<text xmlns='"+NSStreams+"' xml:lang='en'>"...)
+		dst = append(AppendEscaped(dst, text), "</text>"...)
+	}
+	return append(dst, "</stream:error>"+StreamClose...)
+}
+
+// An Error is a stanza error (RFC 6120 section 8.3).
+type Error struct {
+	Type      string // auth, cancel, continue, modify or wait
+	Condition string
+	Text      string
+}
+
+func (e Error) append(dst []byte) []byte {
+	dst = AppendAttr(append(dst, "<error"...), "type", e.Type)
+	dst = append(append(append(dst, "><"...), e.Condition...), " xmlns='"+NSStanzas+"'/>"...)
+	if e.Text != "" {
+		dst = append(dst, "<text xmlns='"+NSStanzas+"' xml:lang='en'>"...)
+		dst = append(AppendEscaped(dst, e.Text), "</text>"...)
+	}
+	return append(dst, "</error>"...)
+}
+
+// AppendError appends the stanza <kind type='error'> that answers a stanza of
+// that kind ("message", "iq" or "presence"). From is whom the refused stanza was
+// for, to who sent it.
+func AppendError(dst []byte, kind, from, to, id string, e Error) []byte {
+	dst = append(append(dst, '<'), kind...)
+	dst = appendOptional(dst, "from", from)
+	dst = appendOptional(dst, "to", to)
+	dst = appendOptional(dst, "id", id)
+	dst = append(dst, " type='error'>"...)
+	dst = e.append(dst)
+	return append(append(append(dst, "</"...), kind...), '>')
+}
+
+// A Message is a message we write ourselves.
+type Message struct {
+	From, To, ID, Type string
+	Body               string
+	Extra              []byte // markup behind the body
+}
+
+// AppendTo appends the message.
+func (m Message) AppendTo(dst []byte) []byte {
+	dst = append(dst, "<message"...)
+	dst = appendOptional(dst, "from", m.From)
+	dst = appendOptional(dst, "to", m.To)
+	dst = appendOptional(dst, "id", m.ID)
+	dst = appendOptional(dst, "type", m.Type)
+	dst = append(dst, '>')
+	if m.Body != "" {
+		dst = append(AppendEscaped(append(dst, "<body>"...), m.Body), "</body>"...)
+	}
+	dst = append(dst, m.Extra...)
+	return append(dst, "</message>"...)
+}
