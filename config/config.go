@@ -1,0 +1,269 @@
+// Package config turns the YAML of the configuration file into a checked
+// Config, and holds the household's rules: who must encrypt to whom.
+//
+// It is strict: an unknown or repeated key, a value out of range or a word that
+// means nothing is an error that names file, line and what to write instead.
+// The package knows nothing of what is live.
+package config
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Config is the whole configuration, every default filled in.
+type Config struct {
+	Listen  []string // addresses, host:port
+	State   string   // state directory
+	Web     string   // address of the web page, empty for off
+	Metrics string   // address of the metrics, empty for off
+	Log     Log
+	Domains map[string]Domain // empty: any domain, trust on first use
+	OTR     []Rule            // first match wins
+	Hold    Hold
+	Limits  Limits
+
+	File string // where it was read from, empty for the defaults
+}
+
+// Log says how much is written on standard error, and how.
+type Log struct {
+	Level  string // debug, info, warn or error
+	Format string // text or json
+	JIDs   bool   // JIDs in clear instead of hashed
+}
+
+// A TLSMode says how the connection to a server is secured. There is no mode
+// without TLS.
+type TLSMode string
+
+const (
+	TLSAuto     TLSMode = "auto"     // as DNS says; with Connect: STARTTLS, or direct on port 5223
+	TLSStartTLS TLSMode = "starttls" // RFC 6120 section 5
+	TLSDirect   TLSMode = "direct"   // XEP-0368
+)
+
+// A TrustMode says what a server's certificate must satisfy.
+type TrustMode string
+
+const (
+	TrustPin   TrustMode = "pin"    // one of Pins; no CA is asked
+	TrustCA    TrustMode = "ca"     // a chain to a CA of this machine, and the domain's name
+	TrustCAPin TrustMode = "ca+pin" // both
+	TrustTOFU  TrustMode = "tofu"   // first use as with TrustCA, from then on the key seen first
+)
+
+// A Domain is one XMPP domain people may log in to.
+type Domain struct {
+	Name          string
+	Connect       string // host:port instead of the DNS's SRV records
+	TLS           TLSMode
+	Trust         TrustMode
+	Pins          []Pin
+	Via           string // socks5://host:port
+	PlainUpstream bool   // SASL PLAIN may be used upstream
+}
+
+// A Pin names one certificate or key.
+type Pin struct {
+	SPKI bool // of the public key (SubjectPublicKeyInfo) instead of the whole certificate
+	Sum  [32]byte
+}
+
+// String is the pin as it is written in the configuration: the SHA-256 of the
+// certificate as colon hex, or of its key in base64.
+func (p Pin) String() string {
+	if p.SPKI {
+		return "spki-sha256:" + base64.StdEncoding.EncodeToString(p.Sum[:])
+	}
+	return "sha256:" + colonHex(p.Sum[:])
+}
+
+func colonHex(b []byte) string {
+	var s strings.Builder
+	for i, c := range b {
+		if i > 0 {
+			s.WriteByte(':')
+		}
+		fmt.Fprintf(&s, "%02X", c)
+	}
+	return s.String()
+}
+
+// ParsePin reads a pin as Pin.String writes it; the colons and the case of the
+// hex digits do not matter.
+func ParsePin(s string) (Pin, error) {
+	kind, value, _ := strings.Cut(s, ":")
+	var sum []byte
+	var err error
+	p := Pin{}
+	switch kind {
+	case "sha256":
+		sum, err = hex.DecodeString(strings.ReplaceAll(value, ":", ""))
+	case "spki-sha256":
+		p.SPKI = true
+		sum, err = base64.StdEncoding.DecodeString(value)
+	case "sha1":
+		return p, errors.New("SHA-1 fingerprints can be forged and are no pins; use sha256:AB:CD:... (openssl x509 -noout -fingerprint -sha256)")
+	default:
+		return p, fmt.Errorf("%q is no pin; write sha256:AB:CD:... or spki-sha256:BASE64=", s)
+	}
+	if err != nil || len(sum) != len(p.Sum) {
+		return p, fmt.Errorf("%q is not the %d bytes of a SHA-256 sum", s, len(p.Sum))
+	}
+	copy(p.Sum[:], sum)
+	return p, nil
+}
+
+// A Policy says what happens to text a person writes to a contact.
+type Policy string
+
+const (
+	Never         Policy = "never"            // hands off: nothing is changed
+	Manual        Policy = "manual"           // plain until somebody asks; once private, never silently back
+	Opportunistic Policy = "opportunistic"    // offers OTR by the whitespace tag; once private, never silently back
+	Require       Policy = "require"          // nothing leaves in clear
+	RequireVerify Policy = "require-verified" // nor to a key nobody has verified
+)
+
+var policies = []Policy{Never, Manual, Opportunistic, Require, RequireVerify}
+
+// Requires reports whether nothing may leave in clear.
+func (p Policy) Requires() bool { return p != Never && p != Manual && p != Opportunistic }
+
+// An Allow is something that may pass although OTR cannot protect it.
+type Allow string
+
+const (
+	Groupchat  Allow = "groupchat"
+	Files      Allow = "files"
+	OMEMO      Allow = "omemo"
+	OpenPGP    Allow = "openpgp"
+	Receipts   Allow = "receipts"
+	Chatstates Allow = "chatstates"
+	Status     Allow = "status"
+)
+
+var (
+	allows       = []Allow{Groupchat, Files, OMEMO, OpenPGP, Receipts, Chatstates, Status}
+	defaultAllow = []Allow{OMEMO, OpenPGP, Receipts, Chatstates, Status}
+)
+
+// A Rule is one line of the household's rules.
+type Rule struct {
+	Account string // pattern of the own bare JID
+	Contact string // pattern of the contact's bare JID
+	Policy  Policy
+	Allow   []Allow
+	Line    int // in the configuration file, 0 for the built-in rule
+}
+
+// Allows reports whether the rule lets something pass unprotected.
+func (r *Rule) Allows(a Allow) bool { return slices.Contains(r.Allow, a) }
+
+var defaultRule = Rule{Account: "*", Contact: "*", Policy: Require, Allow: defaultAllow}
+
+// RuleFor is the first rule that matches two bare JIDs; where none does, the
+// built-in one, which requires OTR.
+func (c *Config) RuleFor(account, contact string) *Rule {
+	for i := range c.OTR {
+		if r := &c.OTR[i]; match(r.Account, account) && match(r.Contact, contact) {
+			return r
+		}
+	}
+	return &defaultRule
+}
+
+// match compares a bare JID with a pattern in which each * stands for any
+// characters. JIDs are compared without regard to case: a rule that fails to
+// match for a capital letter would be no rule.
+func match(pattern, jid string) bool {
+	pattern, jid = strings.ToLower(pattern), strings.ToLower(jid)
+	parts := strings.Split(pattern, "*")
+	if len(parts) == 1 {
+		return pattern == jid
+	}
+	if !strings.HasPrefix(jid, parts[0]) {
+		return false
+	}
+	jid = jid[len(parts[0]):]
+	for _, p := range parts[1 : len(parts)-1] {
+		i := strings.Index(jid, p)
+		if i < 0 {
+			return false
+		}
+		jid = jid[i+len(p):]
+	}
+	return strings.HasSuffix(jid, parts[len(parts)-1])
+}
+
+// Hold bounds the messages that wait for a private conversation, per contact.
+type Hold struct {
+	Messages int
+	Bytes    int
+	For      time.Duration // from when the message was handed over
+}
+
+// Limits bound what one client may cost.
+type Limits struct {
+	Sessions int
+	Stanza   int           // bytes
+	Login    time.Duration // from connect to the end of the login
+}
+
+// Default is the configuration without a file.
+func Default() *Config {
+	return &Config{
+		Listen: []string{"127.0.0.1:5222"},
+		State:  DefaultState(),
+		Log:    Log{Level: "info", Format: "text"},
+		Hold:   Hold{Messages: 100, Bytes: 1 << 20, For: 10 * time.Minute},
+		Limits: Limits{Sessions: 200, Stanza: 256 << 10, Login: 30 * time.Second},
+	}
+}
+
+// DefaultState is where state is kept when nothing is configured:
+// $XDG_STATE_HOME/otrproxy, else ~/.local/state/otrproxy.
+func DefaultState() string {
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "otrproxy")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return filepath.Join(string(filepath.Separator), "var", "lib", "otrproxy")
+	}
+	return filepath.Join(home, ".local", "state", "otrproxy")
+}
+
+// Domain is what holds for an XMPP domain, and whether people may log in to it.
+func (c *Config) Domain(name string) (Domain, bool) {
+	if d, ok := c.Domains[name]; ok {
+		return d, true
+	}
+	if len(c.Domains) == 0 {
+		return Domain{Name: name, TLS: TLSAuto, Trust: TrustTOFU}, true
+	}
+	return Domain{}, false
+}
+
+// Loopback reports whether an address that is listened on can be reached from
+// this machine only.
+func Loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}

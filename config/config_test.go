@@ -1,0 +1,129 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestBadFiles(t *testing.T) {
+	files, _ := filepath.Glob("testdata/bad/*.yaml")
+	if len(files) < 30 {
+		t.Fatalf("only %d files", len(files))
+	}
+	for _, file := range files {
+		want, err := os.ReadFile(strings.TrimSuffix(file, ".yaml") + ".want")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Load(file)
+		if err == nil {
+			t.Errorf("%s: accepted", file)
+		} else if got := strings.TrimPrefix(err.Error(), file+":"); got != strings.TrimSpace(string(want)) {
+			t.Errorf("%s:\n got %s\nwant %s", file, got, want)
+		}
+	}
+}
+
+const contract = `
+listen: ["127.0.0.1:5222"]
+state: /var/lib/otrproxy
+web: ""
+metrics: ""
+log: {level: info, format: text, jids: false}
+domains:
+  example.org:
+    connect: "xmpp.example.org:5222"
+    tls: auto
+    trust: pin
+    pins: ["sha256:00:01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f:10:11:12:13:14:15:16:17:18:19:1a:1b:1c:1d:1e:1f", "spki-sha256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="]
+    via: ""
+    plain_upstream: false
+  bücher.example:
+otr:
+  - {account: "*@example.org", contact: "*@sms.example.org", policy: never}
+  - {account: "*", contact: "*", policy: require, allow: [groupchat]}
+hold: {messages: 100, bytes: 1MiB, for: 10m}
+limits: {sessions: 200, stanza: 256KiB, login: 30s}
+`
+
+func TestContract(t *testing.T) {
+	c, err := Parse("x.yaml", []byte(contract))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, ok := c.Domain("example.org")
+	if !ok || d.Trust != TrustPin || len(d.Pins) != 2 || d.Pins[0].Sum != d.Pins[1].Sum || d.Pins[0].SPKI || !d.Pins[1].SPKI {
+		t.Errorf("domain %+v", d)
+	}
+	for _, p := range d.Pins {
+		if q, err := ParsePin(p.String()); err != nil || q != p {
+			t.Errorf("%s is not read back: %v", p, err)
+		}
+	}
+	if _, ok := c.Domain("elsewhere.org"); ok {
+		t.Error("a domain that is not listed is allowed")
+	}
+	if d, ok := c.Domain("bücher.example"); !ok || d.Trust != TrustTOFU {
+		t.Errorf("%+v", d)
+	}
+	if c.Hold.Bytes != 1<<20 || c.Hold.For != 10*time.Minute || c.Limits.Stanza != 256<<10 {
+		t.Errorf("%+v %+v", c.Hold, c.Limits)
+	}
+	if r := c.RuleFor("a@example.org", "123@sms.example.org"); r.Policy != Never {
+		t.Errorf("%+v", r)
+	}
+	if r := c.RuleFor("a@example.org", "b@example.org"); r.Policy != Require || !r.Allows(Groupchat) || r.Allows(Receipts) {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestNoMatchIsRequire(t *testing.T) {
+	c, err := Parse("x", []byte("otr: [{account: a@b, contact: c@d, policy: never}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, contact := range []string{"x@y", "c@d.evil", "xc@d", ""} {
+		if r := c.RuleFor("a@b", contact); r.Policy != Require {
+			t.Errorf("%s: %s", contact, r.Policy)
+		}
+	}
+	if r := Default().RuleFor("a@b", "c@d"); r.Policy != Require || r.Allows(Groupchat) || r.Allows(Files) {
+		t.Errorf("default %+v", r)
+	}
+	if !Policy("").Requires() {
+		t.Error("the zero policy lets text pass")
+	}
+}
+
+func TestMatch(t *testing.T) {
+	for _, c := range []struct {
+		pattern, jid string
+		want         bool
+	}{
+		{"*", "a@b", true}, {"*", "", true}, {"a@b", "a@b", true}, {"a@b", "A@B", true}, {"a@b", "a@bc", false},
+		{"*@b", "a@b", true}, {"*@b", "a@b.c", false}, {"a*c@*", "abc@d", true}, {"a*a", "a", false}, {"*a*", "bab", true}, {"a*b*c", "a-c-b", false},
+	} {
+		if got := match(c.pattern, c.jid); got != c.want {
+			t.Errorf("%s ~ %s: %v", c.pattern, c.jid, got)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(contract))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := Parse("f", b)
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), "f:") {
+				t.Errorf("no place in %q", err)
+			}
+			return
+		}
+		if len(c.Listen) == 0 || c.Limits.Stanza < 10_000 {
+			t.Errorf("accepted %q", b)
+		}
+	})
+}
