@@ -1,0 +1,408 @@
+// Package otrlayer is OTR for one account: its key, the keys it knows of its
+// contacts, the conversations, the messages that wait for one, and the one
+// decision whether and how a text may leave.
+//
+// The package knows nothing of XML, the network or configuration files.
+package otrlayer
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Policy says what happens to text a person writes to a contact. The zero
+// value requires encryption.
+type Policy uint8
+
+const (
+	Require         Policy = iota // nothing leaves in clear
+	RequireVerified               // nor to a key nobody has verified
+	Opportunistic                 // offers OTR by the whitespace tag
+	Manual                        // plain until somebody asks
+	Never                         // hands off
+)
+
+// Hold bounds the messages that wait, per contact.
+type Hold struct {
+	Messages int
+	Bytes    int
+	For      time.Duration
+}
+
+// Settings are what an account takes from the configuration. Policy is asked for
+// every message, so that a new configuration holds at once.
+type Settings struct {
+	Policy func(contact string) Policy
+	Hold   Hold
+}
+
+// A Message is text a person's client handed over.
+type Message struct {
+	Contact string // bare JID
+	To      string // as the client wrote it
+	ID      string
+	Type    string // XMPP's message type
+	Text    string
+	Extra   []byte // what may stand beside the ciphertext, ready to send
+	Raw     []byte // the stanza as it came; valid only during Send
+
+	outlet  Outlet
+	since   time.Time
+	expires time.Time
+}
+
+// An Action says what becomes of a message. The zero value blocks it.
+type Action uint8
+
+const (
+	Block     Action = iota
+	Held             // waits for a private conversation
+	Plain            // leaves as the person wrote it
+	Encrypted        // leaves as an OTR data message
+	Protocol         // a message of the OTR protocol itself, without anything the person wrote
+)
+
+// A Verdict is the permission to write one message to the server. Only this
+// package makes verdicts that permit anything.
+type Verdict struct {
+	action  Action
+	cause   Cause
+	message *Message // nil for Protocol
+	to      string
+	body    string
+	store   bool
+}
+
+func (v Verdict) Action() Action    { return v.action }
+func (v Verdict) Cause() Cause      { return v.cause }
+func (v Verdict) Message() *Message { return v.message }
+
+// To is the JID the stanza goes to.
+func (v Verdict) To() string { return v.to }
+
+// Body is the text of the stanza's body; empty for Plain when the stanza leaves
+// byte for byte.
+func (v Verdict) Body() string { return v.body }
+
+// Store reports whether the server should keep the message for a contact that is
+// offline.
+func (v Verdict) Store() bool { return v.store }
+
+// An Outlet is a client's session, as its account sees it. Its methods are called
+// with the account locked: they queue and never wait.
+type Outlet interface {
+	// Emit queues a message to the server. The order of calls is the order on the wire.
+	Emit(Verdict)
+	// Notice queues a line from the proxy in the conversation with a contact.
+	Notice(contact, text string)
+	// Return hands a message back to the client as an error.
+	Return(m *Message, c Cause, sentence string)
+}
+
+// Events counts what happens; its methods must be quick.
+type Events interface {
+	Handshake(result string) // complete, failed or refused
+	Swallowed()
+	Log(level int, what string, err error) // level as log/slog has it; what names nobody
+}
+
+// An Account is one bare JID: its keys, its trust in others' keys, and its
+// conversations, which outlive any one connection. It is safe for use by several
+// goroutines.
+type Account struct {
+	jid      string
+	dir      string
+	settings func() Settings
+	events   Events
+
+	mu        sync.Mutex
+	key       privateKey
+	keyErr    error
+	tag       uint32
+	fps       *fingerprints
+	convs     map[string]*conversation
+	outlets   []Outlet
+	owed      []returned // to be handed back to the next client that comes
+	timer     *time.Timer
+	generated chan struct{} // closed when the key is there, or never will be
+	closed    bool
+}
+
+type returned struct {
+	m *Message
+	c Cause
+}
+
+// maxOwed bounds what is kept for a client that never comes back.
+const maxOwed = 1000
+
+// Open reads an account from its directory below state, making it if need be. A
+// missing key is generated in the background.
+func Open(state, jid string, settings func() Settings, events Events) (*Account, error) {
+	dir := filepath.Join(state, "accounts", fileName(jid))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("the account's directory cannot be made: %w", err)
+	}
+	a := &Account{jid: jid, dir: dir, settings: settings, events: events, convs: map[string]*conversation{}, generated: make(chan struct{})}
+	var err error
+	if a.fps, err = loadFingerprints(dir, jid); err != nil {
+		return nil, err
+	}
+	if a.tag, err = loadTag(dir, jid); err != nil {
+		return nil, err
+	}
+	if a.key, err = loadKey(dir, jid); err != nil {
+		return nil, err
+	}
+	if a.key != nil {
+		close(a.generated)
+		return a, nil
+	}
+	go a.generate()
+	return a, nil
+}
+
+// fileName is a JID as the name of a directory.
+func fileName(jid string) string {
+	var b strings.Builder
+	for _, r := range jid {
+		if r < 0x20 || strings.ContainsRune(`/\:*?"<>|%`, r) {
+			fmt.Fprintf(&b, "%%%02X", r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+func (a *Account) generate() {
+	k, err := generateKey()
+	if err == nil {
+		err = saveKey(a.dir, a.jid, k)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	defer close(a.generated)
+	if err != nil {
+		a.keyErr = err
+		a.events.Log(8, "no OTR key", err)
+	} else {
+		a.key = k
+	}
+	for _, c := range a.convs { // what came too early
+		early := c.early
+		c.early = nil
+		for _, in := range early {
+			a.receive(in.outlet, in.m)
+		}
+		c.attempt(a.now(), false)
+	}
+}
+
+// Ready is closed once the account's key is there or could not be made.
+func (a *Account) Ready() <-chan struct{} { return a.generated }
+
+// JID is the account's bare JID.
+func (a *Account) JID() string { return a.jid }
+
+// Fingerprint is that of our own key; false while there is none.
+func (a *Account) Fingerprint() (Fingerprint, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.key == nil {
+		return Fingerprint{}, false
+	}
+	return a.key.Fingerprint(), true
+}
+
+func (a *Account) now() time.Time { return time.Now() }
+
+// Attach adds a client's session. What could not be handed back before is handed
+// to it now.
+func (a *Account) Attach(o Outlet) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.outlets = append(a.outlets, o)
+	for _, r := range a.owed {
+		o.Return(r.m, r.c, r.c.Sentence(r.m.Contact))
+	}
+	a.owed = nil
+}
+
+// Detach removes a session. Conversations and messages that wait stay.
+func (a *Account) Detach(o Outlet) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, x := range a.outlets {
+		if x == o {
+			a.outlets = append(a.outlets[:i:i], a.outlets[i+1:]...)
+			break
+		}
+	}
+	for _, c := range a.convs {
+		if c.outlet == o {
+			c.outlet = nil
+		}
+	}
+}
+
+// attached reports whether a session is still there.
+func (a *Account) attached(o Outlet) bool {
+	for _, x := range a.outlets {
+		if x == o {
+			return true
+		}
+	}
+	return false
+}
+
+// any is a session to speak to the server through, preferring the given one;
+// nil when nobody is connected.
+func (a *Account) any(o Outlet) Outlet {
+	if o != nil && a.attached(o) {
+		return o
+	}
+	if n := len(a.outlets); n > 0 {
+		return a.outlets[n-1]
+	}
+	return nil
+}
+
+func (a *Account) notice(contact, text string) {
+	for _, o := range a.outlets {
+		o.Notice(contact, text)
+	}
+}
+
+// giveBack returns a message to the client that handed it over, or to another
+// one of the account, or keeps it until one comes.
+func (a *Account) giveBack(m *Message, c Cause) {
+	if o := a.any(m.outlet); o != nil {
+		o.Return(m, c, c.Sentence(m.Contact))
+		return
+	}
+	if len(a.owed) < maxOwed {
+		a.owed = append(a.owed, returned{m, c})
+	}
+}
+
+func (a *Account) conv(contact string) *conversation {
+	c := a.convs[contact]
+	if c == nil {
+		c = &conversation{a: a, contact: contact, live: map[uint32]*session{}, theirs: map[uint32]engine{}, pieces: map[uint32]*assembly{}}
+		a.convs[contact] = c
+	}
+	return c
+}
+
+// schedule sets the timer to the first moment at which something expires.
+func (a *Account) schedule() {
+	var first time.Time
+	for _, c := range a.convs {
+		for _, m := range c.held {
+			if first.IsZero() || m.expires.Before(first) {
+				first = m.expires
+			}
+		}
+		for _, t := range []time.Time{c.stale, c.resendUntil()} {
+			if !t.IsZero() && (first.IsZero() || t.Before(first)) {
+				first = t
+			}
+		}
+	}
+	if a.timer != nil {
+		a.timer.Stop()
+		a.timer = nil
+	}
+	if !first.IsZero() && !a.closed {
+		a.timer = time.AfterFunc(max(first.Sub(a.now()), time.Millisecond), a.expire)
+	}
+}
+
+// expire gives back what has waited too long.
+func (a *Account) expire() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	for _, c := range a.convs {
+		kept := c.held[:0]
+		for _, m := range c.held {
+			if m.expires.After(now) {
+				kept = append(kept, m)
+				continue
+			}
+			c.heldBytes -= len(m.Text) + len(m.Extra)
+			a.giveBack(m, c.waitsFor())
+		}
+		clear(c.held[len(kept):])
+		c.held = kept
+		c.forgetRecent(now)
+		if !c.stale.IsZero() && !now.Before(c.stale) {
+			c.stale = time.Time{}
+			c.unread = 0
+			c.flush(now)
+		}
+	}
+	a.schedule()
+}
+
+// Close ends every conversation politely and gives back what waits.
+func (a *Account) Close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+	for _, c := range a.convs {
+		for _, m := range c.held {
+			a.giveBack(m, CauseShutdown)
+		}
+		c.held, c.heldBytes = nil, 0
+		c.end()
+	}
+}
+
+// MessageState is OTR's state of a conversation.
+type MessageState string
+
+const (
+	StatePlaintext MessageState = "plaintext"
+	StateEncrypted MessageState = "encrypted"
+	StateFinished  MessageState = "finished"
+)
+
+// A Conversation describes a conversation to people and metrics.
+type Conversation struct {
+	Contact     string
+	Instance    uint32 // the contact's instance tag, 0 for none
+	State       MessageState
+	Trust       Trust
+	Version     int
+	Fingerprint Fingerprint
+	Held        int
+}
+
+// Conversations lists the account's conversations by contact.
+func (a *Account) Conversations() []Conversation {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make([]Conversation, 0, len(a.convs))
+	for _, c := range a.convs {
+		out = append(out, c.describe())
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Contact < out[j].Contact })
+	return out
+}
+
+// Conversation describes the conversation with one contact.
+func (a *Account) Conversation(contact string) Conversation {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.conv(contact).describe()
+}

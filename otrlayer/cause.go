@@ -1,0 +1,59 @@
+package otrlayer
+
+// A Cause says why a message of the person's was not sent. It is a closed set:
+// error stanzas, notices and metrics all draw from it.
+type Cause string
+
+const (
+	CauseNone        Cause = ""
+	CauseExpired     Cause = "expired"     // nobody answered within hold.for
+	CauseQueueFull   Cause = "queue-full"  // more messages wait than hold allows
+	CauseFinished    Cause = "finished"    // the contact ended the private conversation
+	CauseKeyChanged  Cause = "key-changed" // the contact's key is another one than before
+	CauseUnverified  Cause = "unverified"  // require-verified, and nobody has verified the key
+	CauseNoKey       Cause = "no-key"      // our own key is not to be had
+	CauseEngine      Cause = "engine"      // encrypting failed
+	CauseUnprotected Cause = "unprotected" // content that OTR cannot protect
+	CauseShutdown    Cause = "shutdown"    // the proxy ends
+	CauseDropped     Cause = "dropped"     // the person took it back
+	CauseBounced     Cause = "bounced"     // the contact or its server does not exist
+	CauseOwnOTR      Cause = "client-otr"  // the client speaks OTR itself
+	CauseUpstream    Cause = "upstream"    // the connection to the server is gone
+)
+
+// Causes is the closed set, for metrics that exist from the start.
+var Causes = []Cause{CauseExpired, CauseQueueFull, CauseFinished, CauseKeyChanged, CauseUnverified, CauseNoKey,
+	CauseEngine, CauseUnprotected, CauseShutdown, CauseDropped, CauseBounced, CauseOwnOTR, CauseUpstream}
+
+// Sentence tells a person what happened and what to do now.
+func (c Cause) Sentence(contact string) string {
+	switch c {
+	case CauseExpired:
+		return "Not sent: " + contact + " did not answer with OTR, so the message could not be encrypted. Nothing of it left this machine. Try again when they are online with a client that has OTR."
+	case CauseQueueFull:
+		return "Not sent: too many messages already wait for a private conversation with " + contact + ". Wait for it, or take them back with !otr drop."
+	case CauseFinished:
+		return "Not sent: " + contact + " has ended the private conversation. Write !otr start to be private again, or !otr end to go on without."
+	case CauseKeyChanged:
+		return "Not sent: the key of " + contact + " is not the one known before. Compare fingerprints with them (!otr status), then !otr verify FINGERPRINT, or !otr send to accept the new key."
+	case CauseUnverified:
+		return "Not sent: the rules demand that the key of " + contact + " is verified first. Compare fingerprints with them (!otr status), then !otr verify FINGERPRINT."
+	case CauseNoKey:
+		return "Not sent: this account has no usable OTR key; the log of otrproxy says why."
+	case CauseEngine:
+		return "Not sent: the message could not be encrypted."
+	case CauseUnprotected:
+		return "Not sent: OTR can encrypt text only, and the rules demand encryption for " + contact + "."
+	case CauseShutdown:
+		return "Not sent: otrproxy is being stopped. Send it again once it runs."
+	case CauseDropped:
+		return "Not sent: taken back on your request."
+	case CauseBounced:
+		return "Not sent: the server says that " + contact + " cannot be reached."
+	case CauseOwnOTR:
+		return "Not sent: your client speaks OTR itself, which otrproxy already does for you. Turn OTR off in the client, or set the policy never for " + contact + "."
+	case CauseUpstream:
+		return "Not sent: the connection to the server was lost. Send it again once you are connected."
+	}
+	return "Not sent."
+}

@@ -1,0 +1,279 @@
+package otrlayer
+
+import (
+	"strings"
+	"time"
+)
+
+// The way of a text out:
+//
+//	Send      takes it from the client
+//	decide    says what may become of it; the only place that does
+//	encrypt   makes a data message and emits it
+//	hold      queues it for a private conversation; flush, when that has come
+
+// Send takes a message from a client. What the verdict permits to leave has been
+// emitted through o when it returns; with Block the caller returns the message to
+// the client, with Held it will be emitted or given back later.
+func (a *Account) Send(o Outlet, m Message) Verdict {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	set := a.settings()
+	policy := set.Policy(m.Contact)
+	m.outlet, m.since = o, now
+	c := a.conv(m.Contact)
+	if policy != Never {
+		c.outlet, c.wrote = o, true
+	}
+	if policy == Never {
+		v := Verdict{action: Plain, message: &m, to: m.To}
+		o.Emit(v)
+		return v
+	}
+	if typedWish(m.Text) { // the person's client sends a query: the wish to start
+		c.start(now)
+		return Verdict{action: Protocol}
+	}
+	if k := parseWire(m.Text).kind; (k == wireEncoded || k == wireFragment || k == wireError) && strings.HasPrefix(m.Text, otrMark) {
+		return Verdict{cause: CauseOwnOTR, message: &m}
+	}
+	switch action, cause := c.decide(policy); action {
+	case Encrypted:
+		if !c.encrypt(&m, true) {
+			return Verdict{cause: CauseEngine, message: &m}
+		}
+		return Verdict{action: Encrypted, message: &m}
+	case Plain:
+		v := Verdict{action: Plain, message: &m, to: m.To}
+		if policy == Opportunistic && !c.refused && a.key != nil {
+			v.body = m.Text + tagBase + tagV3
+			c.offered = true
+		}
+		o.Emit(v)
+		return v
+	case Held:
+		return c.hold(now, set.Hold, &m, cause)
+	default:
+		return Verdict{cause: cause, message: &m}
+	}
+}
+
+// decide says what may become of a text to this contact now. It is the only
+// place where plain text is let through, and its zero answer is no.
+func (c *conversation) decide(policy Policy) (Action, Cause) {
+	if c.state == StateEncrypted {
+		s := c.current()
+		switch {
+		case s == nil || !s.engine.Encrypted():
+			return Block, CauseEngine
+		case s.trust == Changed:
+			return Held, CauseKeyChanged
+		case policy == RequireVerified && !s.trust.Sure():
+			return Held, CauseUnverified
+		case !c.stale.IsZero():
+			return Held, CauseExpired
+		}
+		return Encrypted, CauseNone
+	}
+	switch policy {
+	case Require, RequireVerified:
+		if c.a.keyErr != nil {
+			return Block, CauseNoKey
+		}
+		return Held, CauseExpired
+	case Opportunistic, Manual:
+		if c.state == StateFinished { // nothing in clear until a person decides
+			return Block, CauseFinished
+		}
+		return Plain, CauseNone
+	}
+	return Block, CauseUnprotected
+}
+
+// waitsFor is why a held message could not be sent, once its time is over.
+func (c *conversation) waitsFor() Cause {
+	if s := c.current(); s != nil {
+		if s.trust == Changed {
+			return CauseKeyChanged
+		}
+		if !s.trust.Sure() && c.a.settings().Policy(c.contact) == RequireVerified {
+			return CauseUnverified
+		}
+	}
+	return CauseExpired
+}
+
+// encrypt sends a message on the live session.
+func (c *conversation) encrypt(m *Message, remember bool) bool {
+	s := c.current()
+	if s == nil {
+		return false
+	}
+	body, err := s.engine.Encrypt(toPayload(m.Text))
+	if err != nil {
+		c.a.events.Log(4, "a message could not be encrypted", err)
+		return false
+	}
+	o := c.a.any(m.outlet)
+	if o == nil {
+		return false
+	}
+	sent := *m
+	sent.Raw = nil
+	o.Emit(Verdict{action: Encrypted, message: &sent, to: c.to(s), body: body, store: true})
+	if remember {
+		sent.Extra = nil
+		sent.since = c.a.now()
+		if c.recent = append(c.recent, &sent); len(c.recent) > maxRecent {
+			c.recent = c.recent[1:]
+		}
+		c.forgetRecent(sent.since)
+		if c.a.timer == nil {
+			c.a.schedule() // plaintext is not kept longer than it may be needed
+		}
+	}
+	return true
+}
+
+// resendUntil is when the oldest message kept for resending may be forgotten.
+func (c *conversation) resendUntil() time.Time {
+	if len(c.recent) == 0 {
+		return time.Time{}
+	}
+	return c.recent[0].since.Add(resendWindow + time.Millisecond)
+}
+
+// forgetRecent drops what is too old to be sent again.
+func (c *conversation) forgetRecent(now time.Time) {
+	for len(c.recent) > 0 && now.Sub(c.recent[0].since) > resendWindow {
+		c.recent[0] = nil
+		c.recent = c.recent[1:]
+	}
+}
+
+// hold queues a message until the conversation is private.
+func (c *conversation) hold(now time.Time, limit Hold, m *Message, cause Cause) Verdict {
+	size := len(m.Text) + len(m.Extra)
+	if len(c.held) >= limit.Messages || c.heldBytes+size > limit.Bytes {
+		return Verdict{cause: CauseQueueFull, message: m}
+	}
+	kept := *m
+	kept.Raw = nil
+	kept.expires = now.Add(limit.For)
+	c.held = append(c.held, &kept)
+	c.heldBytes += size
+	if !c.told {
+		c.told = true
+		switch cause {
+		case CauseKeyChanged, CauseUnverified:
+			c.a.notice(c.contact, "Your message waits. "+strings.TrimPrefix(cause.Sentence(c.contact), "Not sent: "))
+		default:
+			if c.stale.IsZero() {
+				c.a.notice(c.contact, "Your message waits for a private conversation with "+c.contact+" and is sent as soon as they answer with OTR.")
+			}
+		}
+	}
+	c.attempt(now, false)
+	c.a.schedule()
+	return Verdict{action: Held, message: &kept, cause: cause}
+}
+
+// flush sends what waits, in order, as far as the decision allows it.
+func (c *conversation) flush(now time.Time) {
+	c.told = false
+	policy := c.a.settings().Policy(c.contact)
+	for len(c.held) > 0 {
+		if action, _ := c.decide(policy); action != Encrypted {
+			break
+		}
+		m := c.held[0]
+		if c.a.any(m.outlet) == nil {
+			break // nobody is connected; they go when a client comes back
+		}
+		c.held[0] = nil
+		c.held = c.held[1:]
+		c.heldBytes -= len(m.Text) + len(m.Extra)
+		if !c.encrypt(m, true) {
+			c.a.giveBack(m, CauseEngine)
+		}
+	}
+	c.a.schedule()
+}
+
+// Start asks a contact for a private conversation, or refreshes it.
+func (a *Account) Start(o Outlet, contact string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.conv(contact)
+	c.outlet, c.wrote = o, true
+	c.start(a.now())
+}
+
+func (c *conversation) start(now time.Time) {
+	if c.a.key == nil {
+		c.a.notice(c.contact, "Your OTR key is still being made; try again in a moment.")
+		return
+	}
+	c.query(now)
+	c.a.notice(c.contact, "Asked "+c.contact+" for a private conversation.")
+}
+
+// End ends the private conversation with a contact; from then on the rules
+// decide whether text may leave in clear.
+func (a *Account) End(o Outlet, contact string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.conv(contact)
+	c.outlet = o
+	c.end()
+	a.notice(contact, "The private conversation with "+contact+" is over.")
+}
+
+// Drop gives back all messages that wait for a contact, and says how many.
+func (a *Account) Drop(contact string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.conv(contact)
+	n := len(c.held)
+	for _, m := range c.held {
+		a.giveBack(m, CauseDropped)
+	}
+	c.held, c.heldBytes, c.told = nil, 0, false
+	a.schedule()
+	return n
+}
+
+// Accept accepts a changed key, unverified, and sends what waits. It reports
+// whether there was anything to accept.
+func (a *Account) Accept(contact string) (bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.conv(contact)
+	s := c.current()
+	if s == nil || s.trust != Changed {
+		return false, nil
+	}
+	err := a.fps.remember(contact, s.fp, Unverified)
+	s.trust = Unverified
+	c.flush(a.now())
+	return true, err
+}
+
+// Verify records that a person compared a contact's fingerprint, and sends what
+// waits for that. ok is false when the fingerprint is not the one in use.
+func (a *Account) Verify(contact string, fp Fingerprint) (ok bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.conv(contact)
+	s := c.current()
+	if s != nil && s.fp != fp || s == nil && a.fps.find(contact, fp) == nil {
+		return false, nil
+	}
+	err = a.fps.remember(contact, fp, Verified)
+	if s != nil {
+		s.trust = Verified
+	}
+	c.flush(a.now())
+	return true, err
+}
