@@ -48,8 +48,9 @@ type Message struct {
 	ID      string
 	Type    string // XMPP's message type
 	Text    string
-	Extra   []byte // what may stand beside the ciphertext, ready to send
-	Raw     []byte // the stanza as it came; valid only during Send
+	Extra   []byte                   // what may stand beside the ciphertext, ready to send
+	Raw     []byte                   // the stanza as it came; valid only during Send
+	Rewrite func(body string) []byte // the stanza as it came with another body; valid only during Send
 
 	outlet  Outlet
 	since   time.Time
@@ -386,6 +387,15 @@ type Conversation struct {
 	Version     int
 	Fingerprint Fingerprint
 	Held        int
+}
+
+// Private reports whether the conversation with a contact is, or has been, private,
+// so that nothing may silently leave in clear.
+func (a *Account) Private(contact string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.convs[contact]
+	return c != nil && c.state != ""
 }
 
 // Conversations lists the account's conversations by contact.

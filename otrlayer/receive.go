@@ -18,10 +18,11 @@ type Incoming struct {
 // A Reading says what becomes of an incoming text. The zero value is: nothing
 // reaches the client.
 type Reading struct {
-	Deliver   bool
-	Text      string // to be shown in place of what came
-	Changed   bool   // Text differs from what came
-	Encrypted bool   // it was decrypted
+	Deliver    bool
+	Text       string // to be shown in place of what came
+	Changed    bool   // Text differs from what came
+	Encrypted  bool   // it was decrypted
+	Unreadable bool   // it is a placeholder for what nobody could read
 }
 
 // Receive takes a contact's text. Answers of the protocol have been emitted
@@ -331,7 +332,7 @@ func (c *conversation) unreadable(now time.Time, m Incoming, w wireMessage) Read
 		return Reading{}
 	}
 	if !c.mayAnswer(m) {
-		return Reading{Deliver: true, Changed: true, Text: "[otrproxy] An encrypted message that cannot be read any more."}
+		return Reading{Deliver: true, Changed: true, Unreadable: true, Text: "[otrproxy] An encrypted message that cannot be read any more."}
 	}
 	if now.Sub(c.answering) >= errorInterval {
 		c.answering, c.answers = now, 0
@@ -343,7 +344,7 @@ func (c *conversation) unreadable(now time.Time, m Incoming, w wireMessage) Read
 			c.query(now)
 		}
 	}
-	return Reading{Deliver: true, Changed: true, Text: "[otrproxy] " + c.contact + " sent a message that could not be read. They have been asked to send it again."}
+	return Reading{Deliver: true, Changed: true, Unreadable: true, Text: "[otrproxy] " + c.contact + " sent a message that could not be read. They have been asked to send it again."}
 }
 
 // Presence tells that a resource of a contact has come or gone.
@@ -386,4 +387,17 @@ func (a *Account) Bounced(contact string, gone bool) {
 	}
 	c.held, c.heldBytes, c.told = nil, 0, false
 	a.schedule()
+}
+
+// Scrub turns a text the engine must not see (a copy, something from an archive)
+// into what may be shown: OTR becomes a placeholder, whitespace tags go.
+func Scrub(text string) (shown string, changed bool) {
+	switch parseWire(text).kind {
+	case wireNone:
+		clean, _, tagged := cutTag(text)
+		return clean, tagged
+	case wireQuery:
+		return "[otrproxy] A request for a private conversation.", true
+	}
+	return "[otrproxy] An encrypted message, readable only where it was received.", true
 }

@@ -59,6 +59,14 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 	}
 }
 
+// Pass emits a message without any text that OTR could protect: one for a room, a
+// chat state, a receipt. The caller has made sure that the rules let m.Raw leave.
+func (a *Account) Pass(o Outlet, m Message) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	o.Emit(Verdict{action: Plain, message: &m, to: m.To})
+}
+
 // decide says what may become of a text to this contact now. It is the only
 // place where plain text is let through, and its zero answer is no.
 func (c *conversation) decide(policy Policy) (Action, Cause) {
@@ -120,7 +128,7 @@ func (c *conversation) encrypt(m *Message, remember bool) bool {
 		return false
 	}
 	sent := *m
-	sent.Raw = nil
+	sent.Raw, sent.Rewrite = nil, nil
 	o.Emit(Verdict{action: Encrypted, message: &sent, to: c.to(s), body: body, store: true})
 	if remember {
 		sent.Extra = nil
@@ -159,7 +167,7 @@ func (c *conversation) hold(now time.Time, limit Hold, m *Message, cause Cause) 
 		return Verdict{cause: CauseQueueFull, message: m}
 	}
 	kept := *m
-	kept.Raw = nil
+	kept.Raw, kept.Rewrite = nil, nil
 	kept.expires = now.Add(limit.For)
 	c.held = append(c.held, &kept)
 	c.heldBytes += size

@@ -682,3 +682,6 @@ func (s *Scanner) attributes(n *node) error {
 	}
 	return nil
 }
+
+// Unread makes the next call of Next return the same element once more.
+func (s *Scanner) Unread() { s.pos = s.start }

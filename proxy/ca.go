@@ -1,0 +1,212 @@
+package proxy
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/net/idna"
+)
+
+// An authority is the local CA that signs what clients are shown. One is made
+// per installation; where the configuration names the domains, the CA is
+// constrained to them (RFC 5280 section 4.2.1.10), so that its key is worth
+// little to a thief.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+
+	mu     sync.Mutex
+	leaves map[string]*tls.Certificate
+}
+
+const (
+	caLife   = 10 * 365 * 24 * time.Hour
+	leafLife = 90 * 24 * time.Hour
+)
+
+// openAuthority reads ca.pem and ca.key, making them at first use, or anew when
+// the constraints of the old CA leave out a domain; the old one is kept beside.
+// Made reports whether clients have a new CA to trust.
+func openAuthority(dir string, domains []string) (a *authority, made bool, err error) {
+	certPath, keyPath := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "ca.key")
+	keyPEM, err := readPrivate(keyPath)
+	if err != nil {
+		return nil, false, err
+	}
+	if keyPEM != nil {
+		certPEM, err := os.ReadFile(certPath)
+		if err != nil {
+			return nil, false, fmt.Errorf("the local CA cannot be read: %w", err)
+		}
+		if a, err = parseAuthority(certPEM, keyPEM); err != nil {
+			return nil, false, fmt.Errorf("the local CA in %s is damaged (%w); restore it from a backup, or move ca.pem and ca.key away to get a new one", dir, err)
+		}
+		if a.covers(domains) && time.Until(a.cert.NotAfter) > leafLife {
+			return a, false, nil
+		}
+		old := fmt.Sprintf("-%x", sha256.Sum256(a.cert.Raw))[:9]
+		for _, f := range []string{"ca.pem", "ca.key"} {
+			if err := os.Rename(filepath.Join(dir, f), filepath.Join(dir, f+old)); err != nil {
+				return nil, false, err
+			}
+		}
+	}
+	a, certPEM, keyPEM, err := newAuthority(domains)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := renameio.WriteFile(keyPath, keyPEM, 0o600, renameio.WithTempDir(dir)); err != nil {
+		return nil, false, fmt.Errorf("the local CA could not be saved: %w", err)
+	}
+	if err := renameio.WriteFile(certPath, certPEM, 0o600, renameio.WithTempDir(dir)); err != nil {
+		return nil, false, fmt.Errorf("the local CA could not be saved: %w", err)
+	}
+	return a, true, nil
+}
+
+func parseAuthority(certPEM, keyPEM []byte) (*authority, error) {
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("its key is a %T", pair.PrivateKey)
+	}
+	return &authority{cert: pair.Leaf, key: key, leaves: map[string]*tls.Certificate{}}, nil
+}
+
+func serial() *big.Int {
+	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		panic(err) // crypto/rand does not fail
+	}
+	return n
+}
+
+var (
+	loopback4 = &net.IPNet{IP: net.IPv4(127, 0, 0, 0).To4(), Mask: net.CIDRMask(8, 32)}
+	loopback6 = &net.IPNet{IP: net.IPv6loopback, Mask: net.CIDRMask(128, 128)}
+)
+
+func newAuthority(domains []string) (a *authority, certPEM, keyPEM []byte, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	now := time.Now()
+	t := &x509.Certificate{
+		SerialNumber:          serial(),
+		Subject:               pkix.Name{CommonName: "otrproxy local CA " + now.Format("2006-01-02")},
+		NotBefore:             now.Add(-time.Hour),
+		NotAfter:              now.Add(caLife),
+		IsCA:                  true,
+		MaxPathLenZero:        true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if len(domains) > 0 {
+		t.PermittedDNSDomainsCritical = true
+		t.PermittedDNSDomains = append(asciiAll(domains), "localhost")
+		t.PermittedIPRanges = []*net.IPNet{loopback4, loopback6}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	certPEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	keyPEM = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+	a, err = parseAuthority(certPEM, keyPEM)
+	return a, certPEM, keyPEM, err
+}
+
+// ascii is a domain name as DNS and TLS write it.
+func ascii(domain string) string {
+	if a, err := idna.Lookup.ToASCII(domain); err == nil {
+		return a
+	}
+	return domain
+}
+
+func asciiAll(domains []string) []string {
+	out := make([]string, len(domains))
+	for i, d := range domains {
+		out[i] = ascii(d)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (a *authority) covers(domains []string) bool {
+	if len(a.cert.PermittedDNSDomains) == 0 {
+		return true
+	}
+	for _, d := range asciiAll(domains) {
+		if !slices.Contains(a.cert.PermittedDNSDomains, d) {
+			return false
+		}
+	}
+	return len(domains) > 0
+}
+
+// leaf is the certificate shown for a domain. Clients check it against the
+// domain (Gajim) or against the host they connect to (Pidgin), so both stand in
+// it.
+func (a *authority) leaf(domain string) (*tls.Certificate, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c := a.leaves[domain]; c != nil && time.Until(c.Leaf.NotAfter) > leafLife/3 {
+		return c, nil
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	t := &x509.Certificate{
+		SerialNumber: serial(),
+		Subject:      pkix.Name{CommonName: ascii(domain)},
+		NotBefore:    now.Add(-time.Hour),
+		NotAfter:     now.Add(leafLife),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames:     []string{ascii(domain)},
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	if domain != "localhost" {
+		t.DNSNames = append(t.DNSNames, "localhost")
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, a.cert, &key.PublicKey, a.key)
+	if err != nil {
+		return nil, err
+	}
+	c := &tls.Certificate{Certificate: [][]byte{der, a.cert.Raw}, PrivateKey: key}
+	if c.Leaf, err = x509.ParseCertificate(der); err != nil {
+		return nil, err
+	}
+	if len(a.leaves) > 1000 { // names come from clients
+		clear(a.leaves)
+	}
+	a.leaves[domain] = c
+	return c, nil
+}

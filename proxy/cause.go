@@ -1,0 +1,62 @@
+package proxy
+
+import (
+	"fmt"
+)
+
+// A FailureCause says why a client could not be connected to its server. It is a
+// closed set: stream errors, the log and metrics all draw from it.
+type FailureCause string
+
+const (
+	FailDomain      FailureCause = "domain_refused"     // the configuration does not allow the domain
+	FailDNS         FailureCause = "dns"                // no such host
+	FailTCP         FailureCause = "tcp"                // nobody answers there
+	FailTLS         FailureCause = "tls"                // the TLS handshake failed
+	FailCertificate FailureCause = "certificate"        // no pin, and no CA of this machine vouches for it
+	FailPin         FailureCause = "pin_mismatch"       // another certificate or key than the pinned one
+	FailStripped    FailureCause = "starttls_stripped"  // the server offers no TLS
+	FailInjected    FailureCause = "starttls_injection" // bytes behind the answer to STARTTLS
+	FailProtocol    FailureCause = "protocol"           // the server does not speak XMPP as it should
+	FailSASL        FailureCause = "sasl"               // the login failed, or the server could not prove itself
+	FailMechanism   FailureCause = "no_mechanism"       // the server offers no login we may use
+	FailTimeout     FailureCause = "timeout"            // it took too long
+	FailState       FailureCause = "account"            // the account's own files cannot be used
+	FailLost        FailureCause = "connection_lost"    // the server went away during the session
+)
+
+var failureCauses = []FailureCause{FailDomain, FailDNS, FailTCP, FailTLS, FailCertificate, FailPin, FailStripped,
+	FailInjected, FailProtocol, FailSASL, FailMechanism, FailTimeout, FailState, FailLost}
+
+// condition is the stream error condition (RFC 6120 section 4.9.3) that tells a
+// client of a cause.
+func (c FailureCause) condition() string {
+	switch c {
+	case FailDomain, FailDNS:
+		return "host-unknown"
+	case FailTCP, FailTLS, FailTimeout, FailLost, FailProtocol:
+		return "remote-connection-failed"
+	case FailState:
+		return "internal-server-error"
+	}
+	return "policy-violation"
+}
+
+// certificate reports whether the refusal was about who the server is, which
+// dialling again at once will not change.
+func (c FailureCause) certificate() bool { return c == FailPin || c == FailCertificate }
+
+// A Failure is why a connection to a server was not made. Text is for the person
+// at the client: what is wrong and what to do now.
+type Failure struct {
+	Cause FailureCause
+	Text  string
+	Err   error
+}
+
+func (f *Failure) Error() string { return f.Text }
+func (f *Failure) Unwrap() error { return f.Err }
+
+func fail(c FailureCause, err error, format string, args ...any) *Failure {
+	return &Failure{Cause: c, Text: fmt.Sprintf(format, args...), Err: err}
+}

@@ -1,0 +1,114 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// SocketName is the control socket's name in the state directory.
+const SocketName = "control.sock"
+
+const (
+	maxRequest = 64 << 10
+	callLimit  = 30 * time.Second
+)
+
+type request struct {
+	Line string `json:"line"`
+}
+
+type response struct {
+	Reply *Reply `json:"reply,omitempty"`
+	Error string `json:"error,omitempty"`
+	Usage bool   `json:"usage,omitempty"`
+}
+
+// Listen opens the control socket, for this user only. A socket that a dead
+// process left behind is replaced.
+func Listen(path string) (net.Listener, error) {
+	if len(path) > 100 {
+		return nil, fmt.Errorf("the path of the control socket is too long for this system (%d bytes): %s; give \"state\" a shorter path", len(path), path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	old := syscall.Umask(0o077) // there must be no moment at which others may connect
+	l, err := net.Listen("unix", path)
+	syscall.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("the control socket %s cannot be opened: %w", path, err)
+	}
+	return l, nil
+}
+
+// Serve answers calls until the listener is closed.
+func (t Table) Serve(ctx context.Context, l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(callLimit))
+			ctx, cancel := context.WithTimeout(ctx, callLimit)
+			defer cancel()
+			t.answer(ctx, conn)
+		}()
+	}
+}
+
+func (t Table) answer(ctx context.Context, conn net.Conn) {
+	var req request
+	b, err := bufio.NewReaderSize(conn, maxRequest).ReadSlice('\n')
+	if err != nil || json.Unmarshal(b, &req) != nil {
+		json.NewEncoder(conn).Encode(response{Error: "not a request"})
+		return
+	}
+	cmd, args, err := t.Find(req.Line, false)
+	if err != nil {
+		json.NewEncoder(conn).Encode(response{Error: err.Error(), Usage: true})
+		return
+	}
+	reply, err := cmd.Run(ctx, Call{Args: args})
+	if err != nil {
+		json.NewEncoder(conn).Encode(response{Error: err.Error(), Usage: errors.Is(err, ErrUsage)})
+		return
+	}
+	json.NewEncoder(conn).Encode(response{Reply: &reply})
+}
+
+// Ask sends one line to a running proxy.
+func Ask(path, line string) (Reply, error) {
+	conn, err := net.DialTimeout("unix", path, 5*time.Second)
+	if err != nil {
+		return Reply{}, fmt.Errorf("no running otrproxy answers at %s; start it with \"otrproxy run\", or name its socket with --socket", filepath.Clean(path))
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(callLimit + 5*time.Second))
+	if err := json.NewEncoder(conn).Encode(request{Line: line}); err != nil {
+		return Reply{}, err
+	}
+	var res response
+	if err := json.NewDecoder(conn).Decode(&res); err != nil {
+		return Reply{}, fmt.Errorf("the running otrproxy gave no answer: %w", err)
+	}
+	switch {
+	case res.Usage:
+		return Reply{}, fmt.Errorf("%w: %s", ErrUsage, res.Error)
+	case res.Error != "":
+		return Reply{}, errors.New(res.Error)
+	case res.Reply == nil:
+		return Reply{}, errors.New("the running otrproxy gave an empty answer")
+	}
+	return *res.Reply, nil
+}

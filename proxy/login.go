@@ -1,0 +1,306 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/subtle"
+	"crypto/tls"
+	"encoding/base64"
+	"hash"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/xdg-go/scram"
+
+	"otrproxy/stanza"
+)
+
+// credentials live for one login.
+type credentials struct{ user, password string }
+
+// mechanisms are the ways to log in upstream, best first.
+var mechanisms = []struct {
+	name string
+	fcn  scram.HashGeneratorFcn
+	new  func() hash.Hash
+}{
+	{"SCRAM-SHA-512", scram.SHA512, sha512.New},
+	{"SCRAM-SHA-256", scram.SHA256, sha256.New},
+	{"SCRAM-SHA-1", scram.SHA1, sha1.New},
+}
+
+// maxIterations caps the work a server may make us do for one login.
+const maxIterations = 1_000_000
+
+// A loginError is a login the server refused or failed at. Condition is what the
+// client is told (RFC 6120 section 6.5).
+type loginError struct {
+	condition string
+	failure   *Failure
+}
+
+func loginFailed(condition string, c FailureCause, format string, args ...any) *loginError {
+	return &loginError{condition, fail(c, nil, format, args...)}
+}
+
+// offered lists the SASL mechanisms and channel binding types (XEP-0440) in a
+// server's features.
+func (u *upstream) offered() (mechs, bindings []string) {
+	root := u.features.Root()
+	if m, ok := root.Child(stanza.NSSASL, "mechanisms"); ok {
+		for c := range m.Children() {
+			if c.Is(stanza.NSSASL, "mechanism") {
+				mechs = append(mechs, strings.TrimSpace(c.Text()))
+			}
+		}
+	}
+	if b, ok := root.Child(nsSASLBinding, "sasl-channel-binding"); ok {
+		for c := range b.Children() {
+			bindings = append(bindings, c.Attr("type"))
+		}
+	}
+	return mechs, bindings
+}
+
+// bindings are the channel bindings this connection can give, best first.
+func channelBindings(cs tls.ConnectionState) (out []scram.ChannelBinding) {
+	if cs.Version >= tls.VersionTLS13 {
+		if b, err := scram.NewTLSExporterBinding(&cs); err == nil { // RFC 9266
+			out = append(out, b)
+		}
+	} else if len(cs.TLSUnique) > 0 {
+		out = append(out, scram.NewTLSUniqueBinding(cs.TLSUnique)) // RFC 5929, only sound below TLS 1.3
+	}
+	if b, err := scram.NewTLSServerEndpointBinding(&cs); err == nil {
+		out = append(out, b)
+	}
+	return out
+}
+
+// binding chooses among what this connection can give and what the server names;
+// a server that names nothing gets the usual one of the TLS version.
+func (u *upstream) binding(named []string) (scram.ChannelBinding, bool) {
+	for _, b := range channelBindings(u.conn.ConnectionState()) {
+		if len(named) == 0 || slices.Contains(named, string(b.Type)) {
+			return b, true
+		}
+	}
+	return scram.ChannelBinding{}, false
+}
+
+// login authenticates with the strongest mechanism both sides have. It returns
+// the mechanism used, with the binding.
+func (u *upstream) login(c credentials) (how string, le *loginError) {
+	mechs, named := u.offered()
+	binding, canBind := u.binding(named)
+	anyPlus := slices.ContainsFunc(mechs, func(m string) bool { return strings.HasSuffix(m, "-PLUS") })
+	for _, plus := range []bool{true, false} {
+		if plus && !canBind {
+			continue
+		}
+		for _, m := range mechanisms {
+			name := m.name
+			if plus {
+				name += "-PLUS"
+			}
+			if !slices.Contains(mechs, name) {
+				continue
+			}
+			client, err := m.fcn.NewClient(c.user, c.password, "")
+			if err != nil { // not every password passes SASLprep; servers that skip it accept it as it is
+				if client, err = m.fcn.NewClientUnprepped(c.user, c.password, ""); err != nil {
+					return "", loginFailed("not-authorized", FailSASL, "The password cannot be used for a login.")
+				}
+			}
+			var conv *scram.ClientConversation
+			switch {
+			case plus:
+				conv = client.NewConversationWithChannelBinding(binding)
+				how = name + " " + string(binding.Type)
+			case anyPlus: // there is one, but not with a binding that we have
+				conv = client.NewConversation()
+				how = name
+			default: // "y": a server that does have -PLUS finds out that it was hidden from us
+				conv = client.NewConversationAdvertisingChannelBinding()
+				how = name
+			}
+			return how, u.scram(name, conv, m.new(), mechs, named)
+		}
+	}
+	if slices.Contains(mechs, "PLAIN") {
+		if u.domain.PlainUpstream {
+			return "PLAIN", u.plain(c)
+		}
+		return "", loginFailed("mechanism-too-weak", FailMechanism, "The server of %s offers only a login that sends the password itself (%s), which is refused. If you accept that over this checked connection, set plain_upstream: true for the domain.", u.domain.Name, strings.Join(mechs, ", "))
+	}
+	return "", loginFailed("mechanism-too-weak", FailMechanism, "The server of %s offers no login that otrproxy knows (offered: %s).", u.domain.Name, strings.Join(mechs, ", "))
+}
+
+func (u *upstream) sasl(name string, initial []byte) *loginError {
+	b := []byte("<auth xmlns='" + stanza.NSSASL + "' mechanism='" + name + "'>")
+	b = base64.StdEncoding.AppendEncode(b, initial)
+	if _, err := u.conn.Write(append(b, "</auth>"...)); err != nil {
+		return &loginError{"temporary-auth-failure", lost(u.domain, err)}
+	}
+	return nil
+}
+
+// reply reads the server's next word in a login.
+func (u *upstream) reply() (kind string, data []byte, le *loginError) {
+	st, f := u.read()
+	if f != nil {
+		return "", nil, &loginError{"temporary-auth-failure", f}
+	}
+	root := st.Root()
+	if string(root.NS()) != stanza.NSSASL {
+		return "", nil, loginFailed("temporary-auth-failure", FailProtocol, "The server of %s broke off the login with <%s>.", u.domain.Name, root.Local())
+	}
+	kind = string(root.Local())
+	switch kind {
+	case "challenge", "success":
+		text := strings.TrimSpace(root.Text())
+		if text == "=" {
+			text = ""
+		}
+		data, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return "", nil, loginFailed("temporary-auth-failure", FailSASL, "The server of %s sent a malformed login message.", u.domain.Name)
+		}
+		return kind, data, nil
+	case "failure":
+		return "", nil, u.refusedLogin(root)
+	}
+	return "", nil, loginFailed("temporary-auth-failure", FailProtocol, "The server of %s broke off the login with <%s>.", u.domain.Name, kind)
+}
+
+// refusedLogin maps the server's failure to what the client can act on. Only a
+// wrong password is not-authorized: some clients forget the password on it.
+func (u *upstream) refusedLogin(root stanza.Element) *loginError {
+	cond, text := "not-authorized", ""
+	for c := range root.Children() {
+		if string(c.Local()) == "text" {
+			text = c.Text()
+		} else {
+			cond = string(c.Local())
+		}
+	}
+	if text != "" {
+		text = " (" + text + ")"
+	}
+	switch cond {
+	case "not-authorized", "account-disabled", "credentials-expired", "invalid-authzid":
+		return loginFailed(cond, FailSASL, "The server of %s refused the name or the password%s.", u.domain.Name, text)
+	case "mechanism-too-weak", "encryption-required":
+		return loginFailed("mechanism-too-weak", FailMechanism, "The server of %s wants a stronger login%s.", u.domain.Name, text)
+	}
+	return loginFailed("temporary-auth-failure", FailSASL, "The server of %s could not log you in: %s%s.", u.domain.Name, cond, text)
+}
+
+func (u *upstream) respond(data string) *loginError {
+	b := []byte("<response xmlns='" + stanza.NSSASL + "'>")
+	b = base64.StdEncoding.AppendEncode(b, []byte(data))
+	if _, err := u.conn.Write(append(b, "</response>"...)); err != nil {
+		return &loginError{"temporary-auth-failure", lost(u.domain, err)}
+	}
+	return nil
+}
+
+// scram runs one SCRAM exchange (RFC 5802). It ends well only when the server has
+// proved that it knows the password too.
+func (u *upstream) scram(name string, conv *scram.ClientConversation, h hash.Hash, mechs, named []string) *loginError {
+	malformed := func() *loginError {
+		return loginFailed("temporary-auth-failure", FailSASL, "The server of %s sent a malformed login message; the login was broken off.", u.domain.Name)
+	}
+	first, err := conv.Step("")
+	if err != nil {
+		return malformed()
+	}
+	if le := u.sasl(name, []byte(first)); le != nil {
+		return le
+	}
+	kind, data, le := u.reply()
+	if le != nil {
+		return le
+	}
+	if kind != "challenge" {
+		return malformed()
+	}
+	challenge := string(data)
+	for field := range strings.SplitSeq(challenge, ",") {
+		key, value, _ := strings.Cut(field, "=")
+		switch key {
+		case "i":
+			if n, err := strconv.Atoi(value); err != nil || n < 1 || n > maxIterations {
+				return loginFailed("temporary-auth-failure", FailSASL, "The server of %s demands %.20s rounds of hashing for the login; at most %d are done.", u.domain.Name, value, maxIterations)
+			}
+		case "h": // XEP-0474: what the server really offered
+			want := downgradeHash(h, mechs, named)
+			got, err := base64.StdEncoding.DecodeString(value)
+			if err != nil || subtle.ConstantTimeCompare(got, want) != 1 {
+				return loginFailed("temporary-auth-failure", FailSASL, "Somebody between here and the server of %s has changed the list of logins it offers; the login was broken off.", u.domain.Name)
+			}
+		}
+	}
+	answer, err := conv.Step(challenge)
+	if err != nil {
+		return malformed()
+	}
+	if le := u.respond(answer); le != nil {
+		return le
+	}
+	if kind, data, le = u.reply(); le != nil {
+		return le
+	}
+	if _, err := conv.Step(string(data)); err != nil || !conv.Valid() {
+		return loginFailed("temporary-auth-failure", FailSASL, "The server of %s could not prove that it knows your password; the login was broken off.", u.domain.Name)
+	}
+	if kind == "challenge" {
+		if le := u.respond(""); le != nil {
+			return le
+		}
+		if kind, _, le = u.reply(); le != nil {
+			return le
+		}
+		if kind != "success" {
+			return malformed()
+		}
+	}
+	return nil
+}
+
+// downgradeHash is the hash of the offered mechanisms and bindings (XEP-0474
+// section 3): each list sorted, joined by RS, the two separated by US.
+func downgradeHash(h hash.Hash, mechs, named []string) []byte {
+	m := slices.Sorted(slices.Values(mechs))
+	s := []byte(strings.Join(m, "\x1e"))
+	if len(named) > 0 {
+		b := slices.Sorted(slices.Values(named))
+		s = append(append(s, '\x1f'), strings.Join(b, "\x1e")...)
+	}
+	h.Reset()
+	h.Write(s)
+	return h.Sum(nil)
+}
+
+func (u *upstream) plain(c credentials) *loginError {
+	if le := u.sasl("PLAIN", []byte("\x00"+c.user+"\x00"+c.password)); le != nil {
+		return le
+	}
+	kind, _, le := u.reply()
+	if le == nil && kind != "success" {
+		le = loginFailed("temporary-auth-failure", FailSASL, "The server of %s sent a malformed login message; the login was broken off.", u.domain.Name)
+	}
+	return le
+}
+
+// parsePlain takes a client's PLAIN message apart (RFC 4616).
+func parsePlain(b []byte) (authzid string, c credentials, ok bool) {
+	part := bytes.Split(b, []byte{0})
+	if len(part) != 3 || len(part[1]) == 0 || len(part[2]) == 0 {
+		return "", c, false
+	}
+	return string(part[0]), credentials{string(part[1]), string(part[2])}, true
+}

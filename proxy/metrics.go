@@ -1,0 +1,160 @@
+package proxy
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"otrproxy/otrlayer"
+)
+
+// Directions, kinds and actions of stanzas, as indices of counters.
+type (
+	direction uint8
+	kind      uint8
+	action    uint8
+)
+
+const (
+	out direction = iota // from the client
+	in                   // from the server
+)
+
+const (
+	message kind = iota
+	presence
+	iq
+)
+
+const (
+	passed action = iota
+	encrypted
+	decrypted
+	held
+	blocked
+	swallowed
+)
+
+var (
+	directions = []string{"out", "in"}
+	kinds      = []string{"message", "presence", "iq"}
+	actions    = []string{"passed", "encrypted", "decrypted", "held", "blocked", "swallowed"}
+	handshakes = []string{"complete", "failed", "refused"}
+)
+
+// metrics are the figures of one proxy. No label holds a JID, and every series of
+// a closed set is there from the start.
+type metrics struct {
+	registry  *prometheus.Registry
+	stanzas   [2][3][6]prometheus.Counter
+	seconds   prometheus.Histogram
+	blockedBy map[otrlayer.Cause]prometheus.Counter
+	failures  map[FailureCause]prometheus.Counter
+	shakes    map[string]prometheus.Counter
+}
+
+func newMetrics(p *Proxy) *metrics {
+	m := &metrics{registry: prometheus.NewRegistry(), blockedBy: map[otrlayer.Cause]prometheus.Counter{}, failures: map[FailureCause]prometheus.Counter{}, shakes: map[string]prometheus.Counter{}}
+	stanzas := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "otrproxy_stanzas_total", Help: "Stanzas by direction (out: from the client), kind and what was done with them."}, []string{"direction", "kind", "action"})
+	for d, dn := range directions {
+		for k, kn := range kinds {
+			for a, an := range actions {
+				m.stanzas[d][k][a] = stanzas.WithLabelValues(dn, kn, an)
+			}
+		}
+	}
+	blockedTotal := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "otrproxy_blocked_total", Help: "Messages not sent, by cause."}, []string{"cause"})
+	for _, c := range otrlayer.Causes {
+		m.blockedBy[c] = blockedTotal.WithLabelValues(string(c))
+	}
+	failures := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "otrproxy_upstream_failures_total", Help: "Connections to servers that were not made or were lost, by cause."}, []string{"cause"})
+	for _, c := range failureCauses {
+		m.failures[c] = failures.WithLabelValues(string(c))
+	}
+	shakes := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "otrproxy_handshakes_total", Help: "OTR key exchanges by result."}, []string{"result"})
+	for _, r := range handshakes {
+		m.shakes[r] = shakes.WithLabelValues(r)
+	}
+	m.seconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "otrproxy_stanza_seconds", Help: "Time a stanza spends inside the proxy.",
+		Buckets: []float64{1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2, 0.1, 1}})
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "otrproxy_build_info", Help: "Always 1; the label says which version.", ConstLabels: prometheus.Labels{"version": p.opt.Version}})
+	build.Set(1)
+	m.registry.MustRegister(stanzas, blockedTotal, failures, shakes, m.seconds, build, liveState{p},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) count(d direction, k kind, a action) { m.stanzas[d][k][a].Inc() }
+func (m *metrics) took(start time.Time)                { m.seconds.Observe(time.Since(start).Seconds()) }
+func (m *metrics) upstreamFailed(c FailureCause)       { m.failures[c].Inc() }
+func (m *metrics) handshake(result string)             { m.shakes[result].Inc() }
+
+func (m *metrics) blocked(c otrlayer.Cause) {
+	if counter := m.blockedBy[c]; counter != nil {
+		counter.Inc()
+	}
+}
+
+// Metrics serves the figures in Prometheus' format.
+func (p *Proxy) Metrics() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(p.metrics.registry, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// liveState is collected when asked for.
+type liveState struct{ p *Proxy }
+
+var (
+	sessionsDesc = prometheus.NewDesc("otrproxy_sessions", "Clients connected and logged in.", nil, nil)
+	convsDesc    = prometheus.NewDesc("otrproxy_conversations", "Conversations by state and trust.", []string{"state", "trust"}, nil)
+	heldDesc     = prometheus.NewDesc("otrproxy_held_messages", "Messages that wait for a private conversation.", nil, nil)
+)
+
+func (liveState) Describe(ch chan<- *prometheus.Desc) {
+	ch <- sessionsDesc
+	ch <- convsDesc
+	ch <- heldDesc
+}
+
+func (l liveState) Collect(ch chan<- prometheus.Metric) {
+	type key struct {
+		s otrlayer.MessageState
+		t otrlayer.Trust
+	}
+	n := map[key]int{}
+	for _, s := range []otrlayer.MessageState{otrlayer.StatePlaintext, otrlayer.StateEncrypted, otrlayer.StateFinished} {
+		for _, t := range []otrlayer.Trust{otrlayer.Unverified, otrlayer.Verified, otrlayer.SMP, otrlayer.Changed} {
+			n[key{s, t}] = 0
+		}
+	}
+	held, sessions, accounts := 0, 0, l.p.open()
+	l.p.mu.Lock()
+	sessions = len(l.p.sessions)
+	l.p.mu.Unlock()
+	for _, a := range accounts {
+		for _, c := range a.Conversations() {
+			n[key{c.State, c.Trust}]++
+			held += c.Held
+		}
+	}
+	ch <- prometheus.MustNewConstMetric(sessionsDesc, prometheus.GaugeValue, float64(sessions))
+	ch <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(held))
+	for k, v := range n {
+		ch <- prometheus.MustNewConstMetric(convsDesc, prometheus.GaugeValue, float64(v), string(k.s), string(k.t))
+	}
+}
+
+// open lists the accounts that have been used since the start.
+func (p *Proxy) open() []*otrlayer.Account {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]*otrlayer.Account, 0, len(p.accounts))
+	for _, a := range p.accounts {
+		out = append(out, a)
+	}
+	return out
+}

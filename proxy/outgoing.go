@@ -1,0 +1,503 @@
+package proxy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"regexp"
+	"strings"
+
+	"otrproxy/config"
+	"otrproxy/otrlayer"
+	"otrproxy/stanza"
+)
+
+// Namespaces of what may stand beside a body.
+const (
+	nsChatStates = "http://jabber.org/protocol/chatstates"
+	nsReceipts   = "urn:xmpp:receipts"
+	nsStanzaID   = "urn:xmpp:sid:0"
+	nsHints      = "urn:xmpp:hints"
+	nsEME        = "urn:xmpp:eme:0"
+	nsCarbons    = "urn:xmpp:carbons:2"
+	nsOTR        = "urn:xmpp:otr:0"
+	nsMUC        = "http://jabber.org/protocol/muc"
+	nsRoster     = "jabber:iq:roster"
+)
+
+// outgoing decides about one stanza of the client. The stanza errors it answers
+// with carry the client's own id.
+func (s *session) outgoing(st *stanza.Stanza) error {
+	if st.Kind == stanza.KindSpace {
+		s.server.queue(st.Raw)
+		return nil
+	}
+	root := st.Root()
+	ns, local := string(root.NS()), string(root.Local())
+	if ns != stanza.NSClient {
+		return s.nonza(st, ns, local)
+	}
+	to := s.to.parse(root, "to")
+	if len(root.RawAttr("to")) > 0 && !to.ok {
+		s.refuse(root, stanza.Error{Type: "modify", Condition: "jid-malformed", Text: "This address is not a JID."})
+		return nil
+	}
+	if to.bare == serviceJID {
+		s.service(st, local)
+		return nil
+	}
+	switch local {
+	case "message":
+		s.outMessage(st, to)
+	case "presence":
+		s.outPresence(st, to)
+	case "iq":
+		s.outIQ(st, to)
+	default:
+		return &streamFault{"unsupported-stanza-type", "otrproxy: <" + local + "> is no stanza."}
+	}
+	return nil
+}
+
+// nonza handles top-level elements that are no stanzas.
+func (s *session) nonza(st *stanza.Stanza, ns, local string) error {
+	switch {
+	case ns == "urn:xmpp:csi:0" && (local == "active" || local == "inactive"):
+		s.server.queue([]byte("<" + local + " xmlns='urn:xmpp:csi:0'/>"))
+		return nil
+	case ns == "urn:xmpp:sm:3" || ns == "urn:xmpp:sm:2":
+		if local == "enable" || local == "resume" { // not offered, and not ours to pass on
+			s.client.queue([]byte("<failed xmlns='" + ns + "'><unexpected-request xmlns='" + stanza.NSStanzas + "'/></failed>"))
+			s.client.kick()
+		}
+		return nil
+	}
+	return &streamFault{"unsupported-stanza-type", "otrproxy: the client sent <" + local + ">, which was not offered."}
+}
+
+// refuse answers a client's stanza with an error.
+func (s *session) refuse(root stanza.Element, e stanza.Error) {
+	s.client.build(func(b []byte) []byte {
+		return stanza.AppendError(b, string(root.Local()), root.Attr("to"), s.full(), root.Attr("id"), e)
+	})
+	s.client.kick()
+}
+
+// block refuses a message for a cause of the closed set.
+func (s *session) block(root stanza.Element, c otrlayer.Cause, contact string) {
+	s.p.metrics.blocked(c)
+	s.p.metrics.count(out, message, blocked)
+	s.refuse(root, blockError(c, c.Sentence(contact)))
+}
+
+func blockError(c otrlayer.Cause, sentence string) stanza.Error {
+	e := stanza.Error{Type: "cancel", Condition: "policy-violation", Text: sentence}
+	switch c {
+	case otrlayer.CauseQueueFull:
+		e = stanza.Error{Type: "wait", Condition: "resource-constraint", Text: sentence}
+	case otrlayer.CauseShutdown, otrlayer.CauseUpstream:
+		e = stanza.Error{Type: "wait", Condition: "remote-server-timeout", Text: sentence}
+	case otrlayer.CauseBounced:
+		e = stanza.Error{Type: "cancel", Condition: "item-not-found", Text: sentence}
+	}
+	return e
+}
+
+// outMessage is the way of a message out.
+func (s *session) outMessage(st *stanza.Stanza, to address) {
+	root := st.Root()
+	contact := to.bare
+	if contact == "" {
+		contact = s.jid // RFC 6120 section 8.1.1.1: to the own account
+	}
+	if cmd, ok := command(root); ok {
+		s.command(cmd, contact)
+		return
+	}
+	cfg := s.p.Config()
+	rule := cfg.RuleFor(s.jid, contact)
+	m := otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Raw: st.Raw}
+	if rule.Policy == config.Never {
+		s.account.Send(s, m)
+		return
+	}
+	requires := rule.Policy.Requires()
+	if m.Type == "groupchat" || s.isRoom(contact) || invitation(root) {
+		if requires && (!rule.Allows(config.Groupchat) || m.Type != "groupchat" && !invitation(root)) {
+			s.block(root, otrlayer.CauseUnprotected, contact)
+			return
+		}
+		s.account.Pass(s, m)
+		return
+	}
+	if m.Type == "error" {
+		if requires {
+			m.Raw = appendBareError(nil, root)
+		}
+		s.account.Pass(s, m)
+		return
+	}
+	body, carried := compose(root, rule)
+	m.Extra = carried.extra
+	if body == nil {
+		switch {
+		case !requires && !s.account.Private(contact):
+			s.account.Pass(s, m)
+		case carried.opaque != nil && carried.lost == "":
+			m.Raw = s.endToEnd(root, carried)
+			s.account.Pass(s, m)
+		case carried.lost != "":
+			s.block(root, otrlayer.CauseUnprotected, contact)
+		case len(carried.extra) > 0:
+			m.Raw = stanza.Message{To: m.To, ID: m.ID, Type: safeType(m.Type), Extra: carried.extra}.AppendTo(nil)
+			s.account.Pass(s, m)
+		default: // hints and markers alone: nothing a person wrote
+			s.p.metrics.count(out, message, blocked)
+		}
+		return
+	}
+	if carried.opaque != nil && requires {
+		m.Raw = s.endToEnd(root, carried)
+		s.account.Pass(s, m)
+		return
+	}
+	if body.HasChildren() {
+		if requires || s.account.Private(contact) {
+			s.block(root, otrlayer.CauseUnprotected, contact)
+			return
+		}
+	}
+	m.Text = body.Text()
+	if m.Text == "" && (requires || s.account.Private(contact)) {
+		if len(carried.extra) > 0 {
+			m.Raw = stanza.Message{To: m.To, ID: m.ID, Type: safeType(m.Type), Extra: carried.extra}.AppendTo(nil)
+			s.account.Pass(s, m)
+		}
+		return
+	}
+	m.Rewrite = func(text string) []byte {
+		e := st.Edit()
+		e.SetText(*body, text)
+		return e.AppendTo(nil)
+	}
+	v := s.account.Send(s, m)
+	switch v.Action() {
+	case otrlayer.Block:
+		s.block(root, v.Cause(), contact)
+	case otrlayer.Held:
+		s.p.metrics.count(out, message, held)
+	}
+	if carried.dropped != "" && (v.Action() == otrlayer.Held || v.Action() == otrlayer.Encrypted) {
+		s.Notice(contact, "Your text is sent encrypted; what OTR cannot protect was left out: "+carried.dropped+".")
+	}
+}
+
+// carried is what stands in a message besides its body.
+type carried struct {
+	extra   []byte          // rebuilt: may stand beside ciphertext
+	opaque  *stanza.Element // end-to-end encrypted by the client itself
+	dropped string          // content that is left out when there is a body
+	lost    string          // content that cannot be kept, without which the message says nothing
+}
+
+// compose picks the one body to encrypt and rebuilds what may stand beside it,
+// without text and with known attributes only (rules X4 and X5 of the field).
+// Everything that is not listed here stays behind.
+func compose(root stanza.Element, rule *config.Rule) (body *stanza.Element, c carried) {
+	for el := range root.Children() {
+		ns, local := string(el.NS()), string(el.Local())
+		switch {
+		case ns == stanza.NSClient && local == "body":
+			if body == nil || body.RawAttr("xml:lang") != nil && el.RawAttr("xml:lang") == nil {
+				body = &el
+			}
+		case ns == stanza.NSClient && local == "thread":
+			c.extra = append(stanza.AppendEscaped(append(c.extra, "<thread>"...), threadID(el.Text())), "</thread>"...)
+		case ns == stanza.NSClient && local == "subject":
+			if el.Text() != "" {
+				c.dropped, c.lost = "the subject", "the subject"
+			}
+		case ns == nsChatStates:
+			switch local {
+			case "active", "composing", "paused", "inactive", "gone":
+				if rule.Allows(config.Chatstates) {
+					c.extra = append(c.extra, "<"+local+" xmlns='"+nsChatStates+"'/>"...)
+				}
+			}
+		case ns == nsReceipts:
+			if rule.Allows(config.Receipts) {
+				switch local {
+				case "request":
+					c.extra = append(c.extra, "<request xmlns='"+nsReceipts+"'/>"...)
+				case "received":
+					c.extra = append(stanza.AppendAttr(append(c.extra, "<received xmlns='"+nsReceipts+"'"...), "id", token(el.Attr("id"))), "/>"...)
+				}
+			}
+		case ns == nsStanzaID && local == "origin-id":
+			c.extra = append(stanza.AppendAttr(append(c.extra, "<origin-id xmlns='"+nsStanzaID+"'"...), "id", token(el.Attr("id"))), "/>"...)
+		case ns == nsHints, ns == nsEME, ns == nsCarbons && local == "private", ns == "urn:xmpp:chat-markers:0",
+			ns == "http://jabber.org/protocol/caps":
+			// ours are put in their place, or nobody misses them
+		case (ns == "eu.siacs.conversations.axolotl" || ns == "urn:xmpp:omemo:1" || ns == "urn:xmpp:omemo:2") && local == "encrypted":
+			if rule.Allows(config.OMEMO) && opaque(el) {
+				c.opaque = &el
+			} else {
+				c.lost = "a message encrypted with OMEMO"
+			}
+		case ns == "jabber:x:encrypted" && local == "x", ns == "urn:xmpp:openpgp:0" && local == "openpgp":
+			if rule.Allows(config.OpenPGP) && opaque(el) {
+				c.opaque = &el
+			} else {
+				c.lost = "a message encrypted with OpenPGP"
+			}
+		case ns == "http://jabber.org/protocol/xhtml-im", ns == "http://jabber.org/protocol/nick", ns == "urn:xmpp:message-correct:0",
+			ns == "urn:xmpp:fallback:0", ns == "urn:xmpp:styling:0", ns == "urn:xmpp:message-attaching:1":
+			c.lost = "formatted text" // without a body; beside one it says the same again
+		default:
+			c.lost = "an extension"
+			c.dropped = "an extension of your client (" + clip(local) + ")"
+		}
+	}
+	return body, c
+}
+
+func clip(s string) string { return s[:min(len(s), 40)] }
+
+var (
+	shortToken = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	idToken    = regexp.MustCompile(`^[!-~]{1,128}$`)
+	base64Only = regexp.MustCompile(`^[A-Za-z0-9+/=\s]*$`)
+	plainAttr  = regexp.MustCompile(`^[A-Za-z0-9+/=:._#-]*$`)
+	armor      = regexp.MustCompile(`^(?:(?:Version|Comment|Hash|Charset): [ -~]*\n)*\n?[A-Za-z0-9+/=\s]*$`)
+)
+
+// threadID passes a thread's name when it is a short opaque token, and else
+// stands a hash in its place: a person could have written it.
+func threadID(s string) string {
+	if shortToken.MatchString(s) {
+		return s
+	}
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:16])
+}
+
+// token passes an id without blanks; anything else is hashed like a thread.
+func token(s string) string {
+	if idToken.MatchString(s) {
+		return s
+	}
+	return threadID(s)
+}
+
+// opaque reports whether an element holds nothing but base64 and short tokens.
+func opaque(el stanza.Element) bool {
+	ok := func(e stanza.Element) bool {
+		for _, v := range e.AttrNames() {
+			if !plainAttr.Match(v) {
+				return false
+			}
+		}
+		return base64Only.MatchString(e.Text())
+	}
+	if !ok(el) {
+		return false
+	}
+	for d := range el.Descendants() {
+		if !ok(d) {
+			return false
+		}
+	}
+	return true
+}
+
+// endToEnd rebuilds a message that the client has encrypted itself, with a fixed
+// text for programs that cannot read it.
+func (s *session) endToEnd(root stanza.Element, c carried) []byte {
+	ns := string(c.opaque.NS())
+	extra := append([]byte{}, c.opaque.Raw()...)
+	extra = append(extra, "<encryption xmlns='"+nsEME+"' namespace='"+ns+"'/><store xmlns='"+nsHints+"'/>"...)
+	extra = append(extra, c.extra...)
+	return stanza.Message{To: root.Attr("to"), ID: root.Attr("id"), Type: safeType(root.Attr("type")),
+		Body: "This message is end-to-end encrypted; your program cannot read it.", Extra: extra}.AppendTo(nil)
+}
+
+// safeType is the message's type when it is one of RFC 6121 section 5.2.2.
+func safeType(t string) string {
+	switch t {
+	case "chat", "normal", "headline":
+		return t
+	}
+	return ""
+}
+
+// invitation reports whether a message invites to a room (XEP-0045, XEP-0249).
+func invitation(root stanza.Element) bool {
+	for el := range root.Children() {
+		switch string(el.NS()) {
+		case "jabber:x:conference":
+			return true
+		case nsMUC + "#user":
+			for c := range el.Children() {
+				if l := string(c.Local()); l == "invite" || l == "decline" {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// conditions are the stanza error conditions of RFC 6120 section 8.3.3.
+var conditions = regexp.MustCompile(`^(bad-request|conflict|feature-not-implemented|forbidden|gone|internal-server-error|item-not-found|jid-malformed|not-acceptable|not-allowed|not-authorized|policy-violation|recipient-unavailable|redirect|registration-required|remote-server-not-found|remote-server-timeout|resource-constraint|service-unavailable|subscription-required|undefined-condition|unexpected-request)$`)
+
+// appendBareError rebuilds a client's error without the text it may quote.
+func appendBareError(dst []byte, root stanza.Element) []byte {
+	e := stanza.Error{Type: "cancel", Condition: "undefined-condition"}
+	if el, ok := root.Child(stanza.NSClient, "error"); ok {
+		for c := range el.Children() {
+			if l := string(c.Local()); string(c.NS()) == stanza.NSStanzas && conditions.MatchString(l) {
+				e.Condition = l
+			}
+		}
+	}
+	return stanza.AppendError(dst, "message", "", root.Attr("to"), root.Attr("id"), e)
+}
+
+// Emit queues a message to the server. It is the only place that writes
+// <message> upstream, and it does so only for a verdict that permits it.
+func (s *session) Emit(v otrlayer.Verdict) {
+	m := v.Message()
+	switch v.Action() {
+	case otrlayer.Plain:
+		switch {
+		case m.Raw != nil && v.Body() == "":
+			s.server.queue(m.Raw)
+		case m.Rewrite != nil:
+			s.server.queue(m.Rewrite(v.Body()))
+		default:
+			return
+		}
+		s.p.metrics.count(out, message, passed)
+		return // the reader of the client is at work and flushes
+	case otrlayer.Encrypted:
+		extra := append([]byte{}, m.Extra...)
+		extra = append(extra, "<encryption xmlns='"+nsEME+"' namespace='"+nsOTR+"' name='OTR'/><no-copy xmlns='"+nsHints+"'/><no-permanent-store xmlns='"+nsHints+"'/><private xmlns='"+nsCarbons+"'/>"...)
+		s.server.build(func(b []byte) []byte {
+			return stanza.Message{To: v.To(), ID: m.ID, Type: orChat(safeType(m.Type)), Body: v.Body(), Extra: extra}.AppendTo(b)
+		})
+		s.p.metrics.count(out, message, encrypted)
+	case otrlayer.Protocol:
+		hints := "<no-copy xmlns='" + nsHints + "'/><no-permanent-store xmlns='" + nsHints + "'/><private xmlns='" + nsCarbons + "'/>"
+		if !v.Store() {
+			hints = "<no-copy xmlns='" + nsHints + "'/><no-store xmlns='" + nsHints + "'/><private xmlns='" + nsCarbons + "'/>"
+		}
+		s.server.build(func(b []byte) []byte {
+			return stanza.Message{To: v.To(), ID: ownID + streamID(), Type: "chat", Body: v.Body(), Extra: []byte(hints)}.AppendTo(b)
+		})
+	default:
+		return
+	}
+	s.server.kick()
+}
+
+func orChat(t string) string {
+	if t == "" {
+		return "chat"
+	}
+	return t
+}
+
+// outPresence notes who may see our presence and which rooms are joined. Status
+// text is what the person wrote: it passes where the rule says so.
+func (s *session) outPresence(st *stanza.Stanza, to address) {
+	root := st.Root()
+	typ := string(root.RawAttr("type"))
+	if to.ok {
+		_, joins := root.Child(nsMUC, "x")
+		switch {
+		case typ == "" && joins:
+			s.mu.Lock()
+			s.rooms[to.bare] = true
+			s.mu.Unlock()
+		case typ == "unavailable" && to.resource:
+			s.mu.Lock()
+			delete(s.rooms, to.bare)
+			s.mu.Unlock()
+		case typ == "" || typ == "subscribed":
+			s.setWelcome(to.bare, true)
+		case typ == "unsubscribed":
+			s.setWelcome(to.bare, false)
+		}
+	}
+	rule := s.p.Config().RuleFor(s.jid, to.bare)
+	if rule.Policy.Requires() && !rule.Allows(config.Status) {
+		e := st.Edit()
+		for el := range root.Children() {
+			if el.Is(stanza.NSClient, "status") || string(el.NS()) == "http://jabber.org/protocol/nick" {
+				e.Remove(el)
+			}
+		}
+		s.server.build(e.AppendTo)
+	} else {
+		s.server.queue(st.Raw)
+	}
+	s.p.metrics.count(out, presence, passed)
+}
+
+// fileNamespaces carry content that OTR cannot protect.
+var fileNamespaces = map[string]bool{
+	"http://jabber.org/protocol/ibb": true,
+	"http://jabber.org/protocol/si":  true,
+	"urn:xmpp:http:upload:0":         true,
+	"urn:xmpp:http:upload":           true,
+	"jabber:iq:oob":                  true,
+}
+
+// outIQ guards requests that carry files, learns the bound resource, and asks for
+// whole rosters, from which we learn who may see our presence.
+func (s *session) outIQ(st *stanza.Stanza, to address) {
+	root := st.Root()
+	typ := string(root.RawAttr("type"))
+	for el := range root.Children() {
+		ns := string(el.NS())
+		switch {
+		case ns == stanza.NSBind:
+			s.mu.Lock()
+			s.bindID = root.Attr("id")
+			s.mu.Unlock()
+		case ns == nsRoster && typ == "get" && len(el.RawAttr("ver")) > 0:
+			e := st.Edit()
+			e.SetAttr(el, "ver", "")
+			s.server.build(e.AppendTo)
+			s.p.metrics.count(out, iq, passed)
+			return
+		case typ == "set" || typ == "get":
+			if carriesFile(el, ns) {
+				rule := s.p.Config().RuleFor(s.jid, to.bare)
+				if rule.Policy.Requires() && !rule.Allows(config.Files) {
+					s.p.metrics.blocked(otrlayer.CauseUnprotected)
+					s.p.metrics.count(out, iq, blocked)
+					s.refuse(root, stanza.Error{Type: "cancel", Condition: "policy-violation",
+						Text: "Not sent: OTR cannot protect files, and the rules demand encryption for " + to.bare + ". A rule with allow: [files] would let them pass."})
+					return
+				}
+			}
+		}
+	}
+	s.server.queue(st.Raw)
+	s.p.metrics.count(out, iq, passed)
+}
+
+func carriesFile(el stanza.Element, ns string) bool {
+	if fileNamespaces[ns] {
+		return true
+	}
+	if ns != "urn:xmpp:jingle:1" {
+		return false
+	}
+	for d := range el.Descendants() {
+		if strings.HasPrefix(string(d.NS()), "urn:xmpp:jingle:apps:file-transfer:") {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,269 @@
+package proxy
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/asn1"
+	"fmt"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"go.yaml.in/yaml/v3"
+
+	"otrproxy/config"
+)
+
+// A StoredPin is one line of pins.yaml: what we decided at first use or a person
+// decided at the command line.
+type StoredPin struct {
+	Pin    string    `yaml:"pin"`
+	Slot   string    `yaml:"slot"`   // current or next
+	Source string    `yaml:"source"` // first-use or command
+	Since  time.Time `yaml:"since"`
+}
+
+// A pinStore is pins.yaml.
+type pinStore struct {
+	path string
+	mu   sync.Mutex
+	pins map[string][]StoredPin
+}
+
+func openPins(dir string) (*pinStore, error) {
+	s := &pinStore{path: filepath.Join(dir, "pins.yaml"), pins: map[string][]StoredPin{}}
+	b, err := readPrivate(s.path)
+	if err != nil || b == nil {
+		return s, err
+	}
+	if err := yaml.Unmarshal(b, &s.pins); err != nil {
+		return nil, fmt.Errorf("%s is damaged: %w; restore it from a backup, or move it away to decide anew", s.path, err)
+	}
+	for domain, pins := range s.pins {
+		for _, p := range pins {
+			if _, err := config.ParsePin(p.Pin); err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", s.path, domain, err)
+			}
+		}
+	}
+	return s, nil
+}
+
+func (s *pinStore) of(domain string) []config.Pin {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []config.Pin
+	for _, p := range s.pins[domain] {
+		if pin, err := config.ParsePin(p.Pin); err == nil {
+			out = append(out, pin)
+		}
+	}
+	return out
+}
+
+// add records a pin; a pin that is there stays as it is.
+func (s *pinStore) add(domain string, pin config.Pin, slot, source string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.pins[domain] {
+		if p.Pin == pin.String() {
+			return nil
+		}
+	}
+	s.pins[domain] = append(s.pins[domain], StoredPin{pin.String(), slot, source, time.Now().UTC().Truncate(time.Second)})
+	return s.save()
+}
+
+// remove forgets a pin and reports whether it was there.
+func (s *pinStore) remove(domain string, pin config.Pin) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, p := range s.pins[domain] {
+		if p.Pin == pin.String() {
+			s.pins[domain] = append(s.pins[domain][:i:i], s.pins[domain][i+1:]...)
+			if len(s.pins[domain]) == 0 {
+				delete(s.pins, domain)
+			}
+			return true, s.save()
+		}
+	}
+	return false, nil
+}
+
+func (s *pinStore) save() error {
+	b, err := yaml.Marshal(s.pins)
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(s.path, b, 0o600, renameio.WithTempDir(filepath.Dir(s.path))); err != nil {
+		return fmt.Errorf("the pin could not be saved: %w", err)
+	}
+	return nil
+}
+
+// A PinLine is a pin in force, for people.
+type PinLine struct {
+	Domain string `json:"domain"`
+	Pin    string `json:"pin"`
+	Slot   string `json:"slot"`
+	Source string `json:"source"`
+	Since  string `json:"since"`
+}
+
+func (s *pinStore) list(c *config.Config) (out []PinLine) {
+	for name, d := range c.Domains {
+		for _, p := range d.Pins {
+			out = append(out, PinLine{name, p.String(), "current", "configuration", ""})
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, pins := range s.pins {
+		for _, p := range pins {
+			out = append(out, PinLine{name, p.Pin, p.Slot, p.Source, p.Since.Format(time.RFC3339)})
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Domain+out[i].Pin < out[j].Domain+out[j].Pin })
+	return out
+}
+
+// pinsOf are both pins a certificate can be held to.
+func pinsOf(c *x509.Certificate) (leaf, spki config.Pin) {
+	leaf.Sum = sha256.Sum256(c.Raw)
+	spki = config.Pin{SPKI: true, Sum: sha256.Sum256(c.RawSubjectPublicKeyInfo)}
+	return leaf, spki
+}
+
+// checkServer decides whether a server is who it should be. It runs on every
+// connection, resumed ones too, before anything of the client goes up.
+func (p *Proxy) checkServer(d config.Domain, cs tls.ConnectionState) (held string, f *Failure) {
+	if len(cs.PeerCertificates) == 0 {
+		return "", fail(FailTLS, nil, "The server of %s presented no certificate.", d.Name)
+	}
+	cert := cs.PeerCertificates[0]
+	leaf, spki := pinsOf(cert)
+	pins := d.Pins
+	if d.Trust == config.TrustTOFU {
+		pins = append(pins[:len(pins):len(pins)], p.pins.of(d.Name)...)
+	} else if d.Trust == config.TrustPin || d.Trust == config.TrustCAPin {
+		pins = append(pins[:len(pins):len(pins)], p.pins.of(d.Name)...)
+	}
+	for _, pin := range pins {
+		if pin == leaf || pin == spki {
+			held = pin.String()
+		}
+	}
+	switch d.Trust {
+	case config.TrustPin, config.TrustCAPin:
+		if held == "" {
+			return "", mismatch(d, pins, leaf, spki)
+		}
+		if d.Trust == config.TrustPin {
+			return held, nil
+		}
+	case config.TrustTOFU:
+		if held != "" {
+			return held, nil
+		}
+		if len(pins) > 0 {
+			return "", mismatch(d, pins, leaf, spki)
+		}
+	}
+	if err := p.checkChain(d.Name, cs.PeerCertificates); err != nil {
+		return "", fail(FailCertificate, err, "The certificate of %s is not vouched for by any CA of this machine (%s), so nothing was sent. It presents %s (%s). "+
+			"If that is what the people who run the server tell you, accept it with: otrproxy pin add %s %s", d.Name, reason(err), leaf, spki, d.Name, leaf)
+	}
+	if d.Trust == config.TrustTOFU {
+		if err := p.pins.add(d.Name, spki, "current", "first-use"); err != nil {
+			return "", fail(FailState, err, "The key of %s could not be remembered: %v.", d.Name, err)
+		}
+		p.log.Info("the server's key is remembered from its first use", "domain", p.name(d.Name), "pin", spki.String(), "certificate", leaf.String())
+		return spki.String(), nil
+	}
+	return held, nil
+}
+
+func mismatch(d config.Domain, pins []config.Pin, leaf, spki config.Pin) *Failure {
+	want := make([]string, len(pins))
+	for i, p := range pins {
+		want[i] = p.String()
+	}
+	return fail(FailPin, nil, "The server of %s is not the one you pinned, so nothing was sent. Pinned: %s. Presented: %s (%s). "+
+		"Ask the people who run the server whether they changed it; only if they did: otrproxy pin add %s %s", d.Name, strings.Join(want, ", "), leaf, spki, d.Name, leaf)
+}
+
+// reason is the short cause of a chain error.
+func reason(err error) string {
+	switch e := err.(type) {
+	case x509.UnknownAuthorityError:
+		return "unknown issuer"
+	case x509.CertificateInvalidError:
+		if e.Reason == x509.Expired {
+			return "expired or not yet valid"
+		}
+	case x509.HostnameError:
+		return "made for another name"
+	}
+	return err.Error()
+}
+
+// checkChain verifies a chain to a CA of this machine, and the domain's name as
+// dNSName, SRVName or xmppAddr (RFC 6120 section 13.7.1.2); never the name of the
+// host that DNS pointed to.
+func (p *Proxy) checkChain(domain string, certs []*x509.Certificate) error {
+	inter := x509.NewCertPool()
+	for _, c := range certs[1:] {
+		inter.AddCert(c)
+	}
+	if _, err := certs[0].Verify(x509.VerifyOptions{Roots: p.roots, Intermediates: inter}); err != nil {
+		return err
+	}
+	err := certs[0].VerifyHostname(ascii(domain))
+	if err != nil && xmppNames(certs[0], domain) {
+		return nil
+	}
+	return err
+}
+
+var (
+	oidSAN      = asn1.ObjectIdentifier{2, 5, 29, 17}
+	oidXMPPAddr = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 8, 5}
+	oidSRVName  = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 8, 7}
+)
+
+// xmppNames reports whether a certificate names the domain as xmppAddr (RFC 6120
+// section 13.7.1.4) or SRVName (RFC 4985).
+func xmppNames(c *x509.Certificate, domain string) bool {
+	for _, ext := range c.Extensions {
+		if !ext.Id.Equal(oidSAN) {
+			continue
+		}
+		var names []asn1.RawValue
+		if rest, err := asn1.Unmarshal(ext.Value, &names); err != nil || len(rest) > 0 {
+			return false
+		}
+		for _, n := range names {
+			if n.Class != asn1.ClassContextSpecific || n.Tag != 0 {
+				continue
+			}
+			var other struct {
+				ID    asn1.ObjectIdentifier
+				Value string `asn1:"explicit,tag:0,optional"`
+			}
+			n.FullBytes = append([]byte{0x30}, n.FullBytes[1:]...) // IMPLICIT SEQUENCE
+			if _, err := asn1.Unmarshal(n.FullBytes, &other); err != nil {
+				continue
+			}
+			switch {
+			case other.ID.Equal(oidXMPPAddr) && strings.EqualFold(ascii(other.Value), ascii(domain)),
+				other.ID.Equal(oidSRVName) && (strings.EqualFold(other.Value, "_xmpp-client."+ascii(domain)) || strings.EqualFold(other.Value, "_xmpps-client."+ascii(domain))):
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,299 @@
+// Package proxy is the proxy itself: its listeners, the negotiation of both legs
+// of a session, the checked connection to the server, and the relay between them.
+//
+// The way of a byte, in the order of the files:
+//
+//	entry.go      accepts a client and tells by its first byte how it speaks
+//	negotiate.go  finds the domain, has the server dialled, takes the credentials
+//	upstream.go   finds, dials and secures the server; pins.go decides whether it is the right one
+//	login.go      logs in there with the strongest mechanism both have
+//	session.go    relays, one reader and one writer (leg.go) for each leg
+//	outgoing.go   what a client's stanza may do; incoming.go, a server's
+package proxy
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"otrproxy/config"
+	"otrproxy/otrlayer"
+	"otrproxy/proxy/control"
+	"otrproxy/stanza"
+)
+
+// Options are what a Proxy needs besides its configuration.
+type Options struct {
+	Version  string
+	Log      *slog.Logger   // nil discards
+	Roots    *x509.CertPool // CAs for trust "ca" and first use; nil for the system's
+	Resolver *net.Resolver  // nil for the system's
+}
+
+// A Proxy serves clients until it is shut down.
+type Proxy struct {
+	cfg      atomic.Pointer[config.Config]
+	opt      Options
+	log      *slog.Logger
+	roots    *x509.CertPool
+	resolver *net.Resolver
+	dialer   net.Dialer
+	state    *State
+	ca       *authority
+	pins     *pinStore
+	metrics  *metrics
+	commands control.Table
+	started  time.Time
+	logKey   [32]byte
+
+	ctx    context.Context // ends with the proxy
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu        sync.Mutex
+	listeners []net.Listener
+	conns     map[net.Conn]struct{} // accepted and not yet closed
+	sessions  map[*session]struct{}
+	accounts  map[string]*otrlayer.Account
+	refusals  map[string]*refusal
+	closing   bool
+}
+
+// New opens the state directory and prepares a proxy.
+func New(cfg *config.Config, opt Options) (*Proxy, error) {
+	if err := supported(cfg); err != nil {
+		return nil, err
+	}
+	state, err := OpenState(cfg.State)
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, state: state, started: time.Now(),
+		conns: map[net.Conn]struct{}{}, sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	if p.resolver == nil {
+		p.resolver = net.DefaultResolver
+	}
+	p.dialer.Resolver = p.resolver
+	rand.Read(p.logKey[:])
+	p.cfg.Store(cfg)
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	fail := func(err error) (*Proxy, error) {
+		state.Close()
+		return nil, err
+	}
+	if p.pins, err = openPins(cfg.State); err != nil {
+		return fail(err)
+	}
+	var names []string
+	for name := range cfg.Domains {
+		names = append(names, name)
+	}
+	ca, made, err := openAuthority(cfg.State, names)
+	if err != nil {
+		return fail(err)
+	}
+	if made {
+		p.log.Info("a local CA was made; clients that check certificates must trust it", "file", cfg.State+"/ca.pem", "sha256", fmt.Sprintf("%X", sha256.Sum256(ca.cert.Raw)))
+	}
+	p.ca = ca
+	p.metrics = newMetrics(p)
+	p.commands = p.table()
+	return p, nil
+}
+
+// supported refuses what the configuration may say and this version cannot do,
+// rather than run without it.
+func supported(cfg *config.Config) error {
+	for name, d := range cfg.Domains {
+		if d.Via != "" {
+			return fmt.Errorf("domains.%s.via: this version cannot connect through a SOCKS proxy yet, and will not connect without it; remove via or wait for a later version", name)
+		}
+	}
+	if cfg.Web != "" {
+		return fmt.Errorf("web: this version has no web page yet; leave web empty")
+	}
+	return nil
+}
+
+// Config is the configuration in force.
+func (p *Proxy) Config() *config.Config { return p.cfg.Load() }
+
+// Reload puts a new configuration in force for what happens from now on. What
+// only a start can change is named in the log.
+func (p *Proxy) Reload(cfg *config.Config) error {
+	if err := supported(cfg); err != nil {
+		return err
+	}
+	old := p.cfg.Load()
+	if !slices.Equal(old.Listen, cfg.Listen) || old.State != cfg.State || old.Metrics != cfg.Metrics {
+		p.log.Warn("listen, state and metrics change with the next start only")
+		kept := *cfg
+		kept.Listen, kept.State, kept.Metrics = old.Listen, old.State, old.Metrics
+		cfg = &kept
+	}
+	p.cfg.Store(cfg)
+	p.forgive()
+	p.log.Info("configuration re-read", "file", cfg.File)
+	return nil
+}
+
+// Listen opens the configured addresses.
+func (p *Proxy) Listen() error {
+	for _, addr := range p.Config().Listen {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			p.closeListeners()
+			return fmt.Errorf("cannot listen on %s: %w; another program may use the port: end it, or set \"listen\" to another one", addr, short1(err))
+		}
+		p.mu.Lock()
+		p.listeners = append(p.listeners, l)
+		p.mu.Unlock()
+	}
+	return nil
+}
+
+func short1(err error) error {
+	if op, ok := err.(*net.OpError); ok {
+		return op.Err
+	}
+	return err
+}
+
+// Addrs are the addresses listened on.
+func (p *Proxy) Addrs() (out []net.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.listeners {
+		out = append(out, l.Addr())
+	}
+	return out
+}
+
+func (p *Proxy) closeListeners() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.listeners {
+		l.Close()
+	}
+}
+
+// Serve accepts clients until Shutdown.
+func (p *Proxy) Serve() {
+	p.mu.Lock()
+	ls := slices.Clone(p.listeners)
+	p.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, l := range ls {
+		wg.Go(func() { p.accept(l) })
+	}
+	wg.Wait()
+	p.wg.Wait()
+}
+
+// Shutdown ends all conversations politely, gives back the messages that wait,
+// tells the clients, and lets go of the state directory.
+func (p *Proxy) Shutdown(within time.Duration) {
+	p.closeListeners()
+	p.mu.Lock()
+	p.closing = true
+	accounts := make([]*otrlayer.Account, 0, len(p.accounts))
+	for _, a := range p.accounts {
+		accounts = append(accounts, a)
+	}
+	sessions := make([]*session, 0, len(p.sessions))
+	for s := range p.sessions {
+		sessions = append(sessions, s)
+	}
+	p.mu.Unlock()
+	for _, a := range accounts {
+		<-a.Ready() // a key that is just being written
+		a.Close()
+	}
+	for _, s := range sessions {
+		s.shutdown(within)
+	}
+	p.cancel()
+	p.mu.Lock()
+	for c := range p.conns {
+		c.Close()
+	}
+	p.mu.Unlock()
+	p.wg.Wait()
+	p.state.Close()
+}
+
+// account opens an account, or finds it open.
+func (p *Proxy) account(jid string) (*otrlayer.Account, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a := p.accounts[jid]; a != nil {
+		return a, nil
+	}
+	a, err := otrlayer.Open(p.state.Dir, jid, func() otrlayer.Settings {
+		cfg := p.Config()
+		return otrlayer.Settings{
+			Policy: func(contact string) otrlayer.Policy { return policy(cfg.RuleFor(jid, contact).Policy) },
+			Hold:   otrlayer.Hold{Messages: cfg.Hold.Messages, Bytes: cfg.Hold.Bytes, For: cfg.Hold.For},
+		}
+	}, accountEvents{p})
+	if err != nil {
+		return nil, err
+	}
+	p.accounts[jid] = a
+	return a, nil
+}
+
+func policy(c config.Policy) otrlayer.Policy {
+	switch c {
+	case config.Never:
+		return otrlayer.Never
+	case config.Manual:
+		return otrlayer.Manual
+	case config.Opportunistic:
+		return otrlayer.Opportunistic
+	case config.RequireVerify:
+		return otrlayer.RequireVerified
+	}
+	return otrlayer.Require
+}
+
+type accountEvents struct{ p *Proxy }
+
+func (e accountEvents) Handshake(result string) { e.p.metrics.handshake(result) }
+func (e accountEvents) Swallowed()              {}
+func (e accountEvents) Log(level int, what string, err error) {
+	e.p.log.Log(context.Background(), slog.Level(level), what, "err", err)
+}
+
+// name is a JID or domain as it may stand in the log: hashed, unless the
+// configuration asks for it in clear. The hash is the same within one run.
+func (p *Proxy) name(jid string) string {
+	if p.Config().Log.JIDs {
+		return jid
+	}
+	m := hmac.New(sha256.New, p.logKey[:])
+	m.Write([]byte(jid))
+	return "#" + hex.EncodeToString(m.Sum(nil)[:5])
+}
+
+func (p *Proxy) clientLimits() stanza.Limits {
+	return stanza.Limits{Bytes: p.Config().Limits.Stanza}
+}
+
+// serverLimits are wider: rosters and archives come in large pieces.
+func (p *Proxy) serverLimits() stanza.Limits {
+	return stanza.Limits{Bytes: max(4<<20, 4*p.Config().Limits.Stanza), Elements: 1 << 17}
+}

@@ -1,0 +1,281 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mellium.im/xmpp/jid"
+
+	"otrproxy/otrlayer"
+	"otrproxy/stanza"
+)
+
+// serviceJID is the proxy itself, as a contact. Nothing to or from it passes.
+const serviceJID = "otrproxy.localhost"
+
+// ownID begins the ids of stanzas we send upstream ourselves.
+const ownID = "otrproxy-"
+
+// A session is one client and its upstream leg, after the login. Two goroutines
+// read, one for each leg; each feeds the other leg's outbox.
+type session struct {
+	p       *Proxy
+	account *otrlayer.Account
+	jid     string // bare
+	entry   string
+	how     string // mechanism used upstream
+	since   time.Time
+	tls     string // version towards the client, "" for none
+	up      *upstream
+	upTLS   string
+
+	client, server         *outbox
+	fromClient, fromServer *stanza.Scanner
+
+	resource atomic.Pointer[string] // full JID, once bound
+	ended    sync.Once
+	closing  atomic.Bool // the proxy stops, or one side has ended the session
+
+	// Owned by the goroutine that reads the client.
+	to jidCache
+
+	// Owned by the goroutine that reads the server.
+	from jidCache
+
+	mu      sync.Mutex
+	rooms   map[string]bool // joined, by bare JID
+	welcome map[string]bool // contacts who may see our presence
+	bindID  string          // of the client's request to bind a resource
+}
+
+func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *session {
+	s := &session{p: c.p, account: account, jid: account.JID(), entry: c.entry, how: how, since: time.Now(), tls: c.tlsVersion, up: u,
+		upTLS: tls.VersionName(u.conn.ConnectionState().Version), fromClient: c.scan, fromServer: u.scan,
+		rooms: map[string]bool{}, welcome: map[string]bool{}}
+	s.client = newOutbox(c.conn, func(error) { s.cut() })
+	s.server = newOutbox(u.conn, func(error) { s.cut() })
+	c.in.before = func() { s.server.flush(); s.server.wait() }
+	u.in.before = func() { s.client.flush(); s.client.wait() }
+	return s
+}
+
+// full is the client's full JID, or the bare one before it is bound.
+func (s *session) full() string {
+	if r := s.resource.Load(); r != nil {
+		return *r
+	}
+	return s.jid
+}
+
+// relay passes stanzas until either side ends the session.
+func (s *session) relay() {
+	s.p.mu.Lock()
+	if s.p.closing {
+		s.p.mu.Unlock()
+		return
+	}
+	s.p.sessions[s] = struct{}{}
+	s.p.mu.Unlock()
+	s.p.log.Info("session begins", "account", s.p.name(s.jid), "entry", s.entry, "upstream", s.upTLS, "sasl", s.how)
+	s.account.Attach(s)
+	s.client.kick()
+
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.readServer()
+	}()
+	s.readClient()
+	<-done
+	s.account.Detach(s)
+	s.p.mu.Lock()
+	delete(s.p.sessions, s)
+	s.p.mu.Unlock()
+	s.p.log.Info("session ends", "account", s.p.name(s.jid))
+}
+
+// cut closes both connections at once.
+func (s *session) cut() {
+	s.ended.Do(func() {
+		s.closing.Store(true)
+		s.client.conn.Close()
+		s.server.conn.Close()
+	})
+}
+
+// lastWords is how long a side gets to take what is queued for it at the end.
+const lastWords = 5 * time.Second
+
+// end lets both sides take what is queued, and closes.
+func (s *session) end() {
+	s.ended.Do(func() {
+		s.closing.Store(true)
+		var wg sync.WaitGroup
+		wg.Go(func() { s.server.finish(lastWords) })
+		wg.Go(func() { s.client.finish(lastWords) })
+		wg.Wait()
+	})
+}
+
+// shutdown tells the client that the proxy stops.
+func (s *session) shutdown(within time.Duration) {
+	s.ended.Do(func() {
+		s.closing.Store(true)
+		s.server.queue([]byte(stanza.StreamClose))
+		s.client.build(func(b []byte) []byte {
+			return stanza.AppendStreamError(b, "system-shutdown", "otrproxy is being stopped.")
+		})
+		var wg sync.WaitGroup
+		wg.Go(func() { s.server.finish(within) })
+		wg.Go(func() { s.client.finish(within) })
+		wg.Wait()
+	})
+}
+
+// readClient is the way up.
+func (s *session) readClient() {
+	for {
+		st, err := s.fromClient.Next()
+		if err != nil {
+			s.clientGone(err)
+			return
+		}
+		if st.Kind == stanza.KindClose {
+			s.server.queue(st.Raw)
+			s.client.queue([]byte(stanza.StreamClose))
+			s.end()
+			return
+		}
+		start := time.Now()
+		if err := s.outgoing(st); err != nil {
+			s.clientError(err)
+			return
+		}
+		s.p.metrics.took(start)
+	}
+}
+
+// A streamFault ends the session with a stream error to the client.
+type streamFault struct{ condition, text string }
+
+func (f *streamFault) Error() string { return f.text }
+
+func (s *session) clientGone(err error) {
+	var se *stanza.SyntaxError
+	if errors.As(err, &se) {
+		s.clientError(&streamFault{se.Condition, "otrproxy: the client sent " + se.Reason + "."})
+		return
+	}
+	if !s.closing.Load() {
+		s.server.queue([]byte(stanza.StreamClose))
+	}
+	s.end()
+}
+
+func (s *session) clientError(err error) {
+	var f *streamFault
+	if !errors.As(err, &f) {
+		f = &streamFault{"internal-server-error", err.Error()}
+	}
+	s.p.log.Warn("a session was ended for what its client sent", "account", s.p.name(s.jid), "why", f.text)
+	s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, f.condition, f.text) })
+	s.server.queue([]byte(stanza.StreamClose))
+	s.end()
+}
+
+// readServer is the way down.
+func (s *session) readServer() {
+	for {
+		st, err := s.fromServer.Next()
+		if err != nil {
+			s.serverGone(err)
+			return
+		}
+		if st.Kind == stanza.KindClose {
+			s.client.queue([]byte(stanza.StreamClose))
+			s.server.queue([]byte(stanza.StreamClose))
+			s.end()
+			return
+		}
+		start := time.Now()
+		s.incoming(st)
+		s.p.metrics.took(start)
+	}
+}
+
+func (s *session) serverGone(err error) {
+	if s.closing.Load() {
+		s.end()
+		return
+	}
+	var se *stanza.SyntaxError
+	cause, text := FailLost, "The connection to the server was lost."
+	switch {
+	case errors.As(err, &se):
+		cause, text = FailProtocol, "The server sent something that is not XMPP: "+se.Reason+"."
+	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		text = "The connection to the server was lost: " + short(err) + "."
+	}
+	s.p.metrics.upstreamFailed(cause)
+	s.p.log.Warn("the connection to a server was lost", "account", s.p.name(s.jid), "cause", cause, "why", text)
+	s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, cause.condition(), text) })
+	s.end()
+}
+
+// A jidCache remembers how JIDs as written are read, so that a passed stanza
+// costs no parsing. It is bounded.
+type jidCache map[string]address
+
+// An address is a JID as it was written, read.
+type address struct {
+	full, bare string
+	resource   bool
+	ok         bool
+}
+
+func (c *jidCache) parse(el stanza.Element, attr string) address {
+	raw := el.RawAttr(attr)
+	if len(raw) == 0 {
+		return address{}
+	}
+	if a, ok := (*c)[string(raw)]; ok {
+		return a
+	}
+	if *c == nil || len(*c) > 2000 {
+		*c = jidCache{}
+	}
+	a := address{}
+	if j, err := jid.Parse(el.Attr(attr)); err == nil {
+		a = address{full: j.String(), bare: j.Bare().String(), resource: j.Resourcepart() != "", ok: true}
+	}
+	(*c)[string(raw)] = a
+	return a
+}
+
+// isRoom reports whether the client has joined a room.
+func (s *session) isRoom(bare string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rooms[bare]
+}
+
+// isWelcome reports whether a contact may see our presence.
+func (s *session) isWelcome(bare string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.welcome[bare] || bare == s.jid
+}
+
+func (s *session) setWelcome(bare string, yes bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if yes {
+		s.welcome[bare] = true
+	} else {
+		delete(s.welcome, bare)
+	}
+}
