@@ -94,6 +94,9 @@ func (s *session) service(st *stanza.Stanza, local string) {
 	}
 }
 
+// Words is the table without a proxy behind it: names, usage and help.
+func Words() control.Table { return (&Proxy{}).table() }
+
 // table is the one table of commands.
 func (p *Proxy) table() control.Table {
 	// own finds the account a chat command is about.
@@ -164,6 +167,20 @@ func (p *Proxy) table() control.Table {
 			Run: own(func(a *otrlayer.Account, _ otrlayer.Outlet, c control.Call) (control.Reply, error) {
 				return control.Reply{Text: fmt.Sprintf("%d messages taken back.", a.Drop(c.Contact))}, nil
 			})},
+		{Name: "reload", Help: "re-reads the configuration file; on an error the old one stays in force", Admin: true, Run: func(context.Context, control.Call) (control.Reply, error) {
+			file := p.Config().File
+			if file == "" {
+				return control.Reply{}, errors.New("this proxy runs without a configuration file")
+			}
+			cfg, err := config.Load(file)
+			if err == nil {
+				err = p.Reload(cfg)
+			}
+			if err != nil {
+				return control.Reply{}, err
+			}
+			return control.Reply{Text: file + " is in force"}, nil
+		}},
 		{Name: "pin list", Help: "the certificates and keys servers are held to", Admin: true, Run: func(context.Context, control.Call) (control.Reply, error) {
 			lines := p.pins.list(p.Config())
 			var b strings.Builder

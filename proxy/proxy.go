@@ -71,7 +71,7 @@ type Proxy struct {
 
 // New opens the state directory and prepares a proxy.
 func New(cfg *config.Config, opt Options) (*Proxy, error) {
-	if err := supported(cfg); err != nil {
+	if err := Supported(cfg); err != nil {
 		return nil, err
 	}
 	state, err := OpenState(cfg.State)
@@ -114,9 +114,9 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 	return p, nil
 }
 
-// supported refuses what the configuration may say and this version cannot do,
+// Supported refuses what the configuration may say and this version cannot do,
 // rather than run without it.
-func supported(cfg *config.Config) error {
+func Supported(cfg *config.Config) error {
 	for name, d := range cfg.Domains {
 		if d.Via != "" {
 			return fmt.Errorf("domains.%s.via: this version cannot connect through a SOCKS proxy yet, and will not connect without it; remove via or wait for a later version", name)
@@ -134,7 +134,7 @@ func (p *Proxy) Config() *config.Config { return p.cfg.Load() }
 // Reload puts a new configuration in force for what happens from now on. What
 // only a start can change is named in the log.
 func (p *Proxy) Reload(cfg *config.Config) error {
-	if err := supported(cfg); err != nil {
+	if err := Supported(cfg); err != nil {
 		return err
 	}
 	old := p.cfg.Load()

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"otrproxy/config"
+	"otrproxy/proxy"
+	"otrproxy/proxy/control"
+)
+
+// farewell is how long contacts and clients get to take the last words.
+const farewell = 5 * time.Second
+
+// adminWords are the commands of the running proxy, from its own table.
+var adminWords = func() (out []control.Command) {
+	for _, c := range proxy.Words() {
+		if c.Admin && c.Name != "help" {
+			out = append(out, c)
+		}
+	}
+	return out
+}()
+
+// run runs the proxy until SIGTERM or SIGINT. SIGHUP re-reads the configuration.
+func run(cfg *config.Config, logTo io.Writer) error {
+	log := logger(cfg, logTo)
+	p, err := proxy.New(cfg, proxy.Options{Version: version, Log: log})
+	if err != nil {
+		return err
+	}
+	if err := p.Listen(); err != nil {
+		p.Shutdown(0)
+		return err
+	}
+	socket, err := control.Listen(filepath.Join(cfg.State, control.SocketName))
+	if err != nil {
+		p.Shutdown(0)
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go p.Commands().Serve(ctx, socket)
+	if cfg.Metrics != "" {
+		l, err := net.Listen("tcp", cfg.Metrics)
+		if err != nil {
+			p.Shutdown(0)
+			return fmt.Errorf("cannot serve metrics on %s: %w", cfg.Metrics, err)
+		}
+		srv := &http.Server{Handler: p.Metrics(), ReadHeaderTimeout: 5 * time.Second}
+		go srv.Serve(l)
+		defer srv.Close()
+	}
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	served := make(chan struct{})
+	go func() { defer close(served); p.Serve() }()
+	for _, a := range p.Addrs() {
+		log.Info("listening", "address", a.String())
+	}
+	log.Info("ready", "version", version, "state", cfg.State)
+	for s := range signals {
+		if s != syscall.SIGHUP {
+			log.Info("stopping", "signal", s.String())
+			break
+		}
+		if cfg.File == "" {
+			log.Warn("there is no configuration file to read again")
+			continue
+		}
+		fresh, err := config.Load(cfg.File)
+		if err == nil {
+			err = p.Reload(fresh)
+		}
+		if err != nil {
+			log.Error("the configuration was not changed", "err", err)
+		}
+	}
+	socket.Close()
+	p.Shutdown(farewell)
+	<-served
+	return nil
+}
+
+func logger(cfg *config.Config, to io.Writer) *slog.Logger {
+	var level slog.Level
+	level.UnmarshalText([]byte(cfg.Log.Level))
+	opt := &slog.HandlerOptions{Level: level}
+	if cfg.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(to, opt))
+	}
+	return slog.New(slog.NewTextHandler(to, opt))
+}
+
+// check prints what a configuration means.
+func check(w io.Writer, cfg *config.Config) error {
+	if err := proxy.Supported(cfg); err != nil {
+		where := cfg.File
+		if where == "" {
+			where = "default configuration"
+		}
+		return wrongUsage{fmt.Errorf("%s: %w", where, err)}
+	}
+	if cfg.File == "" {
+		fmt.Fprintln(w, "no configuration file: these are the defaults")
+	} else {
+		fmt.Fprintln(w, cfg.File, "is sound; in force would be:")
+	}
+	for _, a := range cfg.Listen {
+		how := "TLS only (not loopback)"
+		if config.Loopback(a) {
+			how = "plain, STARTTLS and direct TLS"
+		}
+		fmt.Fprintf(w, "listen   %s, %s\n", a, how)
+	}
+	fmt.Fprintf(w, "state    %s\n", cfg.State)
+	if len(cfg.Domains) == 0 {
+		fmt.Fprintln(w, "domain   any, trust: tofu")
+	}
+	for name, d := range cfg.Domains {
+		where := d.Connect
+		if where == "" {
+			where = "as DNS says"
+		}
+		fmt.Fprintf(w, "domain   %s: %s, tls: %s, trust: %s, %d pins\n", name, where, d.TLS, d.Trust, len(d.Pins))
+	}
+	for _, r := range cfg.OTR {
+		fmt.Fprintf(w, "otr      %s -> %s: %s, allow %v (line %d)\n", r.Account, r.Contact, r.Policy, r.Allow, r.Line)
+	}
+	r := cfg.RuleFor("", "")
+	if len(cfg.OTR) == 0 || r.Line == 0 {
+		fmt.Fprintf(w, "otr      everybody else: require, allow %v\n", (&config.Config{}).RuleFor("", "").Allow)
+	}
+	fmt.Fprintf(w, "hold     %d messages, %d bytes, for %s\n", cfg.Hold.Messages, cfg.Hold.Bytes, cfg.Hold.For)
+	fmt.Fprintf(w, "limits   %d sessions, %d bytes a stanza, %s for a login\n", cfg.Limits.Sessions, cfg.Limits.Stanza, cfg.Limits.Login)
+	if cfg.Metrics != "" {
+		fmt.Fprintf(w, "metrics  http://%s/metrics\n", cfg.Metrics)
+	}
+	return nil
+}
+
+var errDemo = errors.New("the demo did not go as it should")
