@@ -21,12 +21,14 @@ import (
 // credentials live for one login.
 type credentials struct{ user, password string }
 
-// mechanisms are the ways to log in upstream, best first.
-var mechanisms = []struct {
+type scramMechanism struct {
 	name string
 	fcn  scram.HashGeneratorFcn
 	new  func() hash.Hash
-}{
+}
+
+// mechanisms are the ways to log in upstream, best first.
+var mechanisms = []*scramMechanism{
 	{"SCRAM-SHA-512", scram.SHA512, sha512.New},
 	{"SCRAM-SHA-256", scram.SHA256, sha256.New},
 	{"SCRAM-SHA-1", scram.SHA1, sha1.New},
@@ -40,10 +42,11 @@ const maxIterations = 1_000_000
 type loginError struct {
 	condition string
 	failure   *Failure
+	first     bool // the server refused our first message, before any proof of a password
 }
 
 func loginFailed(condition string, c FailureCause, format string, args ...any) *loginError {
-	return &loginError{condition, fail(c, nil, format, args...)}
+	return &loginError{condition: condition, failure: fail(c, nil, format, args...)}
 }
 
 // offered lists the SASL mechanisms and channel binding types (XEP-0440) in a
@@ -80,55 +83,60 @@ func channelBindings(cs tls.ConnectionState) (out []scram.ChannelBinding) {
 	return out
 }
 
-// binding chooses among what this connection can give and what the server names;
-// a server that names nothing gets the usual one of the TLS version.
-func (u *upstream) binding(named []string) (scram.ChannelBinding, bool) {
+// bindings chooses among what this connection can give what the server names; a
+// server that names nothing may have any.
+func (u *upstream) bindings(named []string) (out []scram.ChannelBinding) {
 	for _, b := range channelBindings(u.conn.ConnectionState()) {
 		if len(named) == 0 || slices.Contains(named, string(b.Type)) {
-			return b, true
+			out = append(out, b)
 		}
 	}
-	return scram.ChannelBinding{}, false
+	return out
 }
 
-// login authenticates with the strongest mechanism both sides have. It returns
-// the mechanism used, with the binding.
-func (u *upstream) login(c credentials) (how string, le *loginError) {
+// login authenticates with the strongest mechanism both sides have, and returns
+// it with the channel binding used.
+//
+// A server that does not name its bindings (XEP-0440) may offer -PLUS with one
+// that TLS 1.3 has not got; ejabberd 23.01 does. It says so in answer to our first
+// message, before any proof of the password, and then the next binding is tried,
+// and at last none; unless mustBind says that this server has bound a login
+// before, for then somebody else may be answering.
+func (u *upstream) login(c credentials, mustBind bool) (how string, le *loginError) {
 	mechs, named := u.offered()
-	binding, canBind := u.binding(named)
 	anyPlus := slices.ContainsFunc(mechs, func(m string) bool { return strings.HasSuffix(m, "-PLUS") })
-	for _, plus := range []bool{true, false} {
-		if plus && !canBind {
+	for _, m := range mechanisms {
+		if !slices.Contains(mechs, m.name+"-PLUS") {
 			continue
 		}
-		for _, m := range mechanisms {
-			name := m.name
-			if plus {
-				name += "-PLUS"
+		for _, b := range u.bindings(named) {
+			client, le := m.client(c)
+			if le != nil {
+				return "", le
 			}
-			if !slices.Contains(mechs, name) {
-				continue
+			le = u.scram(m.name+"-PLUS", client.NewConversationWithChannelBinding(b), m.new(), mechs, named)
+			if le == nil || !le.first || len(named) > 0 {
+				return m.name + "-PLUS " + string(b.Type), le
 			}
-			client, err := m.fcn.NewClient(c.user, c.password, "")
-			if err != nil { // not every password passes SASLprep; servers that skip it accept it as it is
-				if client, err = m.fcn.NewClientUnprepped(c.user, c.password, ""); err != nil {
-					return "", loginFailed("not-authorized", FailSASL, "The password cannot be used for a login.")
-				}
-			}
-			var conv *scram.ClientConversation
-			switch {
-			case plus:
-				conv = client.NewConversationWithChannelBinding(binding)
-				how = name + " " + string(binding.Type)
-			case anyPlus: // there is one, but not with a binding that we have
-				conv = client.NewConversation()
-				how = name
-			default: // "y": a server that does have -PLUS finds out that it was hidden from us
-				conv = client.NewConversationAdvertisingChannelBinding()
-				how = name
-			}
-			return how, u.scram(name, conv, m.new(), mechs, named)
 		}
+		break // the hash makes no difference to the binding
+	}
+	if mustBind {
+		return "", loginFailed("temporary-auth-failure", FailSASL, "The server of %s has tied logins to the encrypted connection before and does not now, which may mean that somebody is in between; the login was broken off.", u.domain.Name)
+	}
+	for _, m := range mechanisms {
+		if !slices.Contains(mechs, m.name) {
+			continue
+		}
+		client, le := m.client(c)
+		if le != nil {
+			return "", le
+		}
+		conv := client.NewConversation() // there is -PLUS, but not with a binding that we have
+		if !anyPlus {                    // "y": a server that does have -PLUS finds out that it was hidden from us
+			conv = client.NewConversationAdvertisingChannelBinding()
+		}
+		return m.name, u.scram(m.name, conv, m.new(), mechs, named)
 	}
 	if slices.Contains(mechs, "PLAIN") {
 		if u.domain.PlainUpstream {
@@ -139,11 +147,22 @@ func (u *upstream) login(c credentials) (how string, le *loginError) {
 	return "", loginFailed("mechanism-too-weak", FailMechanism, "The server of %s offers no login that otrproxy knows (offered: %s).", u.domain.Name, strings.Join(mechs, ", "))
 }
 
+func (m *scramMechanism) client(c credentials) (*scram.Client, *loginError) {
+	client, err := m.fcn.NewClient(c.user, c.password, "")
+	if err != nil { // not every password passes SASLprep; servers that skip it accept it as it is
+		client, err = m.fcn.NewClientUnprepped(c.user, c.password, "")
+	}
+	if err != nil {
+		return nil, loginFailed("not-authorized", FailSASL, "The password cannot be used for a login.")
+	}
+	return client, nil
+}
+
 func (u *upstream) sasl(name string, initial []byte) *loginError {
 	b := []byte("<auth xmlns='" + stanza.NSSASL + "' mechanism='" + name + "'>")
 	b = base64.StdEncoding.AppendEncode(b, initial)
 	if _, err := u.conn.Write(append(b, "</auth>"...)); err != nil {
-		return &loginError{"temporary-auth-failure", lost(u.domain, err)}
+		return &loginError{condition: "temporary-auth-failure", failure: lost(u.domain, err)}
 	}
 	return nil
 }
@@ -152,7 +171,7 @@ func (u *upstream) sasl(name string, initial []byte) *loginError {
 func (u *upstream) reply() (kind string, data []byte, le *loginError) {
 	st, f := u.read()
 	if f != nil {
-		return "", nil, &loginError{"temporary-auth-failure", f}
+		return "", nil, &loginError{condition: "temporary-auth-failure", failure: f}
 	}
 	root := st.Root()
 	if string(root.NS()) != stanza.NSSASL {
@@ -203,7 +222,7 @@ func (u *upstream) respond(data string) *loginError {
 	b := []byte("<response xmlns='" + stanza.NSSASL + "'>")
 	b = base64.StdEncoding.AppendEncode(b, []byte(data))
 	if _, err := u.conn.Write(append(b, "</response>"...)); err != nil {
-		return &loginError{"temporary-auth-failure", lost(u.domain, err)}
+		return &loginError{condition: "temporary-auth-failure", failure: lost(u.domain, err)}
 	}
 	return nil
 }
@@ -223,6 +242,7 @@ func (u *upstream) scram(name string, conv *scram.ClientConversation, h hash.Has
 	}
 	kind, data, le := u.reply()
 	if le != nil {
+		le.first = le.failure.Cause == FailSASL
 		return le
 	}
 	if kind != "challenge" {

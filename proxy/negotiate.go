@@ -357,11 +357,15 @@ func (c *client) auth(u *upstream, mech, initial string) (account *otrlayer.Acco
 			return again("invalid-authzid", "")
 		}
 	}
-	how, le := u.login(creds)
+	_, mustBind := c.p.bound.Load(bare.String())
+	how, le := u.login(creds, mustBind)
 	if le != nil {
 		c.p.metrics.upstreamFailed(le.failure.Cause)
 		c.p.log.Info("a login failed", "account", c.p.name(bare.String()), "cause", le.failure.Cause, "why", c.p.redact(le.failure, c.domain.Name))
 		return again(le.condition, le.failure.Text)
+	}
+	if strings.Contains(how, "-PLUS") {
+		c.p.bound.Store(bare.String(), true)
 	}
 	account, err = c.p.account(bare.String())
 	if err != nil {

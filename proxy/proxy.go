@@ -56,6 +56,8 @@ type Proxy struct {
 	started  time.Time
 	logKey   [32]byte
 
+	bound sync.Map // accounts whose login was bound to its channel, by bare JID
+
 	ctx    context.Context // ends with the proxy
 	cancel context.CancelFunc
 	wg     sync.WaitGroup

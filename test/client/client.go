@@ -361,3 +361,11 @@ func (c *Client) Close() {
 
 // Drop closes the connection without a word.
 func (c *Client) Drop() { c.conn.Close() }
+
+// Request sends an iq before the login and returns the answer.
+func (c *Client) Request(iq string) (*stanza.Stanza, error) {
+	if err := c.Send(iq); err != nil {
+		return nil, err
+	}
+	return c.read()
+}

@@ -1,0 +1,277 @@
+// Package real runs the proxy against real servers with real clients and real
+// contacts: Prosody and ejabberd, slixmpp and go-sendxmpp, mcabber and bitlbee.
+//
+// Everything listens on loopback addresses of its own and is ended by process id.
+// What the server received is taken from the server's own debug log.
+package real
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"otrproxy/proxy"
+)
+
+// binary is the program under test, built once.
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "otrproxy-real")
+	if err != nil {
+		panic(err)
+	}
+	binary = filepath.Join(dir, "otrproxy")
+	build := exec.Command("go", "build", "-o", binary, "otrproxy/cmd/otrproxy")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%s\n", out)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// need finds a program. One that is missing fails the test in CI; elsewhere it is
+// named and the scenario skipped.
+func need(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err == nil {
+			continue
+		}
+		if _, err := os.Stat(p); err == nil {
+			continue
+		}
+		if os.Getenv("CI") != "" {
+			t.Fatalf("missing program: %s", p)
+		}
+		t.Skipf("missing program: %s", p)
+	}
+}
+
+// python is Debian's, which the python3-* packages belong to.
+const python = "/usr/bin/python3"
+
+func needPython(t *testing.T, module string) {
+	t.Helper()
+	need(t, python)
+	if exec.Command(python, "-c", "import "+module).Run() != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("missing program: python3-%s", module)
+		}
+		t.Skipf("missing program: python3-%s", module)
+	}
+}
+
+// loopback is an address of this machine nobody else uses: some programs insist
+// on port 5222, so the address has to be the free part.
+func loopback(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		ip := fmt.Sprintf("127.%d.%d.%d", 10+rand.IntN(200), rand.IntN(250), 2+rand.IntN(250))
+		l, err := net.Listen("tcp", ip+":5222")
+		if err == nil {
+			l.Close()
+			return ip
+		}
+	}
+	t.Fatal("no free loopback address")
+	return ""
+}
+
+// patience is how long one step may take.
+const patience = 20 * time.Second
+
+// eventually waits until a condition holds, looking again every few milliseconds;
+// it is for what a foreign program writes into files.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+		<-tick.C
+	}
+}
+
+func fileHas(path, pattern string) func() bool {
+	re := regexp.MustCompile(pattern)
+	return func() bool {
+		b, _ := os.ReadFile(path)
+		return re.Match(b)
+	}
+}
+
+// A process is a program the test has started.
+type process struct {
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	name string
+	done chan struct{}
+
+	mu   sync.Mutex
+	cond sync.Cond
+	out  bytes.Buffer
+}
+
+// start runs a program with its output collected, in a process group of its own
+// that dies with the test.
+func start(t *testing.T, name string, env []string, dir string, argv ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(argv[0], argv[1:]...), name: name, done: make(chan struct{})}
+	p.cond.L = &p.mu
+	p.cmd.Dir = dir
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	p.cmd.WaitDelay = 2 * time.Second
+	var err error
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	p.launch(t, &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL})
+	return p
+}
+
+func (p *process) launch(t *testing.T, attr *syscall.SysProcAttr) {
+	t.Helper()
+	p.cmd.SysProcAttr = attr
+	// Pdeathsig is bound to the thread that started the child.
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		started <- p.cmd.Start()
+		p.cmd.Wait()
+		close(p.done)
+		p.mu.Lock()
+		p.cond.Broadcast()
+		p.mu.Unlock()
+		runtime.UnlockOSThread()
+	}()
+	if err := <-started; err != nil {
+		t.Fatalf("%s: %v", p.name, err)
+	}
+	t.Cleanup(func() {
+		p.kill(syscall.SIGKILL)
+		if t.Failed() {
+			t.Logf("%s said:\n%s", p.name, p.output())
+		}
+	})
+}
+
+func (p *process) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cond.Broadcast()
+	return p.out.Write(b)
+}
+
+func (p *process) output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.String()
+}
+
+// kill signals the process group and waits for its end.
+func (p *process) kill(sig syscall.Signal) {
+	select {
+	case <-p.done:
+		return
+	default:
+	}
+	syscall.Kill(-p.cmd.Process.Pid, sig)
+	select {
+	case <-p.done:
+	case <-time.After(10 * time.Second):
+		syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+		<-p.done
+	}
+}
+
+// says waits for a line in the program's output.
+func (p *process) says(t *testing.T, pattern string) string {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	timer := time.AfterFunc(patience, p.cond.Broadcast)
+	defer timer.Stop()
+	deadline := time.Now().Add(patience)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		if m := re.Find(p.out.Bytes()); m != nil {
+			return string(m)
+		}
+		ended := false
+		select {
+		case <-p.done:
+			ended = true
+		default:
+		}
+		if ended || time.Now().After(deadline) {
+			t.Fatalf("%s never said %s; it said:\n%s", p.name, pattern, p.out.String())
+		}
+		p.cond.Wait()
+	}
+}
+
+// A household is a running otrproxy.
+type household struct {
+	*process
+	addr  string
+	state string
+	conf  string
+}
+
+func startOTRProxy(t *testing.T, s *xmppServer, more string) *household {
+	t.Helper()
+	h := &household{state: filepath.Join(t.TempDir(), "state")}
+	h.conf = filepath.Join(t.TempDir(), "otrproxy.yaml")
+	text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\nlog: {level: debug}\ndomains:\n  %s: {connect: %q, tls: %s, trust: pin, pins: [%q]}\n%s", h.state, s.domain, s.connect(), s.mode, s.pin, more)
+	if err := os.WriteFile(h.conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.start(t)
+	return h
+}
+
+func (h *household) start(t *testing.T) {
+	t.Helper()
+	h.process = start(t, "otrproxy", nil, "", binary, "run", "--config", h.conf)
+	line := h.says(t, `msg=listening address=\S+`)
+	h.addr = line[strings.LastIndex(line, "=")+1:]
+	h.says(t, "msg=ready")
+}
+
+func (h *household) port() string {
+	_, port, _ := net.SplitHostPort(h.addr)
+	return port
+}
+
+func (h *household) status(t *testing.T) proxy.Status {
+	t.Helper()
+	out, err := exec.Command(binary, "status", "--json", "--config", h.conf).Output()
+	if err != nil {
+		t.Fatalf("status: %v", err)
+	}
+	var st proxy.Status
+	if err := json.Unmarshal(out, &st); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	return st
+}

@@ -1,0 +1,318 @@
+package real
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A slixmpp is the unmodified client of somebody behind the proxy.
+type slixmpp struct {
+	*process
+	t *testing.T
+}
+
+func startSlixmpp(t *testing.T, jid, addr, entry string) *slixmpp {
+	t.Helper()
+	needPython(t, "slixmpp")
+	host, port, _ := net.SplitHostPort(addr)
+	c := &slixmpp{t: t}
+	script, _ := filepath.Abs("slixmpp_client.py")
+	c.process = start(t, "slixmpp", nil, "", python, script, jid, "secret", host, port, entry)
+	return c
+}
+
+func (c *slixmpp) online() { c.t.Helper(); c.says(c.t, `(?m)^online \S+`) }
+
+func (c *slixmpp) say(to, id, text string) {
+	b, _ := json.Marshal(text)
+	fmt.Fprintf(c.in, "say %s %s %s\n", to, id, b)
+}
+
+// reads waits for a text of a contact.
+func (c *slixmpp) reads(from, text string) {
+	c.t.Helper()
+	b := new(strings.Builder)
+	e := json.NewEncoder(b)
+	e.SetEscapeHTML(false)
+	e.Encode(text)
+	c.says(c.t, `(?m)^text `+regexp.QuoteMeta(from)+`(/\S*)? `+regexp.QuoteMeta(strings.TrimSpace(b.String()))+`$`)
+}
+
+func (c *slixmpp) quit() {
+	fmt.Fprintln(c.in, "quit")
+	c.says(c.t, `(?m)^closed`)
+	c.kill(syscall.SIGKILL)
+}
+
+// A contact is somebody who is connected straight to the server with libotr.
+type contact interface {
+	jid() string
+	say(text string)
+	reads(text string)
+	restart()
+}
+
+// mcabber is a contact with mcabber, which speaks plain text inside OTR.
+type mcabber struct {
+	*process
+	t        *testing.T
+	s        *xmppServer
+	user     string
+	dir      string
+	peer     string
+	launched int
+}
+
+func startMcabber(t *testing.T, s *xmppServer, user, peer string) contact {
+	t.Helper()
+	need(t, "mcabber")
+	m := &mcabber{t: t, s: s, user: user, dir: t.TempDir(), peer: peer}
+	for _, d := range []string{"otr", "log"} {
+		os.MkdirAll(filepath.Join(m.dir, d), 0o700)
+	}
+	rc := fmt.Sprintf(`set jid = %s
+set password = secret
+set server = %s
+set port = 5222
+set tls = 1
+set ssl_ignore_checks = 1
+set resource = mcabber
+set otr = 1
+set otr_dir = %s/otr
+module load fifo
+set fifo_name = %s/fifo
+set logging = 1
+set logging_dir = %s/log
+set autoaway = 0
+set beep_on_message = 0
+set disable_random_resource = 1
+set carbons = 1
+set tracelog_level = 3
+set tracelog_file = %s/trace
+otrpolicy default opportunistic
+`, m.jid(), s.ip, m.dir, m.dir, m.dir, m.dir)
+	os.WriteFile(filepath.Join(m.dir, "rc"), []byte(rc), 0o600)
+	t.Cleanup(func() {
+		if t.Failed() {
+			trace, _ := os.ReadFile(filepath.Join(m.dir, "trace"))
+			files, _ := filepath.Glob(m.dir + "/*/*")
+			t.Logf("mcabber's files %v, trace:\n%s", files, trace)
+		}
+	})
+	m.run()
+	m.befriend()
+	return m
+}
+
+func (m *mcabber) run() {
+	m.t.Helper()
+	os.Remove(filepath.Join(m.dir, "trace"))
+	m.process = startOnTerminal(m.t, "mcabber", []string{"TERM=xterm-256color", "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "HOME=" + m.dir}, "mcabber", "-f", filepath.Join(m.dir, "rc"))
+	eventually(m.t, "mcabber's login", fileHas(filepath.Join(m.dir, "trace"), `Carbons enabled|status has been set`))
+	eventually(m.t, "mcabber's FIFO", func() bool {
+		st, err := os.Stat(filepath.Join(m.dir, "fifo"))
+		return err == nil && st.Mode()&os.ModeNamedPipe != 0
+	})
+}
+
+// befriend puts the peer on the roster, as people do first; mcabber keeps OTR from
+// strangers.
+func (m *mcabber) befriend() {
+	m.t.Helper()
+	m.command("/authorization allow " + m.peer)
+	m.command("/add " + m.peer)
+	m.command("/authorization request " + m.peer)
+	eventually(m.t, "mcabber to see "+m.peer, fileHas(filepath.Join(m.dir, "trace"), `type="presence" from: `+regexp.QuoteMeta(m.peer)+`/`))
+}
+
+func (m *mcabber) jid() string { return m.user + "@" + m.s.domain }
+
+func (m *mcabber) command(line string) {
+	m.t.Helper()
+	f, err := os.OpenFile(filepath.Join(m.dir, "fifo"), os.O_WRONLY, 0)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer f.Close()
+	fmt.Fprintln(f, line)
+}
+
+func (m *mcabber) say(text string) { m.t.Helper(); m.command("/say_to -q " + m.peer + " " + text) }
+
+func (m *mcabber) reads(text string) {
+	m.t.Helper()
+	eventually(m.t, "mcabber to read "+text, fileHas(filepath.Join(m.dir, "log", m.peer), `(?m)^MR .*`+regexp.QuoteMeta(text)+`$`))
+}
+
+func (m *mcabber) restart() {
+	m.t.Helper()
+	m.command("/quit")
+	select {
+	case <-m.done:
+	case <-time.After(10 * time.Second):
+		m.kill(syscall.SIGKILL)
+	}
+	m.run()
+}
+
+// bitlbee is a contact with bitlbee, which speaks HTML inside OTR; the test is its
+// IRC client.
+type bitlbee struct {
+	*process
+	t     *testing.T
+	s     *xmppServer
+	user  string
+	dir   string
+	peer  string
+	port  string
+	conn  net.Conn
+	mu    sync.Mutex
+	cond  sync.Cond
+	lines []string
+	fresh bool
+}
+
+func startBitlbee(t *testing.T, s *xmppServer, user, peer string) contact {
+	t.Helper()
+	need(t, "bitlbee")
+	b := &bitlbee{t: t, s: s, user: user, dir: t.TempDir(), peer: peer, fresh: true}
+	b.cond.L = &b.mu
+	b.run()
+	return b
+}
+
+func (b *bitlbee) jid() string  { return b.user + "@" + b.s.domain }
+func (b *bitlbee) nick() string { n, _, _ := strings.Cut(b.peer, "@"); return n }
+
+func (b *bitlbee) run() {
+	b.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	_, b.port, _ = net.SplitHostPort(l.Addr().String())
+	l.Close()
+	conf := filepath.Join(b.dir, "bitlbee.conf")
+	os.WriteFile(conf, []byte(fmt.Sprintf("[settings]\nRunMode = Daemon\nDaemonInterface = 127.0.0.1\nDaemonPort = %s\nAuthMode = Open\nConfigDir = %s\nMotdFile=/dev/null\n", b.port, b.dir)), 0o600)
+	b.process = start(b.t, "bitlbee", []string{"HOME=" + b.dir}, b.dir, "bitlbee", "-D", "-n", "-c", conf, "-d", b.dir, "-P", filepath.Join(b.dir, "pid"))
+	eventually(b.t, "bitlbee to listen", func() bool {
+		c, err := net.Dial("tcp", "127.0.0.1:"+b.port)
+		if err == nil {
+			b.conn = c
+		}
+		return err == nil
+	})
+	b.mu.Lock()
+	b.lines = nil
+	b.mu.Unlock()
+	go b.listen(b.conn)
+	b.send("NICK " + b.user)
+	b.send("USER " + b.user + " x x :x")
+	b.hears(`Welcome to the .*BitlBee|JOIN :?&bitlbee`)
+	if b.fresh {
+		b.fresh = false
+		b.root("set ops none")
+		b.root("account add jabber " + b.jid() + " secret")
+		b.hears(`Account successfully added`)
+		for _, x := range []string{"server " + b.s.ip, "port 5222", "resource bitlbee", "tls_verify false", "tls true"} {
+			b.root("account jabber set " + x)
+		}
+		b.root("set auto_reconnect false")
+		b.root("account jabber on")
+		b.hears(`Logged in`)
+		b.root("otr keygen jabber")
+		b.hears(`otr keygen for .* complete`)
+		b.root("register pw")
+		b.root("save")
+		b.hears(`Configuration saved`)
+	} else {
+		b.root("identify pw")
+		b.hears(`Password accepted`)
+		b.hears(`Logged in`)
+	}
+	b.root("add jabber " + b.peer)
+	b.hears(`(?i)already|JOIN|` + b.nick())
+}
+
+func (b *bitlbee) send(line string) { fmt.Fprintf(b.conn, "%s\r\n", line) }
+func (b *bitlbee) root(line string) { b.send("PRIVMSG &bitlbee :" + line) }
+
+func (b *bitlbee) listen(c net.Conn) {
+	sc := bufio.NewScanner(c)
+	for sc.Scan() {
+		line := sc.Text()
+		if strings.HasPrefix(line, "PING") {
+			fmt.Fprintf(c, "PONG%s\r\n", line[4:])
+		}
+		if strings.Contains(line, "wants to add you") || strings.Contains(line, "New request") {
+			fmt.Fprintf(c, "PRIVMSG &bitlbee :yes\r\n")
+		}
+		b.mu.Lock()
+		b.lines = append(b.lines, line)
+		b.cond.Broadcast()
+		b.mu.Unlock()
+	}
+}
+
+func (b *bitlbee) hears(pattern string) {
+	b.t.Helper()
+	re := regexp.MustCompile(pattern)
+	deadline := time.Now().Add(patience)
+	timer := time.AfterFunc(patience, b.cond.Broadcast)
+	defer timer.Stop()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for {
+		for _, l := range b.lines {
+			if re.MatchString(l) {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("bitlbee never said %s; it said:\n%s", pattern, strings.Join(b.lines, "\n"))
+		}
+		b.cond.Wait()
+	}
+}
+
+func (b *bitlbee) say(text string) { b.send("PRIVMSG " + b.nick() + " :" + text) }
+
+func (b *bitlbee) reads(text string) {
+	b.t.Helper()
+	b.hears(`^:` + b.nick() + `!\S+ PRIVMSG \S+ :.*` + regexp.QuoteMeta(text))
+}
+
+func (b *bitlbee) restart() {
+	b.t.Helper()
+	b.root("account jabber off")
+	b.send("QUIT")
+	b.conn.Close()
+	b.kill(syscall.SIGTERM)
+	b.run()
+}
+
+// contacts are the programs on the other side.
+var contacts = map[string]func(*testing.T, *xmppServer, string, string) contact{"mcabber": startMcabber, "bitlbee": startBitlbee}
+
+// goSendxmpp sends one message through the proxy.
+func goSendxmpp(t *testing.T, from, addr, to, text string) {
+	t.Helper()
+	need(t, "go-sendxmpp")
+	cmd := exec.Command("go-sendxmpp", "-u", from, "-p", "secret", "-j", addr, "-n", to)
+	cmd.Stdin = strings.NewReader(text + "\n")
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go-sendxmpp: %v\n%s", err, out)
+	}
+}

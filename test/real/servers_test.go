@@ -1,0 +1,216 @@
+package real
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"otrproxy/config"
+	"otrproxy/test/client"
+	"otrproxy/test/server"
+)
+
+// An xmppServer is a real one.
+type xmppServer struct {
+	*process
+	name   string
+	domain string
+	ip     string
+	mode   string // starttls or direct: how the proxy connects
+	pin    string
+	log    string // the server's own record of what it received
+	record *regexp.Regexp
+}
+
+func (s *xmppServer) connect() string {
+	if s.mode == "direct" {
+		return s.ip + ":5223"
+	}
+	return s.ip + ":5222"
+}
+
+// received is all that clients have sent, by the server's own account.
+func (s *xmppServer) received() string {
+	b, _ := os.ReadFile(s.log)
+	var out strings.Builder
+	for _, m := range s.record.FindAllStringSubmatch(string(b), -1) {
+		out.WriteString(m[1])
+		out.WriteByte('\n')
+	}
+	return out.String()
+}
+
+// certificate writes a self-signed certificate and its key for a domain.
+func (s *xmppServer) certificate(t *testing.T, dir string) (certFile, keyFile string) {
+	t.Helper()
+	c, err := server.SelfSigned(s.domain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
+	os.WriteFile(certFile, certPEM, 0o600)
+	os.WriteFile(keyFile, keyPEM, 0o600)
+	os.WriteFile(filepath.Join(dir, "both.pem"), append(certPEM, keyPEM...), 0o600)
+	pin := config.Pin{Sum: sha256.Sum256(c.Certificate[0])}
+	s.pin = pin.String()
+	return certFile, keyFile
+}
+
+// listening waits for a port.
+func (s *xmppServer) listening(t *testing.T, port string) {
+	t.Helper()
+	eventually(t, s.name+" to listen", func() bool {
+		select {
+		case <-s.done:
+			t.Fatalf("%s ended:\n%s", s.name, s.output())
+		default:
+		}
+		c, err := net.Dial("tcp", net.JoinHostPort(s.ip, port))
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+}
+
+// register makes accounts by in-band registration; every password is "secret".
+func (s *xmppServer) register(t *testing.T, people ...string) {
+	t.Helper()
+	for _, who := range people {
+		registerAt(t, s.ip+":5222", who+"@"+s.domain)
+	}
+}
+
+func registerAt(t *testing.T, addr, jid string) {
+	t.Helper()
+	user, _, _ := strings.Cut(jid, "@")
+	c, err := client.Open(t.Context(), client.Config{Addr: addr, JID: jid, Entry: client.STARTTLS})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	answer, err := c.Request("<iq type='set' id='reg'><query xmlns='jabber:iq:register'><username>" + user + "</username><password>secret</password></query></iq>")
+	if err != nil || answer.Root().Attr("type") != "result" {
+		raw := []byte{}
+		if answer != nil {
+			raw = answer.Raw
+		}
+		t.Fatalf("registering %s: %v %s", jid, err, raw)
+	}
+}
+
+func startProsody(t *testing.T, mode string) *xmppServer {
+	t.Helper()
+	need(t, "prosody")
+	dir := t.TempDir()
+	s := &xmppServer{name: "Prosody", domain: "one.test", ip: loopback(t), mode: mode, log: filepath.Join(dir, "debug.log"),
+		record: regexp.MustCompile(`(?m)\tRECV: (.*)$`)}
+	cert, key := s.certificate(t, dir)
+	os.MkdirAll(filepath.Join(dir, "data"), 0o700)
+	conf := fmt.Sprintf(`
+pidfile = %q
+data_path = %q
+run_as_root = true
+daemonize = false
+interfaces = { %q }
+local_interfaces = { %q }
+c2s_ports = { 5222 }
+c2s_direct_tls_ports = { 5223 }
+s2s_ports = { }
+http_ports = { }
+https_ports = { }
+use_ipv6 = false
+modules_enabled = { "disco"; "roster"; "saslauth"; "tls"; "blocklist"; "carbons"; "pep"; "private"; "smacks"; "csi"; "ping"; "register"; "register_ibr"; "mam"; "offline"; "stanza_debug" }
+modules_disabled = { "s2s"; "http" }
+allow_registration = true
+registration_throttle_max = 100000
+registration_throttle_period = 1
+c2s_require_encryption = true
+authentication = "internal_hashed"
+storage = "internal"
+archive_expires_after = "1w"
+log = { debug = %q }
+VirtualHost "one.test"
+  ssl = { certificate = %q, key = %q }
+`, filepath.Join(dir, "pid"), filepath.Join(dir, "data"), s.ip, s.ip, s.log, cert, key)
+	file := filepath.Join(dir, "prosody.cfg.lua")
+	os.WriteFile(file, []byte(conf), 0o600)
+	s.process = start(t, "prosody", []string{"HOME=" + dir}, dir, "prosody", "--config", file)
+	s.listening(t, "5222")
+	s.listening(t, "5223")
+	return s
+}
+
+func startEjabberd(t *testing.T, mode string) *xmppServer {
+	t.Helper()
+	need(t, "erl")
+	libs, _ := filepath.Glob("/usr/lib/*/ejabberd-*")
+	if len(libs) == 0 {
+		need(t, "ejabberd")
+	}
+	dir := t.TempDir()
+	s := &xmppServer{name: "ejabberd", domain: "two.test", ip: loopback(t), mode: mode, log: filepath.Join(dir, "ejabberd.log"),
+		record: regexp.MustCompile(`Received XML on stream = <<"(.*)">>`)}
+	s.certificate(t, dir)
+	os.MkdirAll(filepath.Join(dir, "spool"), 0o700)
+	conf := fmt.Sprintf(`
+hosts: [ "two.test" ]
+loglevel: debug
+log_rotate_size: 104857600
+hide_sensitive_log_data: false
+certfiles: [ %q ]
+auth_method: [ internal ]
+auth_password_format: scram
+listen:
+  - { port: 5222, ip: %q, module: ejabberd_c2s, max_stanza_size: 262144, shaper: none, access: all, starttls: true }
+  - { port: 5223, ip: %q, module: ejabberd_c2s, max_stanza_size: 262144, shaper: none, access: all, tls: true }
+acl:
+  local: { user_regexp: "" }
+  loopback: { ip: [ 127.0.0.0/8 ] }
+access_rules:
+  local: { allow: local }
+  trusted_network: { allow: loopback }
+modules:
+  mod_carboncopy: {}
+  mod_client_state: {}
+  mod_disco: {}
+  mod_mam: { assume_mam_usage: true, default: always }
+  mod_offline: {}
+  mod_ping: {}
+  mod_register: { ip_access: trusted_network, welcome_message: { subject: "", body: "" } }
+  mod_roster: { versioning: true }
+  mod_stream_mgmt: {}
+registration_timeout: infinity
+`, filepath.Join(dir, "both.pem"), s.ip, s.ip)
+	file := filepath.Join(dir, "ejabberd.yml")
+	os.WriteFile(file, []byte(conf), 0o600)
+	rc := filepath.Join(dir, "inetrc")
+	os.WriteFile(rc, []byte(`{lookup,["file","native"]}.`+"\n"+`{file, resolv, ""}.`+"\n"+`{host,{127,0,0,1},["localhost"]}.`+"\n"), 0o600)
+	env := []string{"HOME=" + dir, "EJABBERD_CONFIG_PATH=" + file, "EJABBERD_LOG_PATH=" + s.log, "ERL_CRASH_DUMP_BYTES=0", "ERL_INETRC=" + rc}
+	if len(libs) > 0 {
+		env = append(env, "ERL_LIBS="+filepath.Dir(libs[0]))
+	}
+	s.process = start(t, "ejabberd", env, dir, "erl", "+K", "true", "-noinput", "-mnesia", "dir", fmt.Sprintf("%q", filepath.Join(dir, "spool")), "-s", "ejabberd")
+	s.listening(t, "5222")
+	s.listening(t, "5223")
+	return s
+}
+
+// serverKinds are the servers every scenario is run against.
+var serverKinds = map[string]func(*testing.T, string) *xmppServer{"prosody": startProsody, "ejabberd": startEjabberd}
+
+func (s *xmppServer) stop() { s.kill(syscall.SIGTERM) }

@@ -1,0 +1,72 @@
+"""An unmodified slixmpp client without OTR, driven by lines on standard input.
+
+usage: slixmpp_client.py JID PASSWORD HOST PORT plain|starttls|direct
+input: say JID ID TEXT (TEXT as a JSON string)   quit
+output, a line each: online FULLJID   text FROM JSON   error ID CONDITION   failed WHY   closed
+"""
+import asyncio
+import json
+import ssl
+import sys
+
+import slixmpp
+
+jid, password, host, port, entry = sys.argv[1:6]
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+class Client(slixmpp.ClientXMPP):
+    def __init__(self):
+        super().__init__(jid + "/slixmpp", password)
+        self.ssl_context.check_hostname = False
+        self.ssl_context.verify_mode = ssl.CERT_NONE
+        self["feature_mechanisms"].unencrypted_plain = True
+        self.auto_authorize = True
+        self.auto_subscribe = True
+        self.add_event_handler("session_start", self.online)
+        self.add_event_handler("message", self.text)
+        self.add_event_handler("message_error", self.error)
+        self.add_event_handler("failed_auth", lambda e: say("failed", "auth"))
+        self.add_event_handler("stream_error", lambda e: say("failed", e["condition"], json.dumps(e["text"])))
+        self.add_event_handler("disconnected", lambda e: say("closed"))
+
+    async def online(self, _):
+        self.send_presence()
+        await self.get_roster()
+        say("online", self.boundjid.full)
+
+    def text(self, m):
+        if m["type"] != "error" and m["body"]:
+            say("text", m["from"].full, json.dumps(m["body"], ensure_ascii=False))
+
+    def error(self, m):
+        say("error", m["id"], m["error"]["condition"], json.dumps(m["error"]["text"], ensure_ascii=False))
+
+    def line(self, line):
+        word, _, rest = line.strip().partition(" ")
+        if word == "say":
+            to, mid, text = rest.split(" ", 2)
+            m = self.make_message(to, json.loads(text), mtype="chat")
+            m["id"] = mid
+            m.send()
+        elif word == "quit":
+            self.disconnect()
+
+
+async def commands(client):
+    reader = asyncio.StreamReader()
+    await asyncio.get_event_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while True:
+        line = await reader.readline()
+        if not line:
+            return
+        client.line(line.decode())
+
+
+client = Client()
+client.connect((host, int(port)), use_ssl=entry == "direct", disable_starttls=entry == "plain", force_starttls=entry == "starttls")
+task = asyncio.get_event_loop().create_task(commands(client))  # kept, or it is collected
+client.process(forever=True)
