@@ -193,11 +193,11 @@ func delayed(root stanza.Element) bool {
 // (copied) or something from an archive.
 func wrapped(root stanza.Element) (copied, ok bool) {
 	for el := range root.Children() {
-		switch ns := string(el.NS()); {
-		case ns == nsCarbons && string(el.Local()) != "private":
+		switch ns, local := string(el.NS()), string(el.Local()); {
+		case ns == nsCarbons && local != "private":
 			return true, true
-		case strings.HasPrefix(ns, "urn:xmpp:mam:"), ns == "urn:xmpp:forward:0":
-			ok = true
+		case strings.HasPrefix(ns, "urn:xmpp:mam:") && local == "result", ns == "urn:xmpp:forward:0":
+			ok = true // servers also put <archived/> of that namespace beside live text
 		}
 	}
 	return false, ok

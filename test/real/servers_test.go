@@ -59,7 +59,7 @@ func (s *xmppServer) certificate(t *testing.T, dir string) (certFile, keyFile st
 	if err != nil {
 		t.Fatal(err)
 	}
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	certFile, keyFile = filepath.Join(dir, s.domain+".crt"), filepath.Join(dir, s.domain+".key")
 	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})
 	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
 	os.WriteFile(certFile, certPEM, 0o600)
@@ -144,9 +144,10 @@ authentication = "internal_hashed"
 storage = "internal"
 archive_expires_after = "1w"
 log = { debug = %q }
+certificates = %q
 VirtualHost "one.test"
   ssl = { certificate = %q, key = %q }
-`, filepath.Join(dir, "pid"), filepath.Join(dir, "data"), s.ip, s.ip, s.log, cert, key)
+`, filepath.Join(dir, "pid"), filepath.Join(dir, "data"), s.ip, s.ip, s.log, dir, cert, key)
 	file := filepath.Join(dir, "prosody.cfg.lua")
 	os.WriteFile(file, []byte(conf), 0o600)
 	s.process = start(t, "prosody", []string{"HOME=" + dir}, dir, "prosody", "--config", file)
