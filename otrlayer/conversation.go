@@ -49,6 +49,7 @@ type session struct {
 	jid    string // full JID it answered from
 	fp     Fingerprint
 	trust  Trust
+	gone   bool // its resource went offline, and many programs forget their sessions then
 }
 
 type arrival struct {
@@ -57,15 +58,16 @@ type arrival struct {
 }
 
 const (
-	maxExchanges  = 8                // begun by the contact, at a time
-	maxSessions   = 8                // live, per contact
-	maxEarly      = 8                // handshakes kept until our key is there
-	resendWindow  = 60 * time.Second // libotr's RESEND_INTERVAL
-	maxRecent     = 32
-	queryInterval = 60 * time.Second // between two queries nobody answered
-	errorInterval = 10 * time.Second // in which at most maxErrors are sent to a contact
-	maxErrors     = 16
-	staleFor      = 15 * time.Second
+	maxExchanges     = 8                // begun by the contact, at a time
+	maxSessions      = 8                // live, per contact
+	maxEarly         = 8                // handshakes kept until our key is there
+	resendWindow     = 60 * time.Second // libotr's RESEND_INTERVAL
+	maxRecent        = 32
+	queryInterval    = 60 * time.Second // between two queries nobody answered
+	presenceInterval = 2 * time.Second  // the same, when the contact has just come online
+	errorInterval    = 10 * time.Second // in which at most maxErrors are sent to a contact
+	maxErrors        = 16
+	staleFor         = 15 * time.Second
 )
 
 func (c *conversation) current() *session {
@@ -111,8 +113,11 @@ func (c *conversation) query(now time.Time) {
 // attempt asks for a private conversation where messages wait for one. again
 // overrides the pause between two queries.
 func (c *conversation) attempt(now time.Time, again bool) {
-	if len(c.held) == 0 || c.current() != nil && c.stale.IsZero() || c.a.key == nil {
+	if len(c.held) == 0 || c.a.key == nil {
 		return
+	}
+	if s := c.current(); s != nil && c.stale.IsZero() && !s.gone {
+		return // what it waits for is a person's decision
 	}
 	if c.mine != nil && !again || len(c.theirs) > 0 && !again {
 		return
@@ -138,12 +143,12 @@ func (c *conversation) complete(now time.Time, e engine, tag uint32, from string
 	if cur := c.current(); cur != nil && cur.trust.Sure() && !trust.Sure() && tag != c.active {
 		// Another device whose key nobody verified must not take over from a
 		// verified one unasked (Conversations issue 2582).
-		c.add(tag, &session{e, from, fp, trust})
+		c.add(tag, &session{engine: e, jid: from, fp: fp, trust: trust})
 		c.a.events.Handshake("complete")
 		c.a.notice(c.contact, "Another device of "+c.contact+" has joined, with a key that is not verified: "+fp.String()+". Your messages stay with the verified device.")
 		return
 	}
-	c.add(tag, &session{e, from, fp, trust})
+	c.add(tag, &session{engine: e, jid: from, fp: fp, trust: trust})
 	if before != nil {
 		before.engine.Forget()
 	}

@@ -360,6 +360,44 @@ func TestContactRestarts(t *testing.T) {
 	bob.wantRead("after")
 }
 
+// The contact's program goes offline, forgets its session and comes back without
+// ever sending an error, as bitlbee does: what is written meanwhile waits for a
+// new exchange.
+func TestContactComesBackForgetful(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("1", "before")
+	carry(alice, bob)
+	bob.wantRead("before")
+	bob.say("0", "reply")
+	carry(alice, bob)
+	alice.a.Presence(alice, "bob@y/r", "bob@y", false)
+	bob.open(filepath.Dir(filepath.Dir(bob.a.dir)), "bob@y")
+	if v := alice.say("2", "while away"); v.Action() != Held {
+		t.Fatalf("%v", v.Action())
+	}
+	alice.take() // the query reaches nobody
+	alice.a.mu.Lock()
+	alice.a.convs["bob@y"].queried = time.Now().Add(-time.Minute)
+	alice.a.mu.Unlock()
+	alice.a.Presence(alice, "bob@y/r", "bob@y", true)
+	carry(alice, bob)
+	bob.wantRead("while away")
+}
+
+// The same, but the session has survived on the other side (a reconnect): the
+// first sign of life sends what waits.
+func TestContactReconnects(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("1", "before")
+	carry(alice, bob)
+	alice.a.Presence(alice, "bob@y/r", "bob@y", false)
+	alice.say("2", "while away")
+	alice.take()
+	bob.say("3", "back")
+	carry(alice, bob)
+	bob.wantRead("before", "while away")
+}
+
 // A forged error resends nothing and ends nothing.
 func TestForgedError(t *testing.T) {
 	alice, bob := couple(t)

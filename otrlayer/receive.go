@@ -281,7 +281,7 @@ func (c *conversation) data(now time.Time, m Incoming, w wireMessage) Reading {
 		return c.unreadable(now, m, w)
 	}
 	if !m.Delayed {
-		s.jid = m.From
+		s.jid, s.gone = m.From, false
 	}
 	for _, r := range replies {
 		c.protocol(c.to(s), r, false)
@@ -293,8 +293,8 @@ func (c *conversation) data(now time.Time, m Incoming, w wireMessage) Reading {
 		}
 	} else if w.header.sender == c.active {
 		c.recent, c.unread = nil, 0 // the session is alive on the other side
-		if !c.stale.IsZero() {
-			c.stale = time.Time{}
+		c.stale = time.Time{}
+		if len(c.held) > 0 {
 			c.flush(now)
 		}
 	}
@@ -358,13 +358,13 @@ func (a *Account) Presence(o Outlet, from, contact string, available bool) {
 	if !available {
 		for _, s := range c.live {
 			if s.jid == from {
-				s.jid = ""
+				s.jid, s.gone = "", true
 			}
 		}
 		return
 	}
 	now := a.now()
-	if len(c.held) > 0 && c.current() == nil && c.mine == nil && now.Sub(c.queried) > errorInterval {
+	if c.mine == nil && now.Sub(c.queried) > presenceInterval {
 		c.attempt(now, true)
 	}
 }

@@ -79,7 +79,7 @@ func (c *conversation) decide(policy Policy) (Action, Cause) {
 			return Held, CauseKeyChanged
 		case policy == RequireVerified && !s.trust.Sure():
 			return Held, CauseUnverified
-		case !c.stale.IsZero():
+		case !c.stale.IsZero() || s.gone:
 			return Held, CauseExpired
 		}
 		return Encrypted, CauseNone

@@ -2,6 +2,7 @@ package real
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -36,11 +37,6 @@ func TestConversation(t *testing.T) {
 					s.register(t, "bob")
 					alice := startSlixmpp(t, "alice@"+s.domain, h.addr, entry)
 					alice.online()
-					t.Cleanup(func() {
-						if t.Failed() {
-							t.Log(s.received())
-						}
-					})
 					bob := startContact(t, s, "bob", "alice@"+s.domain)
 					alice.say(bob.jid(), "m1", typed)
 					bob.reads(typed)
@@ -57,5 +53,137 @@ func TestConversation(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// Every program restarts once, politely or not, and the talk goes on.
+func TestRestarts(t *testing.T) {
+	for server, startServer := range serverKinds {
+		for contact, startContact := range contacts {
+			t.Run(server+"/"+contact, func(t *testing.T) {
+				s := startServer(t, "starttls")
+				h := startOTRProxy(t, s, "")
+				s.register(t, "alice", "bob")
+				jid := "alice@" + s.domain
+				alice := startSlixmpp(t, jid, h.addr, "starttls")
+				alice.online()
+				bob := startContact(t, s, "bob", jid)
+				talk := func(when string) {
+					t.Helper()
+					alice.say(bob.jid(), "id-"+strings.ReplaceAll(when, " ", "-"), typed+" out "+when)
+					bob.reads(typed + " out " + when)
+					bob.say(typed + " in " + when)
+					alice.reads(bob.jid(), typed+" in "+when)
+				}
+				talk("first")
+				alice.quit()
+				alice = startSlixmpp(t, jid, h.addr, "direct")
+				alice.online()
+				talk("after the client's restart")
+				bob.restart()
+				talk("after the contact's restart")
+				h.kill(syscall.SIGTERM)
+				alice.says(t, `(?m)^(closed|failed)`)
+				h.start(t)
+				alice = startSlixmpp(t, jid, h.addr, "plain")
+				alice.online()
+				talk("after the proxy's restart")
+				h.kill(syscall.SIGKILL)
+				h.start(t)
+				alice = startSlixmpp(t, jid, h.addr, "starttls")
+				alice.online()
+				talk("after the proxy was killed")
+				unseen(t, s)
+			})
+		}
+	}
+}
+
+// A second client of the account, which sends one line and goes, takes part in
+// the account's conversation.
+func TestGoSendxmpp(t *testing.T) {
+	for server, startServer := range serverKinds {
+		t.Run(server, func(t *testing.T) {
+			s := startServer(t, "direct")
+			h := startOTRProxy(t, s, "")
+			s.register(t, "alice", "bob")
+			jid := "alice@" + s.domain
+			alice := startSlixmpp(t, jid, h.addr, "starttls")
+			alice.online()
+			bob := startMcabber(t, s, "bob", jid)
+			alice.say(bob.jid(), "m1", typed)
+			bob.reads(typed)
+			goSendxmpp(t, jid, h.addr, bob.jid(), "hello from the shell & <b>")
+			bob.reads("hello from the shell & <b>")
+			unseen(t, s)
+		})
+	}
+}
+
+// A contact without OTR: nothing readable reaches the server, and the message
+// comes back under its own id when its time is over.
+func TestContactWithoutOTR(t *testing.T) {
+	for server, startServer := range serverKinds {
+		t.Run(server, func(t *testing.T) {
+			s := startServer(t, "starttls")
+			h := startOTRProxy(t, s, "hold: {for: 2s}\n")
+			s.register(t, "alice", "bob")
+			alice := startSlixmpp(t, "alice@"+s.domain, h.addr, "starttls")
+			alice.online()
+			bob := startSlixmpp(t, "bob@"+s.domain, s.ip+":5222", "starttls")
+			bob.online()
+			alice.say("bob@"+s.domain, "my-own-id", typed)
+			alice.says(t, `(?m)^error my-own-id .*did not answer with OTR`)
+			seen := s.received()
+			if !strings.Contains(seen, "?OTRv3?") {
+				t.Error("nobody asked the contact")
+			}
+			for _, word := range []string{"hello", "quotes", "👍"} {
+				if strings.Contains(seen, word) {
+					t.Errorf("the server saw %q", word)
+				}
+			}
+		})
+	}
+}
+
+// A pin that does not fit: the client is told, the server is told nothing.
+func TestWrongPin(t *testing.T) {
+	for server, startServer := range serverKinds {
+		t.Run(server, func(t *testing.T) {
+			s := startServer(t, "starttls")
+			s.pin = "sha256:" + strings.Repeat("00", 32)
+			h := startOTRProxy(t, s, "")
+			alice := startSlixmpp(t, "alice@"+s.domain, h.addr, "starttls")
+			alice.says(t, `(?m)^failed policy-violation .*not the one you pinned`)
+			h.says(t, "cause=pin_mismatch")
+			if got := s.received(); strings.Contains(got, "<auth") || strings.Contains(got, "alice") {
+				t.Errorf("the server was told %s", got)
+			}
+		})
+	}
+}
+
+// Over TLS 1.2 both servers bind the login to the channel.
+func TestChannelBinding(t *testing.T) {
+	for server, startServer := range map[string]func(*testing.T, string) *xmppServer{
+		"prosody": func(t *testing.T, mode string) *xmppServer {
+			return startProsodyWith(t, mode, `protocol = "tlsv1_2", `)
+		},
+		"ejabberd": func(t *testing.T, mode string) *xmppServer {
+			return startEjabberdWith(t, mode, `, protocol_options: [ "no_tlsv1_3" ]`)
+		},
+	} {
+		t.Run(server, func(t *testing.T) {
+			s := startServer(t, "starttls")
+			h := startOTRProxy(t, s, "")
+			s.register(t, "alice")
+			alice := startSlixmpp(t, "alice@"+s.domain, h.addr, "direct")
+			alice.online()
+			x := h.status(t).Sessions[0]
+			if x.SASL != "SCRAM-SHA-1-PLUS tls-unique" || x.UpstreamTLS != "TLS 1.2" || x.ClientTLS != "TLS 1.3" {
+				t.Errorf("%+v", x)
+			}
+		})
 	}
 }

@@ -113,7 +113,9 @@ func registerAt(t *testing.T, addr, jid string) {
 	}
 }
 
-func startProsody(t *testing.T, mode string) *xmppServer {
+func startProsody(t *testing.T, mode string) *xmppServer { return startProsodyWith(t, mode, "") }
+
+func startProsodyWith(t *testing.T, mode, ssl string) *xmppServer {
 	t.Helper()
 	need(t, "prosody")
 	dir := t.TempDir()
@@ -146,17 +148,24 @@ archive_expires_after = "1w"
 log = { debug = %q }
 certificates = %q
 VirtualHost "one.test"
-  ssl = { certificate = %q, key = %q }
-`, filepath.Join(dir, "pid"), filepath.Join(dir, "data"), s.ip, s.ip, s.log, dir, cert, key)
+  ssl = { %scertificate = %q, key = %q }
+`, filepath.Join(dir, "pid"), filepath.Join(dir, "data"), s.ip, s.ip, s.log, dir, ssl, cert, key)
 	file := filepath.Join(dir, "prosody.cfg.lua")
 	os.WriteFile(file, []byte(conf), 0o600)
 	s.process = start(t, "prosody", []string{"HOME=" + dir}, dir, "prosody", "--config", file)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s received:\n%s", s.name, s.received())
+		}
+	})
 	s.listening(t, "5222")
 	s.listening(t, "5223")
 	return s
 }
 
-func startEjabberd(t *testing.T, mode string) *xmppServer {
+func startEjabberd(t *testing.T, mode string) *xmppServer { return startEjabberdWith(t, mode, "") }
+
+func startEjabberdWith(t *testing.T, mode, listen string) *xmppServer {
 	t.Helper()
 	need(t, "erl")
 	libs, _ := filepath.Glob("/usr/lib/*/ejabberd-*")
@@ -177,8 +186,8 @@ certfiles: [ %q ]
 auth_method: [ internal ]
 auth_password_format: scram
 listen:
-  - { port: 5222, ip: %q, module: ejabberd_c2s, max_stanza_size: 262144, shaper: none, access: all, starttls: true }
-  - { port: 5223, ip: %q, module: ejabberd_c2s, max_stanza_size: 262144, shaper: none, access: all, tls: true }
+  - { port: 5222, ip: %q, module: ejabberd_c2s, max_stanza_size: 262144, shaper: none, access: all, starttls: true%s }
+  - { port: 5223, ip: %q, module: ejabberd_c2s, max_stanza_size: 262144, shaper: none, access: all, tls: true%s }
 acl:
   local: { user_regexp: "" }
   loopback: { ip: [ 127.0.0.0/8 ] }
@@ -196,7 +205,7 @@ modules:
   mod_roster: { versioning: true }
   mod_stream_mgmt: {}
 registration_timeout: infinity
-`, filepath.Join(dir, "both.pem"), s.ip, s.ip)
+`, filepath.Join(dir, "both.pem"), s.ip, listen, s.ip, listen)
 	file := filepath.Join(dir, "ejabberd.yml")
 	os.WriteFile(file, []byte(conf), 0o600)
 	rc := filepath.Join(dir, "inetrc")
@@ -206,6 +215,11 @@ registration_timeout: infinity
 		env = append(env, "ERL_LIBS="+filepath.Dir(libs[0]))
 	}
 	s.process = start(t, "ejabberd", env, dir, "erl", "+K", "true", "-noinput", "-mnesia", "dir", fmt.Sprintf("%q", filepath.Join(dir, "spool")), "-s", "ejabberd")
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s received:\n%s", s.name, s.received())
+		}
+	})
 	s.listening(t, "5222")
 	s.listening(t, "5223")
 	return s
