@@ -295,7 +295,7 @@ func (a *Account) giveBack(m *Message, c Cause) {
 func (a *Account) conv(contact string) *conversation {
 	c := a.convs[contact]
 	if c == nil {
-		c = &conversation{a: a, contact: contact, live: map[uint32]*session{}, theirs: map[uint32]engine{}, pieces: map[uint32]*assembly{}}
+		c = &conversation{a: a, contact: contact, live: map[uint32]*session{}, theirs: map[uint32]engine{}, pieces: map[uint32]*assembly{}, online: map[string]bool{}}
 		a.convs[contact] = c
 	}
 	return c

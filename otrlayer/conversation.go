@@ -38,9 +38,10 @@ type conversation struct {
 	unread int        // how many of them the contact says it could not read
 	stale  time.Time  // until when nothing is sent on a session the contact seems to have lost
 
-	wrote   bool // the person has written to this contact
-	refused bool // the contact answered the whitespace tag with plain text
-	offered bool // the whitespace tag has been sent
+	online  map[string]bool // the contact's resources that have come online
+	wrote   bool            // the person has written to this contact
+	refused bool            // the contact answered the whitespace tag with plain text
+	offered bool            // the whitespace tag has been sent
 }
 
 // A session is a live engine with one instance.
@@ -58,16 +59,16 @@ type arrival struct {
 }
 
 const (
-	maxExchanges     = 8                // begun by the contact, at a time
-	maxSessions      = 8                // live, per contact
-	maxEarly         = 8                // handshakes kept until our key is there
-	resendWindow     = 60 * time.Second // libotr's RESEND_INTERVAL
-	maxRecent        = 32
-	queryInterval    = 60 * time.Second // between two queries nobody answered
-	presenceInterval = 2 * time.Second  // the same, when the contact has just come online
-	errorInterval    = 10 * time.Second // in which at most maxErrors are sent to a contact
-	maxErrors        = 16
-	staleFor         = 15 * time.Second
+	maxExchanges  = 8                // begun by the contact, at a time
+	maxSessions   = 8                // live, per contact
+	maxEarly      = 8                // handshakes kept until our key is there
+	resendWindow  = 60 * time.Second // libotr's RESEND_INTERVAL
+	maxRecent     = 32
+	maxOnline     = 32               // resources of a contact that are kept track of
+	queryInterval = 60 * time.Second // between two queries nobody answered
+	errorInterval = 10 * time.Second // in which at most maxErrors are sent to a contact
+	maxErrors     = 16
+	staleFor      = 15 * time.Second
 )
 
 func (c *conversation) current() *session {

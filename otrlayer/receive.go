@@ -356,6 +356,7 @@ func (a *Account) Presence(o Outlet, from, contact string, available bool) {
 		return
 	}
 	if !available {
+		delete(c.online, from)
 		for _, s := range c.live {
 			if s.jid == from {
 				s.jid, s.gone = "", true
@@ -363,8 +364,15 @@ func (a *Account) Presence(o Outlet, from, contact string, available bool) {
 		}
 		return
 	}
+	// Whoever has just come could not get an earlier query; a mere change of
+	// presence is no reason to ask again soon.
 	now := a.now()
-	if c.mine == nil && now.Sub(c.queried) > presenceInterval {
+	arrived := !c.online[from]
+	if len(c.online) >= maxOnline {
+		clear(c.online)
+	}
+	c.online[from] = true
+	if arrived || c.mine == nil && now.Sub(c.queried) > errorInterval {
 		c.attempt(now, true)
 	}
 }

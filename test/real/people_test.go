@@ -39,6 +39,19 @@ func (c *slixmpp) say(to, id, text string) {
 	fmt.Fprintf(c.in, "say %s %s %s\n", to, id, b)
 }
 
+// befriend waits until both see each other's presence.
+func (c *slixmpp) befriend(bob contact) {
+	c.t.Helper()
+	seen := regexp.MustCompile(`(?m)^present ` + regexp.QuoteMeta(bob.jid()))
+	tries := 0
+	eventually(c.t, "the presence of "+bob.jid(), func() bool {
+		if tries++; tries%20 == 1 {
+			bob.allow()
+		}
+		return seen.MatchString(c.output())
+	})
+}
+
 // reads waits for a text of a contact.
 func (c *slixmpp) reads(from, text string) {
 	c.t.Helper()
@@ -61,6 +74,7 @@ type contact interface {
 	say(text string)
 	reads(text string)
 	restart()
+	allow() // lets the peer see our presence, if it has asked by now
 }
 
 // mcabber is a contact with mcabber, which speaks plain text inside OTR.
@@ -136,6 +150,8 @@ func (m *mcabber) befriend() {
 	eventually(m.t, "mcabber to see "+m.peer, fileHas(filepath.Join(m.dir, "trace"), `type="presence" from: `+regexp.QuoteMeta(m.peer)+`/`))
 }
 
+func (m *mcabber) allow() { m.t.Helper(); m.command("/authorization allow " + m.peer) }
+
 func (m *mcabber) jid() string { return m.user + "@" + m.s.domain }
 
 func (m *mcabber) command(line string) {
@@ -191,6 +207,9 @@ func startBitlbee(t *testing.T, s *xmppServer, user, peer string) contact {
 	b.run()
 	return b
 }
+
+// allow has nothing to do: listen answers each request.
+func (b *bitlbee) allow() {}
 
 func (b *bitlbee) jid() string  { return b.user + "@" + b.s.domain }
 func (b *bitlbee) nick() string { n, _, _ := strings.Cut(b.peer, "@"); return n }

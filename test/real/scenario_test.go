@@ -38,6 +38,7 @@ func TestConversation(t *testing.T) {
 					alice := startSlixmpp(t, "alice@"+s.domain, h.addr, entry)
 					alice.online()
 					bob := startContact(t, s, "bob", "alice@"+s.domain)
+					alice.befriend(bob)
 					alice.say(bob.jid(), "m1", typed)
 					bob.reads(typed)
 					bob.say(typed)
@@ -68,6 +69,7 @@ func TestRestarts(t *testing.T) {
 				alice := startSlixmpp(t, jid, h.addr, "starttls")
 				alice.online()
 				bob := startContact(t, s, "bob", jid)
+				alice.befriend(bob)
 				talk := func(when string) {
 					t.Helper()
 					alice.say(bob.jid(), "id-"+strings.ReplaceAll(when, " ", "-"), typed+" out "+when)
@@ -111,6 +113,7 @@ func TestGoSendxmpp(t *testing.T) {
 			alice := startSlixmpp(t, jid, h.addr, "starttls")
 			alice.online()
 			bob := startMcabber(t, s, "bob", jid)
+			alice.befriend(bob)
 			alice.say(bob.jid(), "m1", typed)
 			bob.reads(typed)
 			goSendxmpp(t, jid, h.addr, bob.jid(), "hello from the shell & <b>")

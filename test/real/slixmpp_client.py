@@ -2,7 +2,7 @@
 
 usage: slixmpp_client.py JID PASSWORD HOST PORT plain|starttls|direct
 input: say JID ID TEXT (TEXT as a JSON string)   quit
-output, a line each: online FULLJID   text FROM JSON   error ID CONDITION   failed WHY   closed
+output, a line each: online FULLJID   text FROM JSON   error ID CONDITION TEXT   present FROM   failed WHY   closed
 """
 import asyncio
 import json
@@ -28,6 +28,7 @@ class Client(slixmpp.ClientXMPP):
         self.auto_subscribe = True
         self.add_event_handler("session_start", self.online)
         self.add_event_handler("message", self.text)
+        self.add_event_handler("presence_available", lambda p: say("present", p["from"].full))
         self.add_event_handler("message_error", self.error)
         self.add_event_handler("failed_auth", lambda e: say("failed", "auth"))
         self.add_event_handler("stream_error", lambda e: say("failed", e["condition"], json.dumps(e["text"])))
