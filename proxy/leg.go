@@ -40,7 +40,6 @@ type outbox struct {
 	buf      []byte // queued
 	spare    []byte
 	writing  bool
-	closing  bool
 	err      error
 	deadline time.Time
 	onError  func(error)

@@ -267,7 +267,6 @@ var (
 	idToken    = regexp.MustCompile(`^[!-~]{1,128}$`)
 	base64Only = regexp.MustCompile(`^[A-Za-z0-9+/=\s]*$`)
 	plainAttr  = regexp.MustCompile(`^[A-Za-z0-9+/=:._#-]*$`)
-	armor      = regexp.MustCompile(`^(?:(?:Version|Comment|Hash|Charset): [ -~]*\n)*\n?[A-Za-z0-9+/=\s]*$`)
 )
 
 // threadID passes a thread's name when it is a short opaque token, and else

@@ -258,11 +258,6 @@ func (h *household) start(t *testing.T) {
 	h.says(t, "msg=ready")
 }
 
-func (h *household) port() string {
-	_, port, _ := net.SplitHostPort(h.addr)
-	return port
-}
-
 func (h *household) status(t *testing.T) proxy.Status {
 	t.Helper()
 	out, err := exec.Command(binary, "status", "--json", "--config", h.conf).Output()

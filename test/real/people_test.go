@@ -80,12 +80,11 @@ type contact interface {
 // mcabber is a contact with mcabber, which speaks plain text inside OTR.
 type mcabber struct {
 	*process
-	t        *testing.T
-	s        *xmppServer
-	user     string
-	dir      string
-	peer     string
-	launched int
+	t    *testing.T
+	s    *xmppServer
+	user string
+	dir  string
+	peer string
 }
 
 func startMcabber(t *testing.T, s *xmppServer, user, peer string) contact {

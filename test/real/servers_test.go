@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 
 	"otrproxy/config"
@@ -181,6 +180,7 @@ func startEjabberdWith(t *testing.T, mode, listen string) *xmppServer {
 hosts: [ "two.test" ]
 loglevel: debug
 log_rotate_size: 104857600
+log_burst_limit_count: 100000000
 hide_sensitive_log_data: false
 certfiles: [ %q ]
 auth_method: [ internal ]
@@ -227,5 +227,3 @@ registration_timeout: infinity
 
 // serverKinds are the servers every scenario is run against.
 var serverKinds = map[string]func(*testing.T, string) *xmppServer{"prosody": startProsody, "ejabberd": startEjabberd}
-
-func (s *xmppServer) stop() { s.kill(syscall.SIGTERM) }

@@ -67,7 +67,6 @@ type Server struct {
 	accepted int
 	closed   bool
 	creds    map[string]scram.StoredCredentials
-	downed   bool
 }
 
 // Start listens on a free port of the loopback interface.

@@ -1,0 +1,38 @@
+# otrproxy: build, test, bench, lint. "make test" is all that CI runs.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0-dev)
+FUZZTIME ?= 5s
+
+.PHONY: build test lint unit fuzz scenarios bench clean
+
+build:
+	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o otrproxy ./cmd/otrproxy
+
+# Everything. What a scenario needs is installed first; a program that cannot be
+# had is named in the last lines, and fails in CI.
+test: lint unit fuzz
+	@test/install.sh
+	@test/scenarios.sh
+
+lint:
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+unit:
+	test/quiet.sh $(GO) test -race $$($(GO) list ./... | grep -v /test/real)
+
+fuzz:
+	@test/fuzz.sh $(FUZZTIME)
+
+scenarios:
+	@test/scenarios.sh
+
+bench:
+	@test/install.sh haproxy
+	$(GO) test -run xxx -bench . -benchmem ./stanza
+	$(GO) run ./test/bench
+
+clean:
+	rm -rf otrproxy dist

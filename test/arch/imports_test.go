@@ -1,0 +1,78 @@
+// Package arch holds the test of who may import whom.
+package arch
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// allowed are the packages of ours that a package may import. What is not listed
+// may import none.
+var allowed = map[string][]string{
+	"otrproxy/proxy":        {"otrproxy/config", "otrproxy/otrlayer", "otrproxy/proxy/control", "otrproxy/stanza"},
+	"otrproxy/cmd/otrproxy": {"otrproxy/config", "otrproxy/proxy", "otrproxy/proxy/control", "otrproxy/test/client", "otrproxy/test/server"},
+	"otrproxy/test/server":  {"otrproxy/stanza"},
+	"otrproxy/test/client":  {"otrproxy/stanza"},
+	"otrproxy/test/bench":   {"otrproxy/stanza", "otrproxy/test/client", "otrproxy/test/server"},
+}
+
+// strangers are imports of others' packages that only one place may have.
+var strangers = map[string]string{
+	"github.com/coyim/otr3":                          "otrproxy/otrlayer",
+	"github.com/prometheus/client_golang/prometheus": "otrproxy/proxy",
+	"github.com/spf13/cobra":                         "otrproxy/cmd/otrproxy",
+	"go.yaml.in/yaml/v3":                             "otrproxy/config otrproxy/proxy",
+	"encoding/xml":                                   "",
+	"mellium.im/xmpp/jid":                            "otrproxy/proxy",
+}
+
+// forbidden are imports a package must not know.
+var forbidden = map[string][]string{
+	"otrproxy/stanza":        {"net", "os", "crypto/tls"},
+	"otrproxy/otrlayer":      {"net", "net/http", "encoding/xml", "go.yaml.in/yaml/v3"},
+	"otrproxy/config":        {"net/http", "crypto/tls"},
+	"otrproxy/proxy/control": {"encoding/xml", "crypto/tls"},
+}
+
+func TestImports(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "otrproxy/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		pkg, imports := f[0], f[1:]
+		seen++
+		for _, i := range imports {
+			if strings.HasPrefix(i, "otrproxy/") && !slices.Contains(allowed[pkg], i) {
+				t.Errorf("%s must not import %s", pkg, i)
+			}
+			if homes, ok := strangers[i]; ok && !slices.Contains(strings.Fields(homes), pkg) {
+				t.Errorf("%s must not import %s", pkg, i)
+			}
+			if slices.Contains(forbidden[pkg], i) {
+				t.Errorf("%s must not know %s", pkg, i)
+			}
+		}
+	}
+	if seen < 8 {
+		t.Errorf("only %d packages seen", seen)
+	}
+}
+
+// otr3 is known to one file only, so that it can be replaced.
+func TestOneFileKnowsOTR3(t *testing.T) {
+	out, err := exec.Command("grep", "-rl", "--include=*.go", "\"github.com/coyim/otr3\"", "../..").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for f := range strings.Lines(string(out)) {
+		f = strings.TrimSpace(f)
+		if !strings.HasSuffix(f, "_test.go") && f != "../../otrlayer/engine_otr3.go" {
+			t.Errorf("%s imports otr3", f)
+		}
+	}
+}

@@ -1,0 +1,13 @@
+#!/bin/sh
+# fuzz.sh TIME: every fuzz target for a short time, seeds first.
+cd "$(dirname "$0")/.." || exit 1
+time=${1:-5s}
+for pkg in ./stanza ./config ./otrlayer ./proxy; do
+	for target in $(grep -ho '^func Fuzz[A-Za-z0-9]*' "$pkg"/*_test.go | sed 's/func //'); do
+		if ! out=$(test/quiet.sh go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 5s "$pkg"); then
+			echo "$out"
+			exit 1
+		fi
+		echo "$out" | grep -E '^ok|^fuzz: elapsed' | tail -2 | sed "s/^/$target: /"
+	done
+done

@@ -1,0 +1,24 @@
+#!/bin/sh
+# scenarios.sh: the real-server and real-client scenarios. What could not be run
+# is named in the last lines.
+cd "$(dirname "$0")/.." || exit 1
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+go test -count=1 -v -timeout 15m ./test/real >"$log" 2>&1
+code=$?
+if [ $code != 0 ]; then
+	grep -aE '^ *--- (FAIL|SKIP)|_test.go:[0-9]+:|^(FAIL|panic)' "$log" | cut -c1-400
+	echo "--- the end of the log:"
+	tail -c 4000 "$log"
+fi
+passed=$(grep -ac '^ *--- PASS' "$log")
+failed=$(grep -ac '^ *--- FAIL' "$log")
+skipped=$(grep -ac '^ *--- SKIP' "$log")
+grep -aE '^(ok|FAIL|---)' "$log" | head -40
+echo "scenarios: $passed passed, $failed failed, $skipped skipped"
+missing=$(grep -aoE 'missing program: [^ ]+' "$log" | sort -u)
+if [ -n "$missing" ]; then
+	echo "not run, for want of these programs:"
+	echo "$missing"
+fi
+exit $code
