@@ -34,6 +34,7 @@ type Config struct {
 	Entry    Entry
 	TLS      *tls.Config // nil: any certificate, SNI of the domain
 	Quiet    bool        // no roster request and no presence
+	Declared string      // further declarations in the stream header
 }
 
 // A Client is logged in until Close.
@@ -42,6 +43,8 @@ type Client struct {
 	conn net.Conn
 	scan *stanza.Scanner
 	JID  string // full
+
+	Features *stanza.Stanza // of the stream after the login
 
 	mu     sync.Mutex
 	cond   sync.Cond
@@ -130,7 +133,7 @@ func (c *Client) secure() error {
 // header opens a stream and returns the features.
 func (c *Client) header() (*stanza.Stanza, error) {
 	c.scan = stanza.NewScanner(c.conn, stanza.Limits{Bytes: 4 << 20})
-	c.conn.Write(stanza.Header{To: c.domain()}.AppendTo(nil))
+	c.conn.Write(stanza.Header{To: c.domain(), Declared: []byte(c.cfg.Declared)}.AppendTo(nil))
 	if _, err := c.scan.Next(); err != nil {
 		return nil, err
 	}
@@ -199,7 +202,7 @@ func (c *Client) Login() error {
 		}
 		return e
 	}
-	if _, err := c.header(); err != nil {
+	if c.Features, err = c.header(); err != nil {
 		return err
 	}
 	res := ""
