@@ -34,6 +34,7 @@ type Config struct {
 	Entry    Entry
 	TLS      *tls.Config // nil: any certificate, SNI of the domain
 	Quiet    bool        // no roster request and no presence
+	Manual   bool        // the caller reads with Next; Wait and what builds on it must not be used
 	Declared string      // further declarations in the stream header
 }
 
@@ -221,6 +222,9 @@ func (c *Client) Login() error {
 		}
 	}
 	c.conn.SetDeadline(time.Time{})
+	if c.cfg.Manual {
+		return nil
+	}
 	go c.receive()
 	if !c.cfg.Quiet {
 		c.Send("<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>")
@@ -268,6 +272,9 @@ func (c *Client) receive() {
 		c.mu.Unlock()
 	}
 }
+
+// Next reads the next piece of the stream, for a Manual client.
+func (c *Client) Next() (*stanza.Stanza, error) { return c.scan.Next() }
 
 // Patience is how long Wait waits.
 const Patience = 20 * time.Second

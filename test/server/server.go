@@ -35,6 +35,7 @@ type Config struct {
 	Mechanisms []string          // nil: SCRAM-SHA-256-PLUS and SCRAM-SHA-256
 	Bindings   bool              // announce channel bindings (XEP-0440)
 	MaxTLS     uint16            // 0: what Go has
+	Forget     bool              // do not record what is received
 	Faults     Faults
 }
 
@@ -253,7 +254,7 @@ func (r *recorded) Read(b []byte) (int, error) {
 }
 
 func (r *recorded) note(b []byte) {
-	if r.quiet || len(b) == 0 {
+	if r.quiet || len(b) == 0 || r.s.cfg.Forget {
 		return
 	}
 	r.s.mu.Lock()
