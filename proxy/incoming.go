@@ -87,6 +87,7 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 			if j, ok := el.Child(stanza.NSBind, "jid"); ok && mine && typ == "result" && fromServer && s.resource.Load() == nil {
 				full := j.Text()
 				s.resource.Store(&full)
+				defer s.account.Attach(s) // behind the answer: what is owed to the client comes now
 			}
 		}
 	}

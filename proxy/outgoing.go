@@ -129,6 +129,10 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		s.account.Pass(s, m)
 		return
 	}
+	if contact == s.jid && requires {
+		s.block(root, otrlayer.CauseUnprotected, contact) // nobody is there to hold the other end of OTR
+		return
+	}
 	if m.Type == "error" {
 		if requires {
 			m.Raw = appendBareError(nil, root)

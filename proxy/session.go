@@ -81,7 +81,6 @@ func (s *session) relay() {
 	s.p.sessions[s] = struct{}{}
 	s.p.mu.Unlock()
 	s.p.log.Info("session begins", "account", s.p.name(s.jid), "entry", s.entry, "upstream", s.upTLS, "sasl", s.how)
-	s.account.Attach(s)
 	s.client.kick()
 
 	done := make(chan struct{})
