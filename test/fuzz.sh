@@ -1,10 +1,10 @@
 #!/bin/sh
-# fuzz.sh TIME: every fuzz target for a short time, seeds first.
+# fuzz.sh N: every fuzz target for N executions (such as 40000x), seeds first.
 cd "$(dirname "$0")/.." || exit 1
-time=${1:-5s}
+count=${1:-40000x}
 for pkg in ./stanza ./config ./otrlayer ./proxy; do
 	for target in $(grep -ho '^func Fuzz[A-Za-z0-9]*' "$pkg"/*_test.go | sed 's/func //'); do
-		if ! out=$(test/quiet.sh go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 5s "$pkg"); then
+		if ! out=$(test/quiet.sh go test -run '^$' -fuzz "^$target\$" -fuzztime "$count" -fuzzminimizetime 5s "$pkg"); then
 			echo "$out"
 			exit 1
 		fi
