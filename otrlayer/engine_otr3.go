@@ -1,8 +1,8 @@
 package otrlayer
 
 // All that is known of github.com/coyim/otr3 stands in this file. Of it are used
-// the key exchange, the data messages and the key file's format; not its policies,
-// its fragments, its reaction to errors or its resending. What of its known
+// the key exchange and the data messages; not its key files (a damaged one
+// hangs it), its policies, its fragments, its reaction to errors or its resending. What of its known
 // defects can be met from outside is met here:
 //
 //   - Every exchange gets a fresh otr3.Conversation, so a stored message is never
@@ -159,29 +159,12 @@ func generateKey() (privateKey, error) {
 	return otr3Key{k}, nil
 }
 
-// readKey finds an account's key in a file of libotr's format. found is false
-// when the file is sound and holds only keys of others.
-func readKey(file []byte, account string) (key privateKey, found bool, err error) {
-	defer func() {
-		if recover() != nil {
-			err = errMalformed
-		}
-	}()
-	all, err := otr3.ImportKeys(bytes.NewReader(file))
-	if err != nil {
-		return nil, false, err
-	}
-	for _, a := range all {
-		if ours(a.Name, a.Protocol, account) {
-			k, ok := a.Key.(*otr3.DSAPrivateKey)
-			if !ok || k.PrivateKey.X == nil || k.PrivateKey.Y == nil || k.PrivateKey.P == nil || k.PrivateKey.Q == nil || k.PrivateKey.G == nil {
-				return nil, false, errMalformed
-			}
-			k.DSAPublicKey.PublicKey = k.PrivateKey.PublicKey
-			return otr3Key{k}, true, nil
-		}
-	}
-	return nil, false, nil
+// keyFrom makes a key of its numbers.
+func keyFrom(n *dsaKey) privateKey {
+	k := &otr3.DSAPrivateKey{}
+	k.PrivateKey.P, k.PrivateKey.Q, k.PrivateKey.G, k.PrivateKey.Y, k.PrivateKey.X = n.p, n.q, n.g, n.y, n.x
+	k.DSAPublicKey.PublicKey = k.PrivateKey.PublicKey
+	return otr3Key{k}
 }
 
 // appendKey returns a libotr key file with one account's key added; what is in

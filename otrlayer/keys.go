@@ -103,14 +103,14 @@ func loadKey(dir, account string) (privateKey, error) {
 	if st, err := os.Stat(path); err == nil && st.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%s can be read by others; make it private with: chmod 600 %s", path, path)
 	}
-	k, found, err := readKey(b, account)
+	k, err := readKey(b, account)
 	if err != nil {
 		return nil, fmt.Errorf("%s is not a key file that libotr could read; it was left as it is: restore it from a backup, or move it away to get a new key", path)
 	}
-	if !found {
+	if k == nil {
 		return nil, nil
 	}
-	return k, nil
+	return keyFrom(k), nil
 }
 
 func saveKey(dir, account string, k privateKey) error {

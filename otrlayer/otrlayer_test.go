@@ -770,14 +770,36 @@ func FuzzWire(f *testing.F) {
 	})
 }
 
+// Damaged key files end in an error at once. (otr3's reader hung on some; found by
+// this target.)
 func FuzzKeyFile(f *testing.F) {
-	f.Add([]byte("(privkeys\n (account\n(name \"a@x\")\n(protocol prpl-jabber)\n(private-key \n (dsa \n  (p #00#)\n  )\n )\n )\n)\n"))
+	for _, s := range []string{"(privkeys\n (account\n(name \"a@x\")\n(protocol prpl-jabber)\n(private-key \n (dsa \n  (p #00#)\n  )\n )\n )\n)\n",
+		"(privkeys)", "(", "((((((((((((", "(a 3:b)", "(a |QQ==| \"\\n\" #0#)", "99999999999:", "(privkeys (account (name x"} {
+		f.Add([]byte(s))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		k, found, err := readKey(b, "a@x")
-		if found && err == nil && k == nil {
-			t.Error("found nothing")
+		if k, err := readKey(b, "a@x"); k != nil && (err != nil || !k.sound()) {
+			t.Error("an unsound key")
 		}
 	})
+}
+
+func TestSexp(t *testing.T) {
+	x, err := parseSexp(` (a "b\"c\x41" #4142 43# |RA==| 2:() (d) e-f)` + "\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"a", "b\"cA", "ABC", "D", "()", "", "e-f"}
+	for i, w := range want {
+		if x.list[i].atom != w {
+			t.Errorf("%d: %q", i, x.list[i].atom)
+		}
+	}
+	for _, bad := range []string{"", "(", ")", "(a", "(a #1#)", "(a \"b)", "(a 5:b)", "(a) b", "(a |!|)"} {
+		if _, err := parseSexp(bad); err == nil {
+			t.Errorf("%q accepted", bad)
+		}
+	}
 }
 
 func TestFragments(t *testing.T) {
