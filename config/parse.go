@@ -170,7 +170,7 @@ func (c *Config) domains(n *yaml.Node) error {
 	c.Domains = map[string]Domain{}
 	for i := 0; i < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
-		name, err := idna.Lookup.ToUnicode(k.Value)
+		name, err := idna.Lookup.ToUnicode(strings.TrimSuffix(k.Value, "."))
 		if err != nil || name == "" || strings.ContainsAny(name, "/@ *") {
 			return at(k, "%q is not a domain name", k.Value)
 		}

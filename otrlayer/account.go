@@ -37,8 +37,9 @@ type Hold struct {
 // Settings are what an account takes from the configuration. Policy is asked for
 // every message, so that a new configuration holds at once.
 type Settings struct {
-	Policy func(contact string) Policy
-	Hold   Hold
+	Policy  func(contact string) Policy
+	Hold    Hold
+	Largest int // bytes an encrypted body may have; 0 for no limit
 }
 
 // A Message is text a person's client handed over.
@@ -55,6 +56,7 @@ type Message struct {
 	outlet  Outlet
 	since   time.Time
 	expires time.Time
+	to      Fingerprint // the key it was encrypted to
 }
 
 // An Action says what becomes of a message. The zero value blocks it.
@@ -97,12 +99,14 @@ func (v Verdict) Store() bool { return v.store }
 // An Outlet is a client's session, as its account sees it. Its methods are called
 // with the account locked: they queue and never wait.
 type Outlet interface {
-	// Emit queues a message to the server. The order of calls is the order on the wire.
-	Emit(Verdict)
+	// Emit queues a message to the server, and reports whether it could: a session
+	// that is ending takes no more. The order of calls is the order on the wire.
+	Emit(Verdict) bool
 	// Notice queues a line from the proxy in the conversation with a contact.
 	Notice(contact, text string)
-	// Return hands a message back to the client as an error.
-	Return(m *Message, c Cause, sentence string)
+	// Return hands a message back to the client as an error, and reports whether it
+	// could.
+	Return(m *Message, c Cause, sentence string) bool
 }
 
 // Events counts what happens; its methods must be quick.
@@ -229,10 +233,22 @@ func (a *Account) Attach(o Outlet) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.outlets = append(a.outlets, o)
-	for _, r := range a.owed {
-		o.Return(r.m, r.c, r.c.Sentence(r.m.Contact))
-	}
+	owed := a.owed
 	a.owed = nil
+	for _, r := range owed {
+		a.giveBack(r.m, r.c)
+	}
+	now := a.now()
+	for _, c := range a.convs {
+		if len(c.held) == 0 {
+			continue
+		}
+		c.flush(now)
+		if len(c.held) > 0 {
+			c.announce()
+			c.attempt(now, false)
+		}
+	}
 }
 
 // Detach removes a session. Conversations and messages that wait stay.
@@ -262,16 +278,18 @@ func (a *Account) attached(o Outlet) bool {
 	return false
 }
 
-// any is a session to speak to the server through, preferring the given one;
-// nil when nobody is connected.
-func (a *Account) any(o Outlet) Outlet {
-	if o != nil && a.attached(o) {
-		return o
+// emit queues a message through the given session, or another one of the account.
+// It reports false when nobody takes it.
+func (a *Account) emit(o Outlet, v Verdict) bool {
+	if o != nil && a.attached(o) && o.Emit(v) {
+		return true
 	}
-	if n := len(a.outlets); n > 0 {
-		return a.outlets[n-1]
+	for i := len(a.outlets) - 1; i >= 0; i-- {
+		if a.outlets[i] != o && a.outlets[i].Emit(v) {
+			return true
+		}
 	}
-	return nil
+	return false
 }
 
 func (a *Account) notice(contact, text string) {
@@ -283,22 +301,34 @@ func (a *Account) notice(contact, text string) {
 // giveBack returns a message to the client that handed it over, or to another
 // one of the account, or keeps it until one comes.
 func (a *Account) giveBack(m *Message, c Cause) {
-	if o := a.any(m.outlet); o != nil {
-		o.Return(m, c, c.Sentence(m.Contact))
+	sentence := c.Sentence(m.Contact)
+	if m.outlet != nil && a.attached(m.outlet) && m.outlet.Return(m, c, sentence) {
 		return
+	}
+	for i := len(a.outlets) - 1; i >= 0; i-- {
+		if a.outlets[i] != m.outlet && a.outlets[i].Return(m, c, sentence) {
+			return
+		}
 	}
 	if len(a.owed) < maxOwed {
 		a.owed = append(a.owed, returned{m, c})
+		return
 	}
+	a.events.Log(8, "a message could not be given back: too many wait for a client already", nil)
 }
 
 func (a *Account) conv(contact string) *conversation {
 	c := a.convs[contact]
 	if c == nil {
-		c = &conversation{a: a, contact: contact, live: map[uint32]*session{}, theirs: map[uint32]engine{}, pieces: map[uint32]*assembly{}, online: map[string]bool{}}
+		c = a.fresh(contact)
 		a.convs[contact] = c
 	}
 	return c
+}
+
+// fresh is a conversation that is not kept, as for what strangers send.
+func (a *Account) fresh(contact string) *conversation {
+	return &conversation{a: a, contact: contact, live: map[uint32]*session{}, theirs: map[uint32]*exchange{}, pieces: map[uint32]*assembly{}, online: map[string]bool{}}
 }
 
 // schedule sets the timer to the first moment at which something expires.
@@ -342,6 +372,9 @@ func (a *Account) expire() {
 		}
 		clear(c.held[len(kept):])
 		c.held = kept
+		if len(kept) == 0 {
+			c.told = false
+		}
 		c.forgetRecent(now)
 		if !c.stale.IsZero() && !now.Before(c.stale) {
 			c.stale = time.Time{}

@@ -18,12 +18,13 @@ const (
 	CauseDropped     Cause = "dropped"     // the person took it back
 	CauseBounced     Cause = "bounced"     // the contact or its server does not exist
 	CauseOwnOTR      Cause = "client-otr"  // the client speaks OTR itself
+	CauseTooLarge    Cause = "too-large"   // encrypted, it would be more than a server takes
 	CauseUpstream    Cause = "upstream"    // the connection to the server is gone
 )
 
 // Causes is the closed set, for metrics that exist from the start.
 var Causes = []Cause{CauseExpired, CauseQueueFull, CauseFinished, CauseKeyChanged, CauseUnverified, CauseNoKey,
-	CauseEngine, CauseUnprotected, CauseShutdown, CauseDropped, CauseBounced, CauseOwnOTR, CauseUpstream}
+	CauseEngine, CauseUnprotected, CauseShutdown, CauseDropped, CauseBounced, CauseOwnOTR, CauseTooLarge, CauseUpstream}
 
 // Sentence tells a person what happened and what to do now.
 func (c Cause) Sentence(contact string) string {
@@ -52,6 +53,8 @@ func (c Cause) Sentence(contact string) string {
 		return "Not sent: the server says that " + contact + " cannot be reached."
 	case CauseOwnOTR:
 		return "Not sent: your client speaks OTR itself, which otrproxy already does for you. Turn OTR off in the client, or set the policy never for " + contact + "."
+	case CauseTooLarge:
+		return "Not sent: encrypted, this text would be too large for the server. Send it in parts."
 	case CauseUpstream:
 		return "Not sent: the connection to the server was lost. Send it again once you are connected."
 	}

@@ -18,9 +18,9 @@ type conversation struct {
 
 	// Exchanges under way. Each contact may have one that we began and one per
 	// instance that they began; what is complete moves to live.
-	mine     engine
+	mine     *exchange
 	commit   string // our D-H Commit message, while its answer is awaited
-	theirs   map[uint32]engine
+	theirs   map[uint32]*exchange
 	pieces   map[uint32]*assembly
 	early    []arrival // handshakes that came before our key was generated
 	queried  time.Time // when the last query left
@@ -34,6 +34,7 @@ type conversation struct {
 	heldBytes int
 	told      bool // that messages wait, in the present attempt
 
+	read   [][32]byte // sums of the data messages read last
 	recent []*Message // sent in the last minute, in case the contact could not read them
 	unread int        // how many of them the contact says it could not read
 	stale  time.Time  // until when nothing is sent on a session the contact seems to have lost
@@ -53,17 +54,25 @@ type session struct {
 	gone   bool // its resource went offline, and many programs forget their sessions then
 }
 
+// An exchange is an engine on its way to a session.
+type exchange struct {
+	engine
+	began time.Time
+}
+
 type arrival struct {
 	outlet Outlet
 	m      Incoming
 }
 
 const (
+	exchangeFor   = 60 * time.Second // an exchange nobody goes on with is forgotten
 	maxExchanges  = 8                // begun by the contact, at a time
 	maxSessions   = 8                // live, per contact
 	maxEarly      = 8                // handshakes kept until our key is there
 	resendWindow  = 60 * time.Second // libotr's RESEND_INTERVAL
 	maxRecent     = 32
+	maxRead       = 64
 	maxOnline     = 32               // resources of a contact that are kept track of
 	queryInterval = 60 * time.Second // between two queries nobody answered
 	errorInterval = 10 * time.Second // in which at most maxErrors are sent to a contact
@@ -94,12 +103,22 @@ func (c *conversation) describe() Conversation {
 
 // protocol sends a message of the OTR protocol itself.
 func (c *conversation) protocol(to, body string, store bool) bool {
-	o := c.a.any(c.outlet)
-	if o == nil {
-		return false
+	return c.a.emit(c.outlet, Verdict{action: Protocol, to: to, body: body, store: store})
+}
+
+// forgetStale drops exchanges that somebody has given up, so that they do not
+// stand in the way of the next.
+func (c *conversation) forgetStale(now time.Time) {
+	if c.mine != nil && now.Sub(c.mine.began) > exchangeFor {
+		c.mine.Forget()
+		c.mine, c.commit = nil, ""
 	}
-	o.Emit(Verdict{action: Protocol, to: to, body: body, store: store})
-	return true
+	for tag, e := range c.theirs {
+		if now.Sub(e.began) > exchangeFor {
+			e.Forget()
+			delete(c.theirs, tag)
+		}
+	}
 }
 
 // query asks the contact for a private conversation.
@@ -120,6 +139,7 @@ func (c *conversation) attempt(now time.Time, again bool) {
 	if s := c.current(); s != nil && c.stale.IsZero() && !s.gone {
 		return // what it waits for is a person's decision
 	}
+	c.forgetStale(now)
 	if c.mine != nil && !again || len(c.theirs) > 0 && !again {
 		return
 	}
@@ -180,7 +200,7 @@ func (c *conversation) complete(now time.Time, e engine, tag uint32, from string
 	default:
 		c.a.notice(c.contact, "Private conversation with "+c.contact+" started; not verified. Their fingerprint: "+fp.String()+". Compare it with them, then !otr verify FINGERPRINT.")
 	}
-	if c.unread > 0 && before != nil && before.fp == fp {
+	if c.unread > 0 {
 		c.resend(now)
 	}
 	c.unread = 0
@@ -208,12 +228,15 @@ func (c *conversation) resend(now time.Time) {
 	if n := len(again); n > c.unread {
 		again = again[n-c.unread:]
 	}
+	policy := c.a.settings().Policy(c.contact)
 	for _, m := range again {
-		if now.Sub(m.since) <= resendWindow {
-			copied := *m
-			copied.Text = "[resent] " + m.Text
-			c.encrypt(&copied, false)
+		s := c.current()
+		if action, _ := c.decide(policy); action != Encrypted || s == nil || m.to != s.fp || now.Sub(m.since) > resendWindow {
+			continue
 		}
+		copied := *m
+		copied.Text = "[resent] " + m.Text
+		c.encrypt(&copied, false)
 	}
 }
 

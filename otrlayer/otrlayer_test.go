@@ -38,6 +38,7 @@ type person struct {
 	policy  Policy
 	hold    Hold
 	welcome bool
+	dead    bool // the session is ending
 
 	mu       sync.Mutex
 	wire     []Verdict // emitted and not yet carried
@@ -47,10 +48,14 @@ type person struct {
 	event    chan struct{}
 }
 
-func (p *person) Emit(v Verdict) {
+func (p *person) Emit(v Verdict) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.dead {
+		return false
+	}
 	p.wire = append(p.wire, v)
+	return true
 }
 
 func (p *person) Notice(_, text string) {
@@ -59,9 +64,12 @@ func (p *person) Notice(_, text string) {
 	p.notices = append(p.notices, text)
 }
 
-func (p *person) Return(m *Message, c Cause, sentence string) {
+func (p *person) Return(m *Message, c Cause, sentence string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.dead {
+		return false
+	}
 	if !strings.HasPrefix(sentence, "Not sent") {
 		p.t.Errorf("sentence %q", sentence)
 	}
@@ -70,6 +78,7 @@ func (p *person) Return(m *Message, c Cause, sentence string) {
 	case p.event <- struct{}{}:
 	default:
 	}
+	return true
 }
 
 func newPerson(t *testing.T, dir, jid string) *person {

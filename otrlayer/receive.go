@@ -2,8 +2,11 @@ package otrlayer
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Incoming is text of a contact, as the server delivered it.
@@ -43,7 +46,13 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 	if policy == Never {
 		return Reading{Deliver: true, Text: m.Text}
 	}
-	c := a.conv(m.Contact)
+	c := a.convs[m.Contact]
+	switch {
+	case c == nil && m.Welcome:
+		c = a.conv(m.Contact)
+	case c == nil:
+		c = a.fresh(m.Contact) // strangers leave nothing behind
+	}
 	if c.outlet == nil {
 		c.outlet = o
 	}
@@ -59,7 +68,7 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 	}
 	switch w.kind {
 	case wireQuery:
-		c.queriedBy(w, m)
+		c.queriedBy(now, w, m)
 	case wireError:
 		c.errorFrom(now, m)
 	case wireFragment:
@@ -86,12 +95,12 @@ func (c *conversation) clear(now time.Time, policy Policy, m Incoming) Reading {
 		c.refused = true
 	}
 	if tagged && strings.Contains(versions, "3") && policy != Manual && c.state != StateEncrypted && c.mayAnswer(m) && c.a.key != nil {
-		c.begin(m)
+		c.begin(now, m)
 	}
 	if c.state == StateEncrypted || policy.requires() {
 		r.Text, r.Changed = "[otrproxy] Not encrypted: "+text, true
-	} else if strings.HasPrefix(text, "[otrproxy]") {
-		r.Text, r.Changed = "> "+text, true // nobody else speaks with our voice
+	} else if d := defused(text); d != text {
+		r.Text, r.Changed = d, true // nobody else speaks with our voice
 	}
 	return r
 }
@@ -99,7 +108,7 @@ func (c *conversation) clear(now time.Time, policy Policy, m Incoming) Reading {
 func (p Policy) requires() bool { return p == Require || p == RequireVerified }
 
 // queriedBy answers a query with a D-H Commit message.
-func (c *conversation) queriedBy(w wireMessage, m Incoming) {
+func (c *conversation) queriedBy(now time.Time, w wireMessage, m Incoming) {
 	switch {
 	case m.Delayed:
 		c.a.notice(c.contact, c.contact+" asked for a private conversation while you were away. Write to them, or !otr start, to begin one.")
@@ -108,12 +117,12 @@ func (c *conversation) queriedBy(w wireMessage, m Incoming) {
 	case !strings.Contains(w.versions, "3"):
 		c.a.notice(c.contact, "The program of "+c.contact+" speaks only an old version of OTR (offered: "+w.versions+"); version 3 is needed.")
 	default:
-		c.begin(m)
+		c.begin(now, m)
 	}
 }
 
 // begin starts an exchange of ours.
-func (c *conversation) begin(m Incoming) {
+func (c *conversation) begin(now time.Time, m Incoming) {
 	e := c.a.key.newEngine(c.a.tag)
 	commit, err := e.Commit()
 	if err != nil {
@@ -123,7 +132,7 @@ func (c *conversation) begin(m Incoming) {
 	if c.mine != nil {
 		c.mine.Forget()
 	}
-	c.mine, c.commit, c.refusals = e, commit, 0
+	c.mine, c.commit, c.refusals = &exchange{e, now}, commit, 0
 	c.protocol(m.From, commit, false)
 }
 
@@ -148,7 +157,7 @@ func (c *conversation) errorFrom(now time.Time, m Incoming) {
 }
 
 func (c *conversation) fragment(now time.Time, m Incoming, f fragment) Reading {
-	if f.receiver != 0 && f.receiver != c.a.tag {
+	if f.receiver != 0 && f.receiver != c.a.tag || !m.Welcome && !c.wrote || len(f.piece) > maxEncoded {
 		return Reading{}
 	}
 	a := c.pieces[f.sender]
@@ -194,7 +203,7 @@ func (c *conversation) encoded(now time.Time, m Incoming, w wireMessage) Reading
 	}
 	switch h.typ {
 	case typeDHCommit:
-		c.commitFrom(m, w)
+		c.commitFrom(now, m, w)
 	case typeRevealSig:
 		if e := c.theirs[h.sender]; e != nil {
 			c.exchange(now, m, w, e)
@@ -210,7 +219,8 @@ func (c *conversation) encoded(now time.Time, m Incoming, w wireMessage) Reading
 // commitFrom answers a D-H Commit message, or repeats ours where the two have
 // crossed and ours has the larger hash (OTR version 3, "Receiving a D-H Commit
 // message").
-func (c *conversation) commitFrom(m Incoming, w wireMessage) {
+func (c *conversation) commitFrom(now time.Time, m Incoming, w wireMessage) {
+	c.forgetStale(now)
 	hash, err := commitHash(w.encoded)
 	if err != nil {
 		return
@@ -233,14 +243,14 @@ func (c *conversation) commitFrom(m Incoming, w wireMessage) {
 		if len(c.theirs) >= maxExchanges {
 			return
 		}
-		e = c.a.key.newEngine(c.a.tag)
+		e = &exchange{c.a.key.newEngine(c.a.tag), now}
 		c.theirs[w.header.sender] = e
 	}
 	c.feed(m, w, e)
 }
 
 // exchange takes one more message of an exchange, and its result once complete.
-func (c *conversation) exchange(now time.Time, m Incoming, w wireMessage, e engine) {
+func (c *conversation) exchange(now time.Time, m Incoming, w wireMessage, e *exchange) {
 	c.feed(m, w, e)
 	if w.header.typ == typeDHKey && e == c.mine {
 		c.commit = "" // answered; a crossing commit does not bring it back
@@ -253,11 +263,11 @@ func (c *conversation) exchange(now time.Time, m Incoming, w wireMessage, e engi
 	} else {
 		delete(c.theirs, w.header.sender)
 	}
-	c.complete(now, e, w.header.sender, m.From)
+	c.complete(now, e.engine, w.header.sender, m.From)
 }
 
 // feed gives a message to an engine and sends its answers.
-func (c *conversation) feed(m Incoming, w wireMessage, e engine) {
+func (c *conversation) feed(m Incoming, w wireMessage, e *exchange) {
 	_, _, replies, err := e.Receive(w.encoded)
 	if err != nil {
 		c.a.events.Handshake("failed")
@@ -271,6 +281,10 @@ func (c *conversation) feed(m Incoming, w wireMessage, e engine) {
 
 // data decrypts a data message.
 func (c *conversation) data(now time.Time, m Incoming, w wireMessage) Reading {
+	sum := sha256.Sum256([]byte(w.encoded))
+	if slices.Contains(c.read, sum) {
+		return Reading{} // another session of the account has got it, or somebody replays it
+	}
 	s := c.live[w.header.sender]
 	if s == nil || !s.engine.Encrypted() {
 		return c.unreadable(now, m, w)
@@ -279,6 +293,9 @@ func (c *conversation) data(now time.Time, m Incoming, w wireMessage) Reading {
 	if err != nil {
 		c.a.events.Log(0, "a data message was refused", err)
 		return c.unreadable(now, m, w)
+	}
+	if c.read = append(c.read, sum); len(c.read) > maxRead {
+		c.read = c.read[1:]
 	}
 	if !m.Delayed {
 		s.jid, s.gone = m.From, false
@@ -302,10 +319,21 @@ func (c *conversation) data(now time.Time, m Incoming, w wireMessage) Reading {
 		return Reading{}
 	}
 	r := Reading{Deliver: true, Text: fromPayload(text), Changed: true, Encrypted: true}
-	if strings.HasPrefix(r.Text, "[otrproxy]") {
-		r.Text = "> " + r.Text // nobody else speaks with our voice
+	switch cur := c.current(); {
+	case s.trust == Changed, cur != nil && cur.trust.Sure() && !s.trust.Sure():
+		r.Text = "[otrproxy] From a key that is not verified: " + r.Text
+	default:
+		r.Text = defused(r.Text)
 	}
 	return r
+}
+
+// defused marks a text that imitates the proxy's own lines.
+func defused(text string) string {
+	if strings.HasPrefix(strings.TrimLeftFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }), "[otrproxy]") {
+		return "> " + text
+	}
+	return text
 }
 
 // finished notes that the contact has ended the session.
@@ -403,7 +431,8 @@ func Scrub(text string) (shown string, changed bool) {
 	switch parseWire(text).kind {
 	case wireNone:
 		clean, _, tagged := cutTag(text)
-		return clean, tagged
+		safe := defused(clean)
+		return safe, tagged || safe != clean
 	case wireQuery:
 		return "[otrproxy] A request for a private conversation.", true
 	}

@@ -1,6 +1,8 @@
 package otrlayer
 
 import (
+	"encoding/base64"
+	"errors"
 	"strings"
 	"time"
 )
@@ -22,14 +24,22 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 	set := a.settings()
 	policy := set.Policy(m.Contact)
 	m.outlet, m.since = o, now
+	if a.closed {
+		return Verdict{cause: CauseShutdown, message: &m}
+	}
 	c := a.conv(m.Contact)
 	if policy != Never {
 		c.outlet, c.wrote = o, true
 	}
 	if policy == Never {
 		v := Verdict{action: Plain, message: &m, to: m.To}
-		o.Emit(v)
+		if !o.Emit(v) {
+			return Verdict{cause: CauseUpstream, message: &m}
+		}
 		return v
+	}
+	if m.Text == "" { // the rules have changed since the caller looked
+		return Verdict{cause: CauseUnprotected, message: &m}
 	}
 	if typedWish(m.Text) { // the person's client sends a query: the wish to start
 		c.start(now)
@@ -38,21 +48,38 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 	if k := parseWire(m.Text).kind; (k == wireEncoded || k == wireFragment || k == wireError) && strings.HasPrefix(m.Text, otrMark) {
 		return Verdict{cause: CauseOwnOTR, message: &m}
 	}
+	if len(c.held) > 0 {
+		c.flush(now) // nothing overtakes what waits
+	}
 	switch action, cause := c.decide(policy); action {
 	case Encrypted:
-		if !c.encrypt(&m, true) {
-			return Verdict{cause: CauseEngine, message: &m}
+		if set.Largest > 0 && encodedLen(m.Text) > set.Largest {
+			return Verdict{cause: CauseTooLarge, message: &m}
 		}
-		return Verdict{action: Encrypted, message: &m}
+		if len(c.held) > 0 {
+			return c.hold(now, set.Hold, &m, CauseExpired)
+		}
+		switch c.encrypt(&m, true) {
+		case nil:
+			return Verdict{action: Encrypted, message: &m}
+		case errNobody:
+			return c.hold(now, set.Hold, &m, CauseExpired)
+		}
+		return Verdict{cause: CauseEngine, message: &m}
 	case Plain:
 		v := Verdict{action: Plain, message: &m, to: m.To}
 		if policy == Opportunistic && !c.refused && a.key != nil {
 			v.body = m.Text + tagBase + tagV3
 			c.offered = true
 		}
-		o.Emit(v)
+		if !o.Emit(v) {
+			return Verdict{cause: CauseUpstream, message: &m}
+		}
 		return v
 	case Held:
+		if set.Largest > 0 && encodedLen(m.Text) > set.Largest {
+			return Verdict{cause: CauseTooLarge, message: &m}
+		}
 		return c.hold(now, set.Hold, &m, cause)
 	default:
 		return Verdict{cause: cause, message: &m}
@@ -65,6 +92,18 @@ func (a *Account) Pass(o Outlet, m Message) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	o.Emit(Verdict{action: Plain, message: &m, to: m.To})
+}
+
+// PassInClear is Pass for a message the rules let leave as long as the conversation
+// is not, and was not, private; it reports whether it left.
+func (a *Account) PassInClear(o Outlet, m Message) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c := a.convs[m.Contact]; c != nil && c.state != "" {
+		return false
+	}
+	o.Emit(Verdict{action: Plain, message: &m, to: m.To})
+	return true
 }
 
 // decide says what may become of a text to this contact now. It is the only
@@ -112,24 +151,31 @@ func (c *conversation) waitsFor() Cause {
 	return CauseExpired
 }
 
+// errNobody says that no client is connected through which a message could leave.
+var errNobody = errors.New("no session to the server")
+
+// encodedLen is the size of the data message that carries a text.
+func encodedLen(text string) int {
+	const overhead = 700 // header, next key, revealed MAC keys
+	return base64.StdEncoding.EncodedLen(len(toPayload(text))) + overhead
+}
+
 // encrypt sends a message on the live session.
-func (c *conversation) encrypt(m *Message, remember bool) bool {
+func (c *conversation) encrypt(m *Message, remember bool) error {
 	s := c.current()
-	if s == nil {
-		return false
+	if s == nil || len(c.a.outlets) == 0 {
+		return errNobody
 	}
 	body, err := s.engine.Encrypt(toPayload(m.Text))
 	if err != nil {
 		c.a.events.Log(4, "a message could not be encrypted", err)
-		return false
-	}
-	o := c.a.any(m.outlet)
-	if o == nil {
-		return false
+		return err
 	}
 	sent := *m
-	sent.Raw, sent.Rewrite = nil, nil
-	o.Emit(Verdict{action: Encrypted, message: &sent, to: c.to(s), body: body, store: true})
+	sent.Raw, sent.Rewrite, sent.to = nil, nil, s.fp
+	if !c.a.emit(m.outlet, Verdict{action: Encrypted, message: &sent, to: c.to(s), body: body, store: true}) {
+		return errNobody
+	}
 	if remember {
 		sent.Extra = nil
 		sent.since = c.a.now()
@@ -141,7 +187,7 @@ func (c *conversation) encrypt(m *Message, remember bool) bool {
 			c.a.schedule() // plaintext is not kept longer than it may be needed
 		}
 	}
-	return true
+	return nil
 }
 
 // resendUntil is when the oldest message kept for resending may be forgotten.
@@ -171,40 +217,49 @@ func (c *conversation) hold(now time.Time, limit Hold, m *Message, cause Cause) 
 	kept.expires = now.Add(limit.For)
 	c.held = append(c.held, &kept)
 	c.heldBytes += size
-	if !c.told {
-		c.told = true
-		switch cause {
-		case CauseKeyChanged, CauseUnverified:
-			c.a.notice(c.contact, "Your message waits. "+strings.TrimPrefix(cause.Sentence(c.contact), "Not sent: "))
-		default:
-			if c.stale.IsZero() {
-				c.a.notice(c.contact, "Your message waits for a private conversation with "+c.contact+" and is sent as soon as they answer with OTR.")
-			}
-		}
-	}
+	c.announce()
 	c.attempt(now, false)
 	c.a.schedule()
 	return Verdict{action: Held, message: &kept, cause: cause}
 }
 
+// announce tells the person once that messages wait, and for what.
+func (c *conversation) announce() {
+	if c.told || len(c.a.outlets) == 0 {
+		return
+	}
+	switch cause := c.waitsFor(); {
+	case cause != CauseExpired:
+		c.a.notice(c.contact, "Your message waits. "+strings.TrimPrefix(cause.Sentence(c.contact), "Not sent: "))
+	case c.stale.IsZero():
+		c.a.notice(c.contact, "Your message waits for a private conversation with "+c.contact+" and is sent as soon as they answer with OTR.")
+	default:
+		return // the error that made it wait has been announced
+	}
+	c.told = true
+}
+
 // flush sends what waits, in order, as far as the decision allows it.
 func (c *conversation) flush(now time.Time) {
-	c.told = false
 	policy := c.a.settings().Policy(c.contact)
 	for len(c.held) > 0 {
 		if action, _ := c.decide(policy); action != Encrypted {
 			break
 		}
 		m := c.held[0]
-		if c.a.any(m.outlet) == nil {
-			break // nobody is connected; they go when a client comes back
+		err := c.encrypt(m, true)
+		if err == errNobody {
+			break // it goes when a client comes back
 		}
 		c.held[0] = nil
 		c.held = c.held[1:]
 		c.heldBytes -= len(m.Text) + len(m.Extra)
-		if !c.encrypt(m, true) {
+		if err != nil {
 			c.a.giveBack(m, CauseEngine)
 		}
+	}
+	if len(c.held) == 0 {
+		c.told = false
 	}
 	c.a.schedule()
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -120,14 +121,9 @@ func parseQuery(t string) (versions string, ok bool) {
 
 // typedWish reports whether a typed text is a bare query: the person's wish for
 // a private conversation.
-func typedWish(text string) bool {
-	t := strings.TrimSpace(text)
-	if !strings.HasPrefix(t, otrMark) || strings.ContainsAny(t, " \t\n") {
-		return false
-	}
-	_, ok := parseQuery(t)
-	return ok && strings.HasSuffix(t, "?")
-}
+func typedWish(text string) bool { return wish.MatchString(strings.TrimSpace(text)) }
+
+var wish = regexp.MustCompile(`^\?OTR(?:\?|\??v[0-9]{1,4}\?)$`)
 
 // parseHeader decodes the header of a base64 body and checks that the message is
 // long enough for its type; lengths inside are the engine's.

@@ -49,9 +49,10 @@ func (c FailureCause) certificate() bool { return c == FailPin || c == FailCerti
 // A Failure is why a connection to a server was not made. Text is for the person
 // at the client: what is wrong and what to do now.
 type Failure struct {
-	Cause FailureCause
-	Text  string
-	Err   error
+	Cause  FailureCause
+	Text   string
+	Quoted string // the part of Text that others wrote, which the log must not hold
+	Err    error
 }
 
 func (f *Failure) Error() string { return f.Text }

@@ -69,7 +69,7 @@ func (s *session) service(st *stanza.Stanza, local string) {
 	root := st.Root()
 	switch local {
 	case "message":
-		if body, ok := root.Child(stanza.NSClient, "body"); ok && string(root.RawAttr("type")) != "error" {
+		if body, ok := root.Child(stanza.NSClient, "body"); ok && root.Attr("type") != "error" {
 			line := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(body.Text()), commandWord))
 			if line == "" {
 				line = "help"
@@ -77,7 +77,7 @@ func (s *session) service(st *stanza.Stanza, local string) {
 			s.run(line, "", serviceJID)
 		}
 	case "iq":
-		typ := string(root.RawAttr("type"))
+		typ := root.Attr("type")
 		if typ != "get" && typ != "set" {
 			return
 		}
@@ -198,7 +198,7 @@ func (p *Proxy) table() control.Table {
 			if err != nil {
 				return control.Reply{}, err
 			}
-			if err := p.pins.add(domain, pin, "current", "command"); err != nil {
+			if err := p.pins.add(domain, pin); err != nil {
 				return control.Reply{}, err
 			}
 			p.forgive()

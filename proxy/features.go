@@ -32,12 +32,21 @@ func appendFeatures(dst []byte, st *stanza.Stanza) []byte {
 			dst = appendLimits(dst, f)
 			continue
 		}
-		if f.RawAttr("xmlns") == nil && string(f.Name()) == string(f.Local()) {
-			// Its namespace was declared on the features, which we do not copy.
-			dst = append(append(append(dst, '<'), f.Local()...), " xmlns='"+ns+"'/>"...)
-			continue
+		// Rebuilt: prefixes may have been declared outside it. What stands inside is
+		// of no use to a client but for XEP-0115's attributes and <required/> and <optional/>.
+		dst = append(append(append(dst, '<'), f.Local()...), " xmlns='"+ns+"'"...)
+		for name := range f.AttrNames() {
+			if name == "hash" || name == "node" || name == "ver" {
+				dst = stanza.AppendAttr(dst, name, f.Attr(name))
+			}
 		}
-		dst = append(dst, f.Raw()...)
+		dst = append(dst, '>')
+		for c := range f.Children() {
+			if l := string(c.Local()); l == "required" || l == "optional" {
+				dst = append(dst, "<"+l+"/>"...)
+			}
+		}
+		dst = append(append(append(dst, "</"...), f.Local()...), '>')
 	}
 	return dst
 }

@@ -19,8 +19,8 @@ func (s *session) incoming(st *stanza.Stanza) {
 		return
 	}
 	from := s.from.parse(root, "from")
-	if from.bare == serviceJID {
-		return // nobody else speaks for the proxy
+	if from.bare == serviceJID || !from.ok && len(root.RawAttr("from")) > 0 {
+		return // nobody else speaks for the proxy, or from an address that is none
 	}
 	switch string(root.Local()) {
 	case "message":
@@ -42,23 +42,23 @@ func (s *session) inNonza(st *stanza.Stanza) {
 		return // nothing else was offered
 	}
 	cond, text := streamError(st)
-	if cond == "see-other-host" { // not to be followed by the client, which would leave us out
-		s.client.build(func(b []byte) []byte {
-			return stanza.AppendStreamError(b, "remote-connection-failed", "The server asked to connect elsewhere.")
-		})
-		s.end()
-		return
-	}
 	s.p.log.Warn("a server ended a session", "account", s.p.name(s.jid), "condition", cond)
-	_ = text
-	s.client.queue(st.Raw)
+	for c := range st.Root().Children() {
+		if string(c.Local()) == "see-other-host" { // following it, the client would leave us out
+			cond, text = "remote-connection-failed", " (the server asked to connect elsewhere)"
+		}
+	}
+	s.client.build(func(b []byte) []byte {
+		return stanza.AppendStreamError(b, cond, "The server ended the session: "+cond+text+".")
+	})
+	go s.end()
 }
 
 func (s *session) inPresence(root stanza.Element, from address) {
 	if !from.ok || from.bare == s.jid {
 		return
 	}
-	switch string(root.RawAttr("type")) {
+	switch root.Attr("type") {
 	case "":
 		s.account.Presence(s, from.full, from.bare, true)
 	case "unavailable":
@@ -68,8 +68,8 @@ func (s *session) inPresence(root stanza.Element, from address) {
 
 func (s *session) inIQ(st *stanza.Stanza, from address) {
 	root := st.Root()
-	typ := string(root.RawAttr("type"))
-	fromServer := !from.ok && len(root.RawAttr("from")) == 0 || from.full == s.jid || from.bare == bareDomain(s.jid)
+	typ := root.Attr("type")
+	fromServer := !from.ok || from.bare == s.jid || from.bare == bareDomain(s.jid)
 	for el := range root.Children() {
 		switch string(el.NS()) {
 		case nsRoster:
@@ -81,10 +81,7 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 			}
 			s.roster(el)
 		case stanza.NSBind:
-			s.mu.Lock()
-			mine := s.bindID != "" && root.Attr("id") == s.bindID
-			s.mu.Unlock()
-			if j, ok := el.Child(stanza.NSBind, "jid"); ok && mine && typ == "result" && fromServer && s.resource.Load() == nil {
+			if j, ok := el.Child(stanza.NSBind, "jid"); ok && typ == "result" && fromServer && s.resource.Load() == nil {
 				full := j.Text()
 				s.resource.Store(&full)
 				defer s.account.Attach(s) // behind the answer: what is owed to the client comes now
@@ -110,15 +107,16 @@ func (s *session) roster(query stanza.Element) {
 // inMessage is the way of a message in.
 func (s *session) inMessage(st *stanza.Stanza, from address) {
 	root := st.Root()
-	typ := string(root.RawAttr("type"))
-	if copied, ok := wrapped(root); ok {
-		if copied && from.full != s.jid {
-			return // a forged carbon (CVE-2017-5589 and its kin)
+	typ := root.Attr("type")
+	if kind := wrapped(root); kind != "" {
+		own := !from.ok || from.full == s.jid
+		if !own && (kind == nsCarbons || !s.isRoom(from.full)) || fromService(root) {
+			return // a forged carbon (CVE-2017-5589 and its kin), or an archive's result nobody asked for
 		}
 		s.scrubbed(st)
 		return
 	}
-	if !from.ok || from.bare == s.jid && !from.resource || typ == "groupchat" || s.isRoom(from.bare) {
+	if !from.ok || from.bare == s.jid && !from.resource || s.isRoom(from.bare) {
 		s.scrubbed(st)
 		return
 	}
@@ -128,8 +126,7 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 	}
 	body, others := bodies(root)
 	if body == nil {
-		s.client.queue(st.Raw)
-		s.p.metrics.count(in, message, passed)
+		s.scrubbed(st)
 		return
 	}
 	r := s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, Text: body.Text(), Delayed: delayed(root), Welcome: s.isWelcome(from.bare)})
@@ -190,18 +187,28 @@ func delayed(root stanza.Element) bool {
 	return ok
 }
 
-// wrapped reports whether a message is a wrapper around another one: a carbon
-// (copied) or something from an archive.
-func wrapped(root stanza.Element) (copied, ok bool) {
+// wrapped tells what a message is a wrapper of: a carbon or something from an
+// archive, by its namespace; "" for live text.
+func wrapped(root stanza.Element) string {
 	for el := range root.Children() {
 		switch ns, local := string(el.NS()), string(el.Local()); {
 		case ns == nsCarbons && local != "private":
-			return true, true
-		case strings.HasPrefix(ns, "urn:xmpp:mam:") && local == "result", ns == "urn:xmpp:forward:0":
-			ok = true // servers also put <archived/> of that namespace beside live text
+			return nsCarbons
+		case strings.HasPrefix(ns, "urn:xmpp:mam:") && local == "result":
+			return ns // servers also put <archived/> of that namespace beside live text
 		}
 	}
-	return false, ok
+	return ""
+}
+
+// fromService reports whether anything inside a wrapper claims to come from us.
+func fromService(root stanza.Element) bool {
+	for d := range root.Descendants() {
+		if bare, _, _ := strings.Cut(d.Attr("from"), "/"); strings.EqualFold(strings.TrimSuffix(bare, "."), serviceJID) {
+			return true
+		}
+	}
+	return false
 }
 
 // scrubbed passes a message that the engine must not see: OTR in it becomes a
@@ -245,9 +252,7 @@ func (s *session) bounce(st *stanza.Stanza, from address) {
 	e := st.Edit()
 	for el := range root.Children() {
 		if el.Is(stanza.NSClient, "body") {
-			if _, changed := otrlayer.Scrub(el.Text()); changed {
-				e.Remove(el)
-			}
+			e.Remove(el) // ciphertext of ours, or what somebody else says was
 		} else if string(el.NS()) == nsEME {
 			e.Remove(el)
 		}
@@ -269,11 +274,14 @@ func (s *session) Notice(contact, text string) {
 }
 
 // Return hands a message back to the client as an error with its own id.
-func (s *session) Return(m *otrlayer.Message, c otrlayer.Cause, sentence string) {
-	s.p.metrics.blocked(c)
-	s.p.metrics.count(out, message, blocked)
-	s.client.build(func(b []byte) []byte {
+func (s *session) Return(m *otrlayer.Message, c otrlayer.Cause, sentence string) bool {
+	ok := s.client.build(func(b []byte) []byte {
 		return stanza.AppendError(b, "message", m.To, s.full(), m.ID, blockError(c, sentence))
 	})
+	if ok {
+		s.p.metrics.blocked(c)
+		s.p.metrics.count(out, message, blocked)
+	}
 	s.client.kick()
+	return ok
 }

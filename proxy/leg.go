@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
@@ -40,6 +41,7 @@ type outbox struct {
 	buf      []byte // queued
 	spare    []byte
 	writing  bool
+	closed   bool // nothing more is taken
 	err      error
 	deadline time.Time
 	onError  func(error)
@@ -51,18 +53,21 @@ func newOutbox(conn net.Conn, onError func(error)) *outbox {
 	return o
 }
 
-// queue appends bytes; they leave with the next flush.
-func (o *outbox) queue(b []byte) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.buf = append(o.buf, b...)
+// queue appends bytes, which leave with the next flush. It reports false when the
+// leg takes no more.
+func (o *outbox) queue(b []byte) bool {
+	return o.build(func(dst []byte) []byte { return append(dst, b...) })
 }
 
-// build appends what f builds at the end of the queue.
-func (o *outbox) build(f func([]byte) []byte) {
+// build is queue for what f builds at the end of the queue.
+func (o *outbox) build(f func([]byte) []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.closed || o.err != nil {
+		return false
+	}
 	o.buf = f(o.buf)
+	return true
 }
 
 // flush writes what is queued, in the caller's goroutine unless another one is
@@ -133,15 +138,56 @@ func (o *outbox) wait() {
 	}
 }
 
-// finish writes what is queued within the given time and closes the connection.
+// finish writes what is queued, tells the other side that this was all, and waits
+// for it to have taken everything, for the given time at most. Closing at once
+// would throw away what the kernel has not delivered yet, if the other side has
+// sent anything meanwhile.
 func (o *outbox) finish(within time.Duration) {
-	o.conn.SetWriteDeadline(time.Now().Add(within))
+	until := time.Now().Add(within)
 	o.mu.Lock()
-	o.deadline = time.Now().Add(time.Hour) // keep the short one
+	o.closed = true
+	o.deadline = until.Add(writeLimit) // keeps drain from setting a later one
+	o.conn.SetWriteDeadline(until)
 	for o.writing && o.err == nil {
 		o.room.Wait()
 	}
 	o.drain()
+	ok := o.err == nil
 	o.mu.Unlock()
+	if ok {
+		halfClose(o.conn)
+		raw := rawConn(o.conn)
+		raw.SetReadDeadline(until)
+		var b [4096]byte
+		for range 1 << 14 {
+			if _, err := raw.Read(b[:]); err != nil {
+				break
+			}
+		}
+	}
 	o.conn.Close()
+}
+
+// rawConn is the TCP connection below.
+func rawConn(c net.Conn) net.Conn {
+	for {
+		switch x := c.(type) {
+		case *tls.Conn:
+			c = x.NetConn()
+		case *peeked:
+			c = x.Conn
+		default:
+			return c
+		}
+	}
+}
+
+// halfClose ends the sending direction, TLS first.
+func halfClose(c net.Conn) {
+	if t, ok := c.(*tls.Conn); ok {
+		t.CloseWrite()
+	}
+	if t, ok := rawConn(c).(*net.TCPConn); ok {
+		t.CloseWrite()
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"hash"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,7 +43,14 @@ const maxIterations = 1_000_000
 type loginError struct {
 	condition string
 	failure   *Failure
+	refused   bool // by the server itself, which is ready for another try
 	first     bool // the server refused our first message, before any proof of a password
+}
+
+func unusable(format string, args ...any) *loginError {
+	le := loginFailed("mechanism-too-weak", FailMechanism, format, args...)
+	le.refused = true // nothing was begun
+	return le
 }
 
 func loginFailed(condition string, c FailureCause, format string, args ...any) *loginError {
@@ -142,9 +150,9 @@ func (u *upstream) login(c credentials, mustBind bool) (how string, le *loginErr
 		if u.domain.PlainUpstream {
 			return "PLAIN", u.plain(c)
 		}
-		return "", loginFailed("mechanism-too-weak", FailMechanism, "The server of %s offers only a login that sends the password itself (%s), which is refused. If you accept that over this checked connection, set plain_upstream: true for the domain.", u.domain.Name, strings.Join(mechs, ", "))
+		return "", unusable("The server of %s offers only a login that sends the password itself (%s), which is refused. If you accept that over this checked connection, set plain_upstream: true for the domain.", u.domain.Name, strings.Join(mechs, ", "))
 	}
-	return "", loginFailed("mechanism-too-weak", FailMechanism, "The server of %s offers no login that otrproxy knows (offered: %s).", u.domain.Name, strings.Join(mechs, ", "))
+	return "", unusable("The server of %s offers no login that otrproxy knows (offered: %s).", u.domain.Name, strings.Join(mechs, ", "))
 }
 
 func (m *scramMechanism) client(c credentials) (*scram.Client, *loginError) {
@@ -175,7 +183,7 @@ func (u *upstream) reply() (kind string, data []byte, le *loginError) {
 	}
 	root := st.Root()
 	if string(root.NS()) != stanza.NSSASL {
-		return "", nil, loginFailed("temporary-auth-failure", FailProtocol, "The server of %s broke off the login with <%s>.", u.domain.Name, root.Local())
+		return "", nil, loginFailed("temporary-auth-failure", FailProtocol, "The server of %s broke off the login.", u.domain.Name)
 	}
 	kind = string(root.Local())
 	switch kind {
@@ -190,15 +198,20 @@ func (u *upstream) reply() (kind string, data []byte, le *loginError) {
 		}
 		return kind, data, nil
 	case "failure":
-		return "", nil, u.refusedLogin(root)
+		le := u.refusedLogin(root)
+		le.refused = true
+		return "", nil, le
 	}
-	return "", nil, loginFailed("temporary-auth-failure", FailProtocol, "The server of %s broke off the login with <%s>.", u.domain.Name, kind)
+	return "", nil, loginFailed("temporary-auth-failure", FailProtocol, "The server of %s broke off the login.", u.domain.Name)
 }
+
+// plainWord is a condition's name as RFCs write them.
+var plainWord = regexp.MustCompile(`^[a-z-]{1,40}$`)
 
 // refusedLogin maps the server's failure to what the client can act on. Only a
 // wrong password is not-authorized: some clients forget the password on it.
 func (u *upstream) refusedLogin(root stanza.Element) *loginError {
-	cond, text := "not-authorized", ""
+	cond, text := "temporary-auth-failure", "" // what names no reason is no wrong password
 	for c := range root.Children() {
 		if string(c.Local()) == "text" {
 			text = c.Text()
@@ -209,13 +222,20 @@ func (u *upstream) refusedLogin(root stanza.Element) *loginError {
 	if text != "" {
 		text = " (" + text + ")"
 	}
+	quote := func(le *loginError) *loginError {
+		le.failure.Quoted = text
+		return le
+	}
 	switch cond {
 	case "not-authorized", "account-disabled", "credentials-expired", "invalid-authzid":
-		return loginFailed(cond, FailSASL, "The server of %s refused the name or the password%s.", u.domain.Name, text)
+		return quote(loginFailed(cond, FailSASL, "The server of %s refused the name or the password%s.", u.domain.Name, text))
 	case "mechanism-too-weak", "encryption-required":
-		return loginFailed("mechanism-too-weak", FailMechanism, "The server of %s wants a stronger login%s.", u.domain.Name, text)
+		return quote(loginFailed("mechanism-too-weak", FailMechanism, "The server of %s wants a stronger login%s.", u.domain.Name, text))
 	}
-	return loginFailed("temporary-auth-failure", FailSASL, "The server of %s could not log you in: %s%s.", u.domain.Name, cond, text)
+	if !plainWord.MatchString(cond) {
+		cond = "undefined-condition"
+	}
+	return quote(loginFailed("temporary-auth-failure", FailSASL, "The server of %s could not log you in: %s%s.", u.domain.Name, cond, text))
 }
 
 func (u *upstream) respond(data string) *loginError {
@@ -242,7 +262,7 @@ func (u *upstream) scram(name string, conv *scram.ClientConversation, h hash.Has
 	}
 	kind, data, le := u.reply()
 	if le != nil {
-		le.first = le.failure.Cause == FailSASL
+		le.first = le.refused && le.failure.Cause == FailSASL
 		return le
 	}
 	if kind != "challenge" {

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"net"
@@ -58,6 +57,8 @@ func (c *client) negotiate() {
 	}
 	defer u.conn.Close()
 	u.conn.SetDeadline(deadline)
+	ended := context.AfterFunc(c.p.ctx, func() { u.conn.NetConn().Close() })
+	defer ended()
 	if err := c.offer(u); err != nil {
 		return
 	}
@@ -71,8 +72,6 @@ func (c *client) negotiate() {
 		c.timedOut(err)
 		return
 	}
-	c.raw.SetDeadline(time.Time{})
-	u.conn.SetDeadline(time.Time{})
 	s.relay()
 }
 
@@ -151,12 +150,7 @@ func (c *client) streamError(condition, text string) {
 // the connection under them.
 func drain(raw, conn net.Conn) {
 	raw.SetReadDeadline(time.Now().Add(time.Second))
-	if t, ok := conn.(*tls.Conn); ok {
-		t.CloseWrite()
-	}
-	if t, ok := raw.(*net.TCPConn); ok {
-		t.CloseWrite()
-	}
+	halfClose(conn)
 	var b [4096]byte
 	for range 64 {
 		if _, err := raw.Read(b[:]); err != nil {
@@ -169,7 +163,7 @@ func drain(raw, conn net.Conn) {
 func (c *client) refuse(err error) {
 	var se *stanza.SyntaxError
 	if errors.As(err, &se) {
-		c.p.log.Info("a client sent what XMPP forbids", "why", se.Reason)
+		c.p.log.Info("a client sent what XMPP forbids", "condition", se.Condition, "why", se.Unquoted())
 		c.streamError(se.Condition, "otrproxy: the client sent "+se.Reason+".")
 		return
 	}
@@ -192,7 +186,11 @@ func (c *client) failed(f *Failure) {
 
 // redact is a failure's text as it may stand in the log.
 func (p *Proxy) redact(f *Failure, domain string) string {
-	return strings.ReplaceAll(f.Text, domain, p.name(domain))
+	text := f.Text
+	if f.Quoted != "" {
+		text = strings.ReplaceAll(text, f.Quoted, "")
+	}
+	return strings.NewReplacer(domain, p.name(domain), ascii(domain), p.name(domain)).Replace(text)
 }
 
 // offer sends our header and the features before the login, and does STARTTLS.
@@ -309,6 +307,12 @@ func (c *client) saslFailure(condition, text string) {
 // auth handles one login of the client. Anything but success leaves the stream
 // open for another try, up to maxLogins; account is nil then.
 func (c *client) auth(u *upstream, mech, initial string) (account *otrlayer.Account, how string, err error) {
+	// Another try makes sense only after the server's own refusal.
+	over := func(le *loginError) (*otrlayer.Account, string, error) {
+		c.saslFailure(le.condition, le.failure.Text)
+		c.streamError(le.failure.Cause.condition(), le.failure.Text)
+		return nil, "", errEnded
+	}
 	again := func(condition, text string) (*otrlayer.Account, string, error) {
 		c.saslFailure(condition, text)
 		if c.failures++; c.failures >= maxLogins {
@@ -362,6 +366,9 @@ func (c *client) auth(u *upstream, mech, initial string) (account *otrlayer.Acco
 	if le != nil {
 		c.p.metrics.upstreamFailed(le.failure.Cause)
 		c.p.log.Info("a login failed", "account", c.p.name(bare.String()), "cause", le.failure.Cause, "why", c.p.redact(le.failure, c.domain.Name))
+		if !le.refused {
+			return over(le)
+		}
 		return again(le.condition, le.failure.Text)
 	}
 	if strings.Contains(how, "-PLUS") {
@@ -370,7 +377,7 @@ func (c *client) auth(u *upstream, mech, initial string) (account *otrlayer.Acco
 	account, err = c.p.account(bare.String())
 	if err != nil {
 		c.p.metrics.upstreamFailed(FailState)
-		c.p.log.Error("an account's files cannot be used", "account", c.p.name(bare.String()), "err", err)
+		c.p.log.Error("an account's files cannot be used", "account", c.p.name(bare.String()), "err", strings.ReplaceAll(err.Error(), bare.String(), c.p.name(bare.String())))
 		c.saslFailure("temporary-auth-failure", err.Error())
 		c.streamError("internal-server-error", "otrproxy cannot use the files of this account: "+err.Error()+".")
 		return nil, "", errEnded
@@ -386,7 +393,13 @@ func (c *client) register(u *upstream, st *stanza.Stanza) error {
 		return errEnded
 	}
 	id := st.Root().Attr("id")
-	if _, err := u.conn.Write(st.Raw); err != nil {
+	raw := st.Raw
+	if d := c.scan.Declared(); len(d) > 0 { // this early stream does not carry the client's declarations
+		e := st.Edit()
+		e.Declare(st.Root(), d)
+		raw = e.AppendTo(nil)
+	}
+	if _, err := u.conn.Write(raw); err != nil {
 		c.failed(lost(c.domain, err))
 		return errEnded
 	}
@@ -428,6 +441,9 @@ func (c *client) restart(u *upstream, account *otrlayer.Account, how string) (*s
 		c.failed(f)
 		return nil, errEnded
 	}
+	// From here on the outboxes set deadlines, for each write.
+	c.raw.SetDeadline(time.Time{})
+	u.conn.SetDeadline(time.Time{})
 	s := newSession(c, u, account, how)
 	b := append(c.open(u.scan.Declared()), "<stream:features>"...)
 	b = appendFeatures(b, u.features)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"regexp"
@@ -106,10 +107,14 @@ func blockError(c otrlayer.Cause, sentence string) stanza.Error {
 func (s *session) outMessage(st *stanza.Stanza, to address) {
 	root := st.Root()
 	contact := to.bare
+	if s.closing.Load() {
+		s.block(root, otrlayer.CauseUpstream, contact)
+		return
+	}
 	if contact == "" {
 		contact = s.jid // RFC 6120 section 8.1.1.1: to the own account
 	}
-	if cmd, ok := command(root); ok {
+	if cmd, ok := command(root); ok && root.Attr("type") != "error" {
 		s.command(cmd, contact)
 		return
 	}
@@ -142,15 +147,20 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 	}
 	body, carried := compose(root, rule)
 	m.Extra = carried.extra
-	if body == nil {
+	if body != nil {
+		m.Text = body.Text()
+	}
+	if body == nil || carried.opaque != nil || carried.sealed || m.Text == "" {
+		// No text that OTR could carry.
+		if !requires && s.account.PassInClear(s, m) {
+			return
+		}
 		switch {
-		case !requires && !s.account.Private(contact):
-			s.account.Pass(s, m)
-		case carried.opaque != nil && carried.lost == "":
+		case carried.sealed, carried.lost != "" && carried.opaque == nil, body != nil && body.HasChildren():
+			s.block(root, otrlayer.CauseUnprotected, contact)
+		case carried.opaque != nil:
 			m.Raw = s.endToEnd(root, carried)
 			s.account.Pass(s, m)
-		case carried.lost != "":
-			s.block(root, otrlayer.CauseUnprotected, contact)
 		case len(carried.extra) > 0:
 			m.Raw = stanza.Message{To: m.To, ID: m.ID, Type: safeType(m.Type), Extra: carried.extra}.AppendTo(nil)
 			s.account.Pass(s, m)
@@ -159,23 +169,8 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		}
 		return
 	}
-	if carried.opaque != nil && requires {
-		m.Raw = s.endToEnd(root, carried)
-		s.account.Pass(s, m)
-		return
-	}
-	if body.HasChildren() {
-		if requires || s.account.Private(contact) {
-			s.block(root, otrlayer.CauseUnprotected, contact)
-			return
-		}
-	}
-	m.Text = body.Text()
-	if m.Text == "" && (requires || s.account.Private(contact)) {
-		if len(carried.extra) > 0 {
-			m.Raw = stanza.Message{To: m.To, ID: m.ID, Type: safeType(m.Type), Extra: carried.extra}.AppendTo(nil)
-			s.account.Pass(s, m)
-		}
+	if body.HasChildren() && (requires || s.account.Private(contact)) {
+		s.block(root, otrlayer.CauseUnprotected, contact)
 		return
 	}
 	m.Rewrite = func(text string) []byte {
@@ -199,6 +194,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 type carried struct {
 	extra   []byte          // rebuilt: may stand beside ciphertext
 	opaque  *stanza.Element // end-to-end encrypted by the client itself
+	sealed  bool            // the same, but it may not pass, and the body is no substitute
 	dropped string          // content that is left out when there is a body
 	lost    string          // content that cannot be kept, without which the message says nothing
 }
@@ -211,13 +207,20 @@ func compose(root stanza.Element, rule *config.Rule) (body *stanza.Element, c ca
 		ns, local := string(el.NS()), string(el.Local())
 		switch {
 		case ns == stanza.NSClient && local == "body":
-			if body == nil || body.RawAttr("xml:lang") != nil && el.RawAttr("xml:lang") == nil {
+			switch {
+			case el.Inner().Len() == 0:
+				continue // says nothing
+			case body == nil:
+				body = &el
+				continue
+			case body.RawAttr("xml:lang") != nil && el.RawAttr("xml:lang") == nil:
 				body = &el
 			}
+			c.dropped = "the same in another language"
 		case ns == stanza.NSClient && local == "thread":
 			c.extra = append(stanza.AppendEscaped(append(c.extra, "<thread>"...), threadID(el.Text())), "</thread>"...)
 		case ns == stanza.NSClient && local == "subject":
-			if el.Text() != "" {
+			if el.Inner().Len() > 0 {
 				c.dropped, c.lost = "the subject", "the subject"
 			}
 		case ns == nsChatStates:
@@ -245,13 +248,13 @@ func compose(root stanza.Element, rule *config.Rule) (body *stanza.Element, c ca
 			if rule.Allows(config.OMEMO) && opaque(el) {
 				c.opaque = &el
 			} else {
-				c.lost = "a message encrypted with OMEMO"
+				c.sealed = true
 			}
 		case ns == "jabber:x:encrypted" && local == "x", ns == "urn:xmpp:openpgp:0" && local == "openpgp":
 			if rule.Allows(config.OpenPGP) && opaque(el) {
 				c.opaque = &el
 			} else {
-				c.lost = "a message encrypted with OpenPGP"
+				c.sealed = true
 			}
 		case ns == "http://jabber.org/protocol/xhtml-im", ns == "http://jabber.org/protocol/nick", ns == "urn:xmpp:message-correct:0",
 			ns == "urn:xmpp:fallback:0", ns == "urn:xmpp:styling:0", ns == "urn:xmpp:message-attaching:1":
@@ -260,6 +263,9 @@ func compose(root stanza.Element, rule *config.Rule) (body *stanza.Element, c ca
 			c.lost = "an extension"
 			c.dropped = "an extension of your client (" + clip(local) + ")"
 		}
+	}
+	if strings.TrimSpace(root.Text()) != "" {
+		c.lost, c.dropped = "text outside the body", "text outside the body"
 	}
 	return body, c
 }
@@ -270,6 +276,7 @@ var (
 	shortToken = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 	idToken    = regexp.MustCompile(`^[!-~]{1,128}$`)
 	base64Only = regexp.MustCompile(`^[A-Za-z0-9+/=\s]*$`)
+	jidAttr    = regexp.MustCompile(`^[^\s<>"'&/]{1,256}$`)
 	plainAttr  = regexp.MustCompile(`^[A-Za-z0-9+/=:._#-]*$`)
 )
 
@@ -291,11 +298,19 @@ func token(s string) string {
 	return threadID(s)
 }
 
-// opaque reports whether an element holds nothing but base64 and short tokens.
+// opaque reports whether an element holds nothing but base64 and short tokens, and
+// can be moved into another message: it declares its own namespace and needs no
+// prefix of the old one.
 func opaque(el stanza.Element) bool {
+	if el.RawAttr("xmlns") == nil {
+		return false
+	}
 	ok := func(e stanza.Element) bool {
-		for _, v := range e.AttrNames() {
-			if !plainAttr.Match(v) {
+		if bytes.IndexByte(e.Name(), ':') >= 0 {
+			return false
+		}
+		for name, v := range e.AttrNames() {
+			if strings.Contains(name, ":") || !plainAttr.Match(v) && (name != "jid" || !jidAttr.Match(v)) {
 				return false
 			}
 		}
@@ -367,39 +382,40 @@ func appendBareError(dst []byte, root stanza.Element) []byte {
 
 // Emit queues a message to the server. It is the only place that writes
 // <message> upstream, and it does so only for a verdict that permits it.
-func (s *session) Emit(v otrlayer.Verdict) {
+func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 	m := v.Message()
 	switch v.Action() {
 	case otrlayer.Plain:
 		switch {
 		case m.Raw != nil && v.Body() == "":
-			s.server.queue(m.Raw)
+			ok = s.server.queue(m.Raw)
 		case m.Rewrite != nil:
-			s.server.queue(m.Rewrite(v.Body()))
-		default:
-			return
+			ok = s.server.queue(m.Rewrite(v.Body()))
 		}
-		s.p.metrics.count(out, message, passed)
-		return // the reader of the client is at work and flushes
+		if ok {
+			s.p.metrics.count(out, message, passed)
+		}
+		return ok // the reader of the client is at work and flushes
 	case otrlayer.Encrypted:
 		extra := append([]byte{}, m.Extra...)
 		extra = append(extra, "<encryption xmlns='"+nsEME+"' namespace='"+nsOTR+"' name='OTR'/><no-copy xmlns='"+nsHints+"'/><no-permanent-store xmlns='"+nsHints+"'/><private xmlns='"+nsCarbons+"'/>"...)
-		s.server.build(func(b []byte) []byte {
+		ok = s.server.build(func(b []byte) []byte {
 			return stanza.Message{To: v.To(), ID: m.ID, Type: orChat(safeType(m.Type)), Body: v.Body(), Extra: extra}.AppendTo(b)
 		})
-		s.p.metrics.count(out, message, encrypted)
+		if ok {
+			s.p.metrics.count(out, message, encrypted)
+		}
 	case otrlayer.Protocol:
 		hints := "<no-copy xmlns='" + nsHints + "'/><no-permanent-store xmlns='" + nsHints + "'/><private xmlns='" + nsCarbons + "'/>"
 		if !v.Store() {
 			hints = "<no-copy xmlns='" + nsHints + "'/><no-store xmlns='" + nsHints + "'/><private xmlns='" + nsCarbons + "'/>"
 		}
-		s.server.build(func(b []byte) []byte {
+		ok = s.server.build(func(b []byte) []byte {
 			return stanza.Message{To: v.To(), ID: ownID + streamID(), Type: "chat", Body: v.Body(), Extra: []byte(hints)}.AppendTo(b)
 		})
-	default:
-		return
 	}
 	s.server.kick()
+	return ok
 }
 
 func orChat(t string) string {
@@ -413,7 +429,7 @@ func orChat(t string) string {
 // text is what the person wrote: it passes where the rule says so.
 func (s *session) outPresence(st *stanza.Stanza, to address) {
 	root := st.Root()
-	typ := string(root.RawAttr("type"))
+	typ := root.Attr("type")
 	if to.ok {
 		_, joins := root.Child(nsMUC, "x")
 		switch {
@@ -459,46 +475,32 @@ var fileNamespaces = map[string]bool{
 // whole rosters, from which we learn who may see our presence.
 func (s *session) outIQ(st *stanza.Stanza, to address) {
 	root := st.Root()
-	typ := string(root.RawAttr("type"))
-	for el := range root.Children() {
-		ns := string(el.NS())
-		switch {
-		case ns == stanza.NSBind:
-			s.mu.Lock()
-			s.bindID = root.Attr("id")
-			s.mu.Unlock()
-		case ns == nsRoster && typ == "get" && len(el.RawAttr("ver")) > 0:
-			e := st.Edit()
-			e.SetAttr(el, "ver", "")
-			s.server.build(e.AppendTo)
-			s.p.metrics.count(out, iq, passed)
+	typ := root.Attr("type")
+	if (typ == "set" || typ == "get") && carriesFile(root) {
+		rule := s.p.Config().RuleFor(s.jid, to.bare)
+		if rule.Policy.Requires() && !rule.Allows(config.Files) {
+			s.p.metrics.blocked(otrlayer.CauseUnprotected)
+			s.p.metrics.count(out, iq, blocked)
+			s.refuse(root, stanza.Error{Type: "cancel", Condition: "policy-violation",
+				Text: "Not sent: OTR cannot protect files, and the rules demand encryption for " + to.bare + ". A rule with allow: [files] would let them pass."})
 			return
-		case typ == "set" || typ == "get":
-			if carriesFile(el, ns) {
-				rule := s.p.Config().RuleFor(s.jid, to.bare)
-				if rule.Policy.Requires() && !rule.Allows(config.Files) {
-					s.p.metrics.blocked(otrlayer.CauseUnprotected)
-					s.p.metrics.count(out, iq, blocked)
-					s.refuse(root, stanza.Error{Type: "cancel", Condition: "policy-violation",
-						Text: "Not sent: OTR cannot protect files, and the rules demand encryption for " + to.bare + ". A rule with allow: [files] would let them pass."})
-					return
-				}
-			}
 		}
 	}
-	s.server.queue(st.Raw)
+	if q, ok := root.Child(nsRoster, "query"); ok && typ == "get" && len(q.RawAttr("ver")) > 0 {
+		e := st.Edit()
+		e.SetAttr(q, "ver", "")
+		s.server.build(e.AppendTo)
+	} else {
+		s.server.queue(st.Raw)
+	}
 	s.p.metrics.count(out, iq, passed)
 }
 
-func carriesFile(el stanza.Element, ns string) bool {
-	if fileNamespaces[ns] {
-		return true
-	}
-	if ns != "urn:xmpp:jingle:1" {
-		return false
-	}
-	for d := range el.Descendants() {
-		if strings.HasPrefix(string(d.NS()), "urn:xmpp:jingle:apps:file-transfer:") {
+// carriesFile looks at every element of a request: a file is one wherever it stands.
+func carriesFile(root stanza.Element) bool {
+	for d := range root.Descendants() {
+		ns := string(d.NS())
+		if fileNamespaces[ns] || strings.HasPrefix(ns, "urn:xmpp:jingle:apps:file-transfer:") {
 			return true
 		}
 	}

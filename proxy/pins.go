@@ -7,6 +7,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -43,6 +44,9 @@ func openPins(dir string) (*pinStore, error) {
 	if err := yaml.Unmarshal(b, &s.pins); err != nil {
 		return nil, fmt.Errorf("%s is damaged: %w; restore it from a backup, or move it away to decide anew", s.path, err)
 	}
+	if s.pins == nil { // a file that says nothing
+		s.pins = map[string][]StoredPin{}
+	}
 	for domain, pins := range s.pins {
 		for _, p := range pins {
 			if _, err := config.ParsePin(p.Pin); err != nil {
@@ -65,8 +69,23 @@ func (s *pinStore) of(domain string) []config.Pin {
 	return out
 }
 
-// add records a pin; a pin that is there stays as it is.
-func (s *pinStore) add(domain string, pin config.Pin, slot, source string) error {
+// first records the first pin of a domain and reports whether the pin is in force:
+// of two first connections at once, one decides.
+func (s *pinStore) first(domain string, pin config.Pin) (ok bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if have := s.pins[domain]; len(have) > 0 {
+		return slices.ContainsFunc(have, func(p StoredPin) bool { return p.Pin == pin.String() }), nil
+	}
+	return true, s.set(domain, []StoredPin{stored(pin, "first-use")})
+}
+
+func stored(pin config.Pin, source string) StoredPin {
+	return StoredPin{pin.String(), "current", source, time.Now().UTC().Truncate(time.Second)}
+}
+
+// add records a pin a person decided on; one that is there stays as it is.
+func (s *pinStore) add(domain string, pin config.Pin) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.pins[domain] {
@@ -74,24 +93,36 @@ func (s *pinStore) add(domain string, pin config.Pin, slot, source string) error
 			return nil
 		}
 	}
-	s.pins[domain] = append(s.pins[domain], StoredPin{pin.String(), slot, source, time.Now().UTC().Truncate(time.Second)})
-	return s.save()
+	return s.set(domain, append(slices.Clone(s.pins[domain]), stored(pin, "command")))
 }
 
 // remove forgets a pin and reports whether it was there.
 func (s *pinStore) remove(domain string, pin config.Pin) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, p := range s.pins[domain] {
-		if p.Pin == pin.String() {
-			s.pins[domain] = append(s.pins[domain][:i:i], s.pins[domain][i+1:]...)
-			if len(s.pins[domain]) == 0 {
-				delete(s.pins, domain)
-			}
-			return true, s.save()
+	old := s.pins[domain]
+	fresh := slices.DeleteFunc(slices.Clone(old), func(p StoredPin) bool { return p.Pin == pin.String() })
+	if len(fresh) == len(old) {
+		return false, nil
+	}
+	return true, s.set(domain, fresh)
+}
+
+// set puts a domain's pins in force once they are saved, not before.
+func (s *pinStore) set(domain string, pins []StoredPin) error {
+	old, had := s.pins[domain]
+	s.pins[domain] = pins
+	if len(pins) == 0 {
+		delete(s.pins, domain)
+	}
+	err := s.save()
+	if err != nil {
+		delete(s.pins, domain)
+		if had {
+			s.pins[domain] = old
 		}
 	}
-	return false, nil
+	return err
 }
 
 func (s *pinStore) save() error {
@@ -178,8 +209,12 @@ func (p *Proxy) checkServer(d config.Domain, cs tls.ConnectionState) (held strin
 			"If that is what the people who run the server tell you, accept it with: otrproxy pin add %s %s", d.Name, reason(err), leaf, spki, d.Name, leaf)
 	}
 	if d.Trust == config.TrustTOFU {
-		if err := p.pins.add(d.Name, spki, "current", "first-use"); err != nil {
+		ok, err := p.pins.first(d.Name, spki)
+		if err != nil {
 			return "", fail(FailState, err, "The key of %s could not be remembered: %v.", d.Name, err)
+		}
+		if !ok {
+			return "", mismatch(d, p.pins.of(d.Name), leaf, spki)
 		}
 		p.log.Info("the server's key is remembered from its first use", "domain", p.name(d.Name), "pin", spki.String(), "certificate", leaf.String())
 		return spki.String(), nil

@@ -146,6 +146,13 @@ func (p *Proxy) Reload(cfg *config.Config) error {
 		kept.Listen, kept.State, kept.Metrics = old.Listen, old.State, old.Metrics
 		cfg = &kept
 	}
+	var names []string
+	for name := range cfg.Domains {
+		names = append(names, name)
+	}
+	if !p.ca.covers(names) {
+		p.log.Warn("the local CA may not sign for a domain that is new in the configuration; clients that check certificates can use it after the next start, which makes a new CA")
+	}
 	p.cfg.Store(cfg)
 	p.forgive()
 	p.log.Info("configuration re-read", "file", cfg.File)
@@ -224,9 +231,11 @@ func (p *Proxy) Shutdown(within time.Duration) {
 		<-a.Ready() // a key that is just being written
 		a.Close()
 	}
+	var wg sync.WaitGroup
 	for _, s := range sessions {
-		s.shutdown(within)
+		wg.Go(func() { s.shutdown(within) })
 	}
+	wg.Wait()
 	p.cancel()
 	p.mu.Lock()
 	for c := range p.conns {
@@ -247,8 +256,9 @@ func (p *Proxy) account(jid string) (*otrlayer.Account, error) {
 	a, err := otrlayer.Open(p.state.Dir, jid, func() otrlayer.Settings {
 		cfg := p.Config()
 		return otrlayer.Settings{
-			Policy: func(contact string) otrlayer.Policy { return policy(cfg.RuleFor(jid, contact).Policy) },
-			Hold:   otrlayer.Hold{Messages: cfg.Hold.Messages, Bytes: cfg.Hold.Bytes, For: cfg.Hold.For},
+			Policy:  func(contact string) otrlayer.Policy { return policy(cfg.RuleFor(jid, contact).Policy) },
+			Hold:    otrlayer.Hold{Messages: cfg.Hold.Messages, Bytes: cfg.Hold.Bytes, For: cfg.Hold.For},
+			Largest: cfg.Limits.Stanza,
 		}
 	}, accountEvents{p})
 	if err != nil {

@@ -49,7 +49,6 @@ type session struct {
 	mu      sync.Mutex
 	rooms   map[string]bool // joined, by bare JID
 	welcome map[string]bool // contacts who may see our presence
-	bindID  string          // of the client's request to bind a resource
 }
 
 func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *session {
@@ -144,9 +143,13 @@ func (s *session) readClient() {
 			return
 		}
 		if st.Kind == stanza.KindClose {
-			s.server.queue(st.Raw)
-			s.client.queue([]byte(stanza.StreamClose))
-			s.end()
+			s.ended.Do(func() { // the client is answered once the server has taken everything
+				s.closing.Store(true)
+				s.server.queue(st.Raw)
+				s.server.finish(lastWords)
+				s.client.queue([]byte(stanza.StreamClose))
+				s.client.finish(lastWords)
+			})
 			return
 		}
 		start := time.Now()
@@ -180,7 +183,7 @@ func (s *session) clientError(err error) {
 	if !errors.As(err, &f) {
 		f = &streamFault{"internal-server-error", err.Error()}
 	}
-	s.p.log.Warn("a session was ended for what its client sent", "account", s.p.name(s.jid), "why", f.text)
+	s.p.log.Warn("a session was ended for what its client sent", "account", s.p.name(s.jid), "condition", f.condition)
 	s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, f.condition, f.text) })
 	s.server.queue([]byte(stanza.StreamClose))
 	s.end()
@@ -220,7 +223,7 @@ func (s *session) serverGone(err error) {
 		text = "The connection to the server was lost: " + short(err) + "."
 	}
 	s.p.metrics.upstreamFailed(cause)
-	s.p.log.Warn("the connection to a server was lost", "account", s.p.name(s.jid), "cause", cause, "why", text)
+	s.p.log.Warn("the connection to a server was lost", "account", s.p.name(s.jid), "cause", cause)
 	s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, cause.condition(), text) })
 	s.end()
 }

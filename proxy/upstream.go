@@ -64,7 +64,7 @@ func (p *Proxy) targets(ctx context.Context, d config.Domain) ([]target, *Failur
 		if err != nil {
 			var dns *net.DNSError
 			if errors.As(err, &dns) && !dns.IsNotFound {
-				p.log.Debug("SRV lookup failed", "domain", p.name(d.Name), "err", err)
+				p.log.Debug("SRV lookup failed", "domain", p.name(d.Name), "timeout", dns.IsTimeout, "temporary", dns.IsTemporary)
 			}
 			continue
 		}
@@ -103,8 +103,12 @@ func (p *Proxy) dial(ctx context.Context, d config.Domain) (*upstream, *Failure)
 	if f != nil {
 		p.metrics.upstreamFailed(f.Cause)
 		p.remember(d.Name, f)
+		return nil, f
 	}
-	return u, f
+	p.mu.Lock()
+	delete(p.refusals, d.Name)
+	p.mu.Unlock()
+	return u, nil
 }
 
 func (p *Proxy) connect(ctx context.Context, d config.Domain) (*upstream, *Failure) {
@@ -286,7 +290,9 @@ func (u *upstream) read() (*stanza.Stanza, *Failure) {
 			if cond == "host-unknown" {
 				cause = FailDomain
 			}
-			return nil, fail(cause, nil, "The server of %s refused the connection: %s.", u.domain.Name, cond+text)
+			f := fail(cause, nil, "The server of %s refused the connection: %s.", u.domain.Name, cond+text)
+			f.Quoted = text
+			return nil, f
 		}
 		return st, nil
 	}
@@ -296,7 +302,9 @@ func (u *upstream) broken(err error) *Failure {
 	var se *stanza.SyntaxError
 	switch {
 	case errors.As(err, &se):
-		return fail(FailProtocol, err, "The server of %s sent something that is not XMPP: %s.", u.domain.Name, se.Reason)
+		f := fail(FailProtocol, err, "The server of %s sent something that is not XMPP: %s.", u.domain.Name, se.Reason)
+		f.Quoted = se.Quoted
+		return f
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fail(FailTCP, err, "The server of %s closed the connection.", u.domain.Name)
 	}
@@ -305,7 +313,6 @@ func (u *upstream) broken(err error) *Failure {
 
 // streamError is the condition of a stream error and its text in brackets.
 func streamError(st *stanza.Stanza) (condition, text string) {
-	condition = "undefined-condition"
 	for c := range st.Root().Children() {
 		if string(c.NS()) != stanza.NSStreams {
 			continue
@@ -314,12 +321,21 @@ func streamError(st *stanza.Stanza) (condition, text string) {
 			if t := c.Text(); t != "" {
 				text = " (" + t + ")"
 			}
-		} else {
-			condition = string(c.Local())
+		} else if l := string(c.Local()); condition == "" && streamConditions[l] {
+			condition = l
 		}
+	}
+	if condition == "" {
+		condition = "undefined-condition"
 	}
 	return condition, text
 }
+
+// streamConditions are those of RFC 6120 section 4.9.3 that say nothing but themselves.
+var streamConditions = map[string]bool{"bad-format": true, "bad-namespace-prefix": true, "conflict": true, "connection-timeout": true, "host-gone": true,
+	"host-unknown": true, "improper-addressing": true, "internal-server-error": true, "invalid-from": true, "invalid-namespace": true, "invalid-xml": true,
+	"not-authorized": true, "not-well-formed": true, "policy-violation": true, "remote-connection-failed": true, "reset": true, "resource-constraint": true,
+	"restricted-xml": true, "system-shutdown": true, "unsupported-encoding": true, "unsupported-feature": true, "unsupported-stanza-type": true, "unsupported-version": true}
 
 // A refusal is a certificate that was refused a moment ago: a client that tries
 // again and again is answered without dialling.

@@ -1,6 +1,7 @@
 package stanza
 
 import (
+	"bytes"
 	"unicode/utf8"
 )
 
@@ -45,7 +46,19 @@ func AppendEscaped(dst []byte, s string) []byte {
 // AppendAttr appends one attribute with a space before it.
 func AppendAttr(dst []byte, name, value string) []byte {
 	dst = append(append(append(dst, ' '), name...), "='"...)
-	return append(AppendEscaped(dst, value), '\'')
+	return append(appendAttrValue(dst, value), '\'')
+}
+
+// appendAttrValue is AppendEscaped for attributes, in which literal tabs and line
+// ends would be read as spaces.
+func appendAttrValue(dst []byte, value string) []byte {
+	at := len(dst)
+	dst = AppendEscaped(dst, value)
+	if bytes.ContainsAny(dst[at:], "\t\n") {
+		v := bytes.ReplaceAll(dst[at:], []byte("\n"), []byte("&#xA;"))
+		dst = append(dst[:at], bytes.ReplaceAll(v, []byte("\t"), []byte("&#x9;"))...)
+	}
+	return dst
 }
 
 // appendOptional is AppendAttr for a value that may be absent.

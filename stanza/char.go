@@ -170,7 +170,7 @@ func reference(b []byte, i int) (rune, int, error) {
 		if c == ';' {
 			r, ok := entity(b[i+1 : j])
 			if !ok {
-				return 0, 0, restricted("the entity reference %q", b[i:j+1])
+				return 0, 0, quoting(restricted("the entity reference %s", b[i:j+1]), b[i:j+1])
 			}
 			return r, j + 1 - i, nil
 		}

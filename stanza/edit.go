@@ -52,11 +52,22 @@ func (e *Edit) SetText(el Element, text string) {
 func (e *Edit) SetAttr(el Element, name, value string) {
 	if a := el.attr(name); a != nil {
 		// The quotes stay as they are; both kinds are escaped in the value.
-		e.Replace(a.value, AppendEscaped(nil, value))
+		e.Replace(a.value, appendAttrValue(nil, value))
 		return
 	}
 	at := Span{el.n().name.End, el.n().name.End}
 	e.Replace(at, AppendAttr(nil, name, value))
+}
+
+// Declare adds namespace declarations, as Scanner.Declared gives them, that the
+// element does not make itself.
+func (e *Edit) Declare(el Element, declared []byte) {
+	at := Span{el.n().name.End, el.n().name.End}
+	for d := range bytes.FieldsSeq(declared) {
+		if name, _, ok := bytes.Cut(d, []byte("=")); ok && el.attr(string(name)) == nil {
+			e.Replace(at, append([]byte{' '}, d...))
+		}
+	}
 }
 
 // Append appends raw markup behind the element's last child.

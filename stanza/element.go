@@ -72,6 +72,7 @@ type binding struct {
 	prefixSrc source
 	uriSrc    source
 	outer     int32
+	depth     int32 // bindings in force outside it
 }
 
 const nsXML = "http://www.w3.org/XML/1998/namespace"
@@ -216,16 +217,18 @@ func (e Element) RawAttr(name string) []byte {
 // Attr is the value of the attribute of that name, "" when it is absent.
 func (e Element) Attr(name string) string {
 	raw := e.RawAttr(name)
-	if !slices.ContainsFunc(raw, func(c byte) bool { return c == '&' || c == '\t' || c == '\n' || c == '\r' }) {
+	if !bytes.ContainsAny(raw, "&\t\n\r") {
 		return string(raw)
 	}
-	v := appendText(nil, raw)
-	for i, c := range v { // attribute-value normalisation, XML 1.0 section 3.3.3
+	// Attribute-value normalisation (XML 1.0 section 3.3.3): literal white space
+	// becomes a space, a reference to it does not.
+	v := bytes.ReplaceAll(raw, []byte("\r\n"), []byte{' '})
+	for i, c := range v {
 		if c == '\t' || c == '\n' || c == '\r' {
 			v[i] = ' '
 		}
 	}
-	return string(v)
+	return string(appendText(nil, v))
 }
 
 // AttrNames yields the attributes' names as written and their raw values.

@@ -69,11 +69,11 @@ func (s *Scanner) openTag(at int) (bool, error) {
 	case empty:
 		return false, malformed("a stream that ends in its own header")
 	case string(root.Local()) != "stream" || string(root.NS()) != NSStream:
-		return false, &SyntaxError{"invalid-namespace", "the header is not that of an XMPP stream"}
+		return false, &SyntaxError{Condition: "invalid-namespace", Reason: "the header is not that of an XMPP stream"}
 	case string(root.Name()) != "stream:stream":
-		return false, &SyntaxError{"bad-namespace-prefix", "the stream element must have the prefix stream"}
+		return false, &SyntaxError{Condition: "bad-namespace-prefix", Reason: "the stream element must have the prefix stream"}
 	case string(root.defaultNS()) != NSClient:
-		return false, &SyntaxError{"invalid-namespace", "the stream's content namespace must be jabber:client"}
+		return false, &SyntaxError{Condition: "invalid-namespace", Reason: "the stream's content namespace must be jabber:client"}
 	}
 	// From here on the header's bindings are in force for every stanza, whose
 	// bytes do not hold them: point them at a copy.
@@ -158,10 +158,10 @@ func declaration(b []byte) error {
 		last = r
 	}
 	if fields["version"] != "1.0" {
-		return &SyntaxError{"unsupported-version", "an XML declaration that is not of version 1.0"}
+		return &SyntaxError{Condition: "unsupported-version", Reason: "an XML declaration that is not of version 1.0"}
 	}
 	if enc, ok := fields["encoding"]; ok && !bytes.EqualFold([]byte(enc), []byte("utf-8")) {
-		return &SyntaxError{"unsupported-encoding", "an encoding other than UTF-8"}
+		return &SyntaxError{Condition: "unsupported-encoding", Reason: "an encoding other than UTF-8"}
 	}
 	if sa, ok := fields["standalone"]; ok && sa != "yes" && sa != "no" {
 		return malformed("a malformed XML declaration")

@@ -368,7 +368,7 @@ func (s *Scanner) endTag() error {
 	}
 	n := &s.st.nodes[s.cur]
 	if open := b[s.start+int(n.name.Start) : s.start+int(n.name.End)]; !bytes.Equal(open, name) {
-		return malformed("the end tag </%s> inside <%s>", clip(name), clip(open))
+		return malformed("an end tag that does not belong to the element it stands in")
 	}
 	inner := s.pos
 	s.pos = i + 1
@@ -376,9 +376,6 @@ func (s *Scanner) endTag() error {
 	s.leave(inner, s.pos)
 	return nil
 }
-
-// clip keeps names in messages short.
-func clip(b []byte) []byte { return b[:min(len(b), 40)] }
 
 // leave closes the innermost element, whose content ends at inner and whose tag
 // ends at end.
@@ -509,7 +506,7 @@ func (s *Scanner) attribute(i int, n *node) (int, error) {
 		i++
 	}
 	if i < len(b) && b[i] != '=' {
-		return 0, malformed("the attribute %s without a value", clip(b[from:a.name.End+int32(base)]))
+		return 0, malformed("an attribute without a value")
 	}
 	i++
 	for i < len(b) && isSpace(b[i]) {
@@ -586,8 +583,16 @@ func (s *Scanner) bind(n *node, prefix, value Span, escaped bool) error {
 		return malformed("a declaration of the reserved prefix xmlns")
 	case (string(p) == "xml") != (string(uri) == nsXML):
 		return malformed("a wrong declaration of the reserved prefix xml")
+	case bytes.ContainsAny(value.of(raw), "\t\r\n"): // would be normalised to spaces, and is no URI
+		return malformed("white space in a namespace name")
 	case len(p) > 0 && len(uri) == 0:
-		return malformed("the prefix %s bound to nothing", clip(p))
+		return malformed("a prefix bound to nothing")
+	}
+	if nb.outer >= 0 {
+		nb.depth = st.binds[nb.outer].depth + 1
+	}
+	if int(nb.depth) >= s.lim.Bindings {
+		return tooMuch("more than %d namespace declarations in force", s.lim.Bindings)
 	}
 	st.binds = append(st.binds, nb)
 	n.scope = int32(len(st.binds) - 1)
@@ -617,7 +622,7 @@ func (s *Scanner) resolve(scope int32, prefix Span) (int32, error) {
 	case string(p) == "xmlns":
 		return 0, malformed("an element with the reserved prefix xmlns")
 	}
-	return 0, malformed("the undeclared prefix %s", clip(p))
+	return 0, malformed("an undeclared prefix")
 }
 
 func (s *Scanner) builtinXML() int32 {
@@ -650,7 +655,7 @@ func (s *Scanner) attributes(n *node) error {
 		name := attrs[i].name.of(raw)
 		for j := range i {
 			if other := attrs[j].name.of(raw); len(other) == len(name) && bytes.Equal(other, name) {
-				return malformed("the attribute %s twice", clip(name))
+				return malformed("an attribute twice")
 			}
 		}
 	}
@@ -676,7 +681,7 @@ func (s *Scanner) attributes(n *node) error {
 			}
 			al, ol := a.name.of(raw)[a.colon+1:], o.name.of(raw)[o.colon+1:]
 			if bytes.Equal(al, ol) && bytes.Equal(uri(a.ns), uri(o.ns)) {
-				return malformed("the attribute %s twice", clip(al))
+				return malformed("an attribute twice")
 			}
 		}
 	}

@@ -54,8 +54,15 @@ func Listen(path string) (net.Listener, error) {
 func (t Table) Serve(ctx context.Context, l net.Listener) {
 	for {
 		conn, err := l.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
 			return
+		}
+		if err != nil { // out of file descriptors, say
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
 		}
 		go func() {
 			defer conn.Close()
