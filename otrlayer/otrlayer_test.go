@@ -91,7 +91,7 @@ func newPerson(t *testing.T, dir, jid string) *person {
 func (p *person) open(dir, jid string) {
 	p.t.Helper()
 	a, err := Open(dir, jid, func() Settings {
-		return Settings{Policy: func(string) Policy { return p.policy }, Hold: p.hold}
+		return Settings{Policy: func(string) Policy { return p.policy }, Hold: p.hold, Largest: 256 << 10}
 	}, p.events)
 	if err != nil {
 		p.t.Fatal(err)
@@ -837,4 +837,22 @@ func hex8(v uint32) string {
 		out[i] = d[v>>(28-4*i)&15]
 	}
 	return string(out)
+}
+
+// A session that is ending takes nothing more: another one sends, or the message
+// stays.
+func TestDeadOutlet(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("1", "x")
+	carry(alice, bob)
+	bob.wantRead("x")
+	alice.dead = true
+	if v := alice.say("2", "y"); v.Action() != Held {
+		t.Errorf("%v", v.Action())
+	}
+	alice.dead = false
+	alice.a.Detach(alice)
+	alice.a.Attach(alice)
+	carry(alice, bob)
+	bob.wantRead("y")
 }

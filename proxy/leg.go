@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"otrproxy/otrlayer"
 )
 
 const (
@@ -14,7 +16,10 @@ const (
 	writeRefuse = 16 << 20         // bytes queued in all; more means the side is stuck
 )
 
-var errStuck = errors.New("the other side does not read")
+var (
+	errStuck  = errors.New("the other side does not read")
+	errHalted = errors.New("the connection is gone")
+)
 
 // An inlet is where a leg is read. Before it may have to wait for bytes, what the
 // bytes so far have led to must be on its way.
@@ -41,10 +46,53 @@ type outbox struct {
 	buf      []byte // queued
 	spare    []byte
 	writing  bool
+	inFlight int  // bytes of the present write
 	closed   bool // nothing more is taken
 	err      error
 	deadline time.Time
+	sent     int64 // bytes written so far
+	marks    []mark
 	onError  func(error)
+}
+
+// A mark is a person's message in the queue, by where it ends, so that it can be
+// given back when the leg breaks before it has left.
+type mark struct {
+	end int64
+	m   *otrlayer.Message
+}
+
+// message is build for a person's message.
+func (o *outbox) message(m *otrlayer.Message, f func([]byte) []byte) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || o.err != nil {
+		return false
+	}
+	o.buf = f(o.buf)
+	o.marks = append(o.marks, mark{o.sent + int64(o.inFlight+len(o.buf)), m})
+	return true
+}
+
+// halt refuses everything from now on, and returns once no write is under way.
+func (o *outbox) halt() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.failed(errHalted)
+	for o.writing {
+		o.room.Wait()
+	}
+}
+
+// unsent takes the messages that have not left.
+func (o *outbox) unsent() (out []*otrlayer.Message) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, k := range o.marks {
+		out = append(out, k.m)
+	}
+	o.marks = nil
+	return out
 }
 
 func newOutbox(conn net.Conn, onError func(error)) *outbox {
@@ -103,9 +151,19 @@ func (o *outbox) drain() {
 			o.deadline = now.Add(writeLimit)
 			o.conn.SetWriteDeadline(o.deadline)
 		}
+		o.inFlight = len(out)
 		o.mu.Unlock()
 		_, err := o.conn.Write(out)
 		o.mu.Lock()
+		o.inFlight = 0
+		if err == nil {
+			o.sent += int64(len(out))
+			n := 0
+			for n < len(o.marks) && o.marks[n].end <= o.sent {
+				n++
+			}
+			o.marks = append(o.marks[:0], o.marks[n:]...)
+		}
 		if cap(out) > 2*highWater {
 			out = nil
 		}

@@ -388,9 +388,9 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 	case otrlayer.Plain:
 		switch {
 		case m.Raw != nil && v.Body() == "":
-			ok = s.server.queue(m.Raw)
+			ok = s.server.message(lean(m), func(b []byte) []byte { return append(b, m.Raw...) })
 		case m.Rewrite != nil:
-			ok = s.server.queue(m.Rewrite(v.Body()))
+			ok = s.server.message(lean(m), func(b []byte) []byte { return append(b, m.Rewrite(v.Body())...) })
 		}
 		if ok {
 			s.p.metrics.count(out, message, passed)
@@ -399,7 +399,7 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 	case otrlayer.Encrypted:
 		extra := append([]byte{}, m.Extra...)
 		extra = append(extra, "<encryption xmlns='"+nsEME+"' namespace='"+nsOTR+"' name='OTR'/><no-copy xmlns='"+nsHints+"'/><no-permanent-store xmlns='"+nsHints+"'/><private xmlns='"+nsCarbons+"'/>"...)
-		ok = s.server.build(func(b []byte) []byte {
+		ok = s.server.message(lean(m), func(b []byte) []byte {
 			return stanza.Message{To: v.To(), ID: m.ID, Type: orChat(safeType(m.Type)), Body: v.Body(), Extra: extra}.AppendTo(b)
 		})
 		if ok {
@@ -416,6 +416,11 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 	}
 	s.server.kick()
 	return ok
+}
+
+// lean is what is needed to give a message back.
+func lean(m *otrlayer.Message) *otrlayer.Message {
+	return &otrlayer.Message{Contact: m.Contact, To: m.To, ID: m.ID}
 }
 
 func orChat(t string) string {

@@ -56,7 +56,9 @@ func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *
 		upTLS: tls.VersionName(u.conn.ConnectionState().Version), fromClient: c.scan, fromServer: u.scan,
 		rooms: map[string]bool{}, welcome: map[string]bool{}}
 	s.client = newOutbox(c.conn, func(error) { s.cut() })
-	s.server = newOutbox(u.conn, func(error) { s.cut() })
+	// A server that takes nothing ends the session through its reader, which gives
+	// back what has not left.
+	s.server = newOutbox(u.conn, func(error) { u.conn.NetConn().Close() })
 	c.in.before = func() { s.server.flush(); s.server.wait() }
 	u.in.before = func() { s.client.flush(); s.client.wait() }
 	return s
@@ -224,6 +226,12 @@ func (s *session) serverGone(err error) {
 	}
 	s.p.metrics.upstreamFailed(cause)
 	s.p.log.Warn("the connection to a server was lost", "account", s.p.name(s.jid), "cause", cause)
+	s.closing.Store(true) // what the client still hands over is refused
+	s.server.conn.Close() // and a write that hangs ends
+	s.server.halt()
+	for _, m := range s.server.unsent() {
+		s.Return(m, otrlayer.CauseUpstream, otrlayer.CauseUpstream.Sentence(m.Contact))
+	}
 	s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, cause.condition(), text) })
 	s.end()
 }

@@ -406,3 +406,41 @@ func TestNoAllocationPerStanza(t *testing.T) {
 		t.Errorf("%v allocations per stanza", n)
 	}
 }
+
+// Literal white space in attribute values is normalised, a reference to it is not
+// (XML 1.0 section 3.3.3); in a namespace name it is refused.
+func TestAttributeNormalisation(t *testing.T) {
+	for _, in := range []string{"<a xmlns:p='a b' xmlns:q='a\nb' p:x='1' q:x='2'/>", "<a xmlns='u\tv'/>"} {
+		if _, err := Parse([]byte(in)); err == nil {
+			t.Errorf("accepted %q", in)
+		}
+	}
+	st, err := Parse([]byte("<a id='x&#10;y\n\r\nz'/>"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := st.Root().Attr("id"); got != "x\ny  z" {
+		t.Errorf("%q", got)
+	}
+	again, err := Parse(append(AppendAttr([]byte("<a"), "id", "x\ny\tz\r"), "/>"...))
+	if err != nil || again.Root().Attr("id") != "x\ny\tz\r" {
+		t.Errorf("%q %v", again.Root().Attr("id"), err)
+	}
+}
+
+// Thousands of namespace declarations in force would make every name expensive.
+func TestDeclarationsAreBounded(t *testing.T) {
+	in := open
+	for range 10 {
+		in += "<a"
+		for i := range 60 {
+			in += " xmlns:p" + string(rune('a'+i/26)) + string(rune('a'+i%26)) + "='u'"
+		}
+		in += ">"
+	}
+	_, err := collect(strings.NewReader(in), Limits{})
+	var se *SyntaxError
+	if !errors.As(err, &se) || se.Condition != "policy-violation" {
+		t.Errorf("%v", err)
+	}
+}

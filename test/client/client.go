@@ -35,6 +35,7 @@ type Config struct {
 	TLS      *tls.Config // nil: any certificate, SNI of the domain
 	Quiet    bool        // no roster request and no presence
 	Manual   bool        // the caller reads with Next; Wait and what builds on it must not be used
+	Pipeline string      // sent in one write with the request to bind a resource
 	Declared string      // further declarations in the stream header
 }
 
@@ -210,7 +211,7 @@ func (c *Client) Login() error {
 	if c.cfg.Resource != "" {
 		res = "<resource>" + c.cfg.Resource + "</resource>"
 	}
-	c.Send("<iq type='set' id='bind'><bind xmlns='" + stanza.NSBind + "'>" + res + "</bind></iq>")
+	c.Send("<iq type='set' id='bind'><bind xmlns='" + stanza.NSBind + "'>" + res + "</bind></iq>" + c.cfg.Pipeline)
 	for {
 		if st, err = c.read(); err != nil {
 			return err

@@ -1,0 +1,51 @@
+package proxy
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"math/big"
+	"sync"
+	"testing"
+	"time"
+
+	"otrproxy/config"
+)
+
+// Of two first connections at once, one decides which key is remembered.
+func TestTOFUDecidesOnce(t *testing.T) {
+	roots := x509.NewCertPool()
+	var certs []*x509.Certificate
+	for i := range 2 {
+		key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		tm := &x509.Certificate{SerialNumber: big.NewInt(int64(i + 1)), DNSNames: []string{"example.org"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+		der, _ := x509.CreateCertificate(rand.Reader, tm, tm, &key.PublicKey, key)
+		c, _ := x509.ParseCertificate(der)
+		roots.AddCert(c)
+		certs = append(certs, c)
+	}
+	for try := range 50 {
+		cfg := config.Default()
+		cfg.State = t.TempDir() + "/s"
+		p, err := New(cfg, Options{Roots: roots})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		var ok [2]bool
+		for i := range 2 {
+			wg.Go(func() {
+				_, f := p.checkServer(config.Domain{Name: "example.org", Trust: config.TrustTOFU}, tls.ConnectionState{PeerCertificates: certs[i : i+1]})
+				ok[i] = f == nil
+			})
+		}
+		wg.Wait()
+		n := len(p.pins.of("example.org"))
+		p.Shutdown(0)
+		if n != 1 || ok[0] && ok[1] {
+			t.Fatalf("try %d: %d keys remembered, both accepted: %v", try, n, ok[0] && ok[1])
+		}
+	}
+}
