@@ -3,7 +3,7 @@
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0-dev)
 # A count, not a time: go test ends time-limited fuzzing with a false "deadline exceeded" now and then.
-FUZZTIME ?= 40000x
+FUZZTIME ?= 20000x
 
 .PHONY: build test lint unit fuzz scenarios bench clean
 

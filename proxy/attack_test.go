@@ -110,7 +110,7 @@ func TestAttackOMEMO2(t *testing.T) {
 		got, _ := bob.Text("alice@" + domain)
 		t.Errorf("the OMEMO message is silently lost; bob got %q", got)
 	}
-	errored, _, up = fate(t, s, alice, "o2", `<message to='bob@example.org' type='chat' id='o2'>`+omemo2+`<store xmlns='urn:xmpp:hints'/></message>`)
+	errored, _, _ = fate(t, s, alice, "o2", `<message to='bob@example.org' type='chat' id='o2'>`+omemo2+`<store xmlns='urn:xmpp:hints'/></message>`)
 	if errored {
 		t.Error("OMEMO 2 without body refused though allow: [omemo] is the default")
 	}
