@@ -88,22 +88,23 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 
 // Pass emits a message without any text that OTR could protect: one for a room, a
 // chat state, a receipt. The caller has made sure that the rules let m.Raw leave.
-func (a *Account) Pass(o Outlet, m Message) {
+// It reports false when the session takes nothing more.
+func (a *Account) Pass(o Outlet, m Message) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	o.Emit(Verdict{action: Plain, message: &m, to: m.To})
+	return o.Emit(Verdict{action: Plain, message: &m, to: m.To})
 }
 
 // PassInClear is Pass for a message the rules let leave as long as the conversation
-// is not, and was not, private; it reports whether it left.
+// is not, and was not, private; it reports whether it left. Where it did not, the
+// caller goes on as if encryption were required.
 func (a *Account) PassInClear(o Outlet, m Message) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if c := a.convs[m.Contact]; c != nil && c.state != "" {
 		return false
 	}
-	o.Emit(Verdict{action: Plain, message: &m, to: m.To})
-	return true
+	return o.Emit(Verdict{action: Plain, message: &m, to: m.To})
 }
 
 // decide says what may become of a text to this contact now. It is the only

@@ -122,8 +122,15 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 	rule := cfg.RuleFor(s.jid, contact)
 	m := otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Raw: st.Raw}
 	if rule.Policy == config.Never {
-		s.account.Send(s, m)
+		if v := s.account.Send(s, m); v.Action() == otrlayer.Block {
+			s.block(root, v.Cause(), contact)
+		}
 		return
+	}
+	pass := func() {
+		if !s.account.Pass(s, m) {
+			s.block(root, otrlayer.CauseUpstream, contact)
+		}
 	}
 	requires := rule.Policy.Requires()
 	if m.Type == "groupchat" || s.isRoom(contact) || invitation(root) {
@@ -131,7 +138,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 			s.block(root, otrlayer.CauseUnprotected, contact)
 			return
 		}
-		s.account.Pass(s, m)
+		pass()
 		return
 	}
 	if contact == s.jid && requires {
@@ -139,10 +146,10 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		return
 	}
 	if m.Type == "error" {
-		if requires {
+		if requires || s.account.Private(contact) {
 			m.Raw = appendBareError(nil, root)
 		}
-		s.account.Pass(s, m)
+		pass()
 		return
 	}
 	body, carried := compose(root, rule)
@@ -160,10 +167,10 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 			s.block(root, otrlayer.CauseUnprotected, contact)
 		case carried.opaque != nil:
 			m.Raw = s.endToEnd(root, carried)
-			s.account.Pass(s, m)
+			pass()
 		case len(carried.extra) > 0:
 			m.Raw = stanza.Message{To: m.To, ID: m.ID, Type: safeType(m.Type), Extra: carried.extra}.AppendTo(nil)
-			s.account.Pass(s, m)
+			pass()
 		default: // hints and markers alone: nothing a person wrote
 			s.p.metrics.count(out, message, blocked)
 		}

@@ -173,15 +173,20 @@ func streamError(st *stanza.Stanza) error {
 	if !st.Is(stanza.NSStream, "error") {
 		return nil
 	}
-	e := &StreamError{}
+	condition, text := failure(st)
+	return &StreamError{condition, text}
+}
+
+// failure reads the condition and text of a stream or login failure.
+func failure(st *stanza.Stanza) (condition, text string) {
 	for ch := range st.Root().Children() {
 		if string(ch.Local()) == "text" {
-			e.Text = ch.Text()
+			text = ch.Text()
 		} else {
-			e.Condition = string(ch.Local())
+			condition = string(ch.Local())
 		}
 	}
-	return e
+	return condition, text
 }
 
 // Login logs in, binds, and comes online.
@@ -194,15 +199,8 @@ func (c *Client) Login() error {
 		return err
 	}
 	if !st.Is(stanza.NSSASL, "success") {
-		e := &LoginError{}
-		for ch := range st.Root().Children() {
-			if string(ch.Local()) == "text" {
-				e.Text = ch.Text()
-			} else {
-				e.Condition = string(ch.Local())
-			}
-		}
-		return e
+		condition, text := failure(st)
+		return &LoginError{condition, text}
 	}
 	if c.Features, err = c.header(); err != nil {
 		return err
