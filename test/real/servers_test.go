@@ -214,7 +214,9 @@ registration_timeout: infinity
 	if len(libs) > 0 {
 		env = append(env, "ERL_LIBS="+filepath.Dir(libs[0]))
 	}
-	s.process = start(t, "ejabberd", env, dir, "erl", "+K", "true", "-noinput", "-mnesia", "dir", fmt.Sprintf("%q", filepath.Join(dir, "spool")), "-s", "ejabberd")
+	s.process = start(t, "ejabberd", env, dir, "erl", "+K", "true", "-noinput", "-mnesia", "dir", fmt.Sprintf("%q", filepath.Join(dir, "spool")), "-s", "ejabberd",
+		// Only what is received is of interest, and a busy logger drops lines.
+		"-eval", "logger:set_primary_config(level, notice).")
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("%s received:\n%s", s.name, s.received())
