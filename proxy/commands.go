@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,10 @@ const commandWord = "!otr"
 func command(root stanza.Element) (line string, ok bool) {
 	for el := range root.Children() {
 		if !el.Is(stanza.NSClient, "body") {
+			continue
+		}
+		// Most texts begin with a letter: no need to decode them.
+		if raw := bytes.TrimLeft(el.InnerRaw(), " \t\r\n"); len(raw) == 0 || raw[0] != commandWord[0] && raw[0] != '&' && raw[0] != '<' {
 			continue
 		}
 		if rest, found := strings.CutPrefix(strings.TrimLeft(el.Text(), " \t\r\n"), commandWord); found {

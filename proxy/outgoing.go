@@ -395,10 +395,11 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 	case otrlayer.Plain:
 		switch {
 		case m.Raw != nil && v.Body() == "":
-			ok = s.server.message(lean(m), func(b []byte) []byte { return append(b, m.Raw...) })
+			ok = s.server.message(m, func(b []byte) []byte { return append(b, m.Raw...) })
 		case m.Rewrite != nil:
-			ok = s.server.message(lean(m), func(b []byte) []byte { return append(b, m.Rewrite(v.Body())...) })
+			ok = s.server.message(m, func(b []byte) []byte { return append(b, m.Rewrite(v.Body())...) })
 		}
+		m.Raw, m.Rewrite = nil, nil // valid until now only
 		if ok {
 			s.p.metrics.count(out, message, passed)
 		}

@@ -137,6 +137,9 @@ func (e Element) Inner() Span { return e.n().inner }
 // Raw is the element as it was written.
 func (e Element) Raw() []byte { return e.n().span.of(e.st.Raw) }
 
+// InnerRaw is what stands between the tags, as it was written.
+func (e Element) InnerRaw() []byte { return e.n().inner.of(e.st.Raw) }
+
 // Name is the name as written, with its prefix.
 func (e Element) Name() []byte { return e.n().name.of(e.st.Raw) }
 

@@ -583,7 +583,7 @@ func (s *Scanner) bind(n *node, prefix, value Span, escaped bool) error {
 		return malformed("a declaration of the reserved prefix xmlns")
 	case (string(p) == "xml") != (string(uri) == nsXML):
 		return malformed("a wrong declaration of the reserved prefix xml")
-	case bytes.ContainsAny(value.of(raw), "\t\r\n"): // would be normalised to spaces, and is no URI
+	case bytes.IndexByte(value.of(raw), '\n') >= 0, bytes.IndexByte(value.of(raw), '\t') >= 0, bytes.IndexByte(value.of(raw), '\r') >= 0: // would be normalised to spaces, and is no URI
 		return malformed("white space in a namespace name")
 	case len(p) > 0 && len(uri) == 0:
 		return malformed("a prefix bound to nothing")
