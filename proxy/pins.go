@@ -178,9 +178,7 @@ func (p *Proxy) checkServer(d config.Domain, cs tls.ConnectionState) (held strin
 	cert := cs.PeerCertificates[0]
 	leaf, spki := pinsOf(cert)
 	pins := d.Pins
-	if d.Trust == config.TrustTOFU {
-		pins = append(pins[:len(pins):len(pins)], p.pins.of(d.Name)...)
-	} else if d.Trust == config.TrustPin || d.Trust == config.TrustCAPin {
+	if d.Trust != config.TrustCA {
 		pins = append(pins[:len(pins):len(pins)], p.pins.of(d.Name)...)
 	}
 	for _, pin := range pins {

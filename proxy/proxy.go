@@ -20,6 +20,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -99,11 +100,7 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 	if p.pins, err = openPins(cfg.State); err != nil {
 		return fail(err)
 	}
-	var names []string
-	for name := range cfg.Domains {
-		names = append(names, name)
-	}
-	ca, made, err := openAuthority(cfg.State, names)
+	ca, made, err := openAuthority(cfg.State, slices.Collect(maps.Keys(cfg.Domains)))
 	if err != nil {
 		return fail(err)
 	}
@@ -146,11 +143,7 @@ func (p *Proxy) Reload(cfg *config.Config) error {
 		kept.Listen, kept.State, kept.Metrics = old.Listen, old.State, old.Metrics
 		cfg = &kept
 	}
-	var names []string
-	for name := range cfg.Domains {
-		names = append(names, name)
-	}
-	if !p.ca.covers(names) {
+	if !p.ca.covers(slices.Collect(maps.Keys(cfg.Domains))) {
 		p.log.Warn("the local CA may not sign for a domain that is new in the configuration; clients that check certificates can use it after the next start, which makes a new CA")
 	}
 	p.cfg.Store(cfg)
@@ -165,20 +158,13 @@ func (p *Proxy) Listen() error {
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			p.closeListeners()
-			return fmt.Errorf("cannot listen on %s: %w; another program may use the port: end it, or set \"listen\" to another one", addr, short1(err))
+			return fmt.Errorf("cannot listen on %s: %s; another program may use the port: end it, or set \"listen\" to another one", addr, short(err))
 		}
 		p.mu.Lock()
 		p.listeners = append(p.listeners, l)
 		p.mu.Unlock()
 	}
 	return nil
-}
-
-func short1(err error) error {
-	if op, ok := err.(*net.OpError); ok {
-		return op.Err
-	}
-	return err
 }
 
 // Addrs are the addresses listened on.

@@ -187,12 +187,6 @@ func (e Element) Child(ns, local string) (Element, bool) {
 	return Element{}, false
 }
 
-// Parent is the enclosing element; false for the top-level element.
-func (e Element) Parent() (Element, bool) {
-	p := e.n().parent
-	return Element{e.st, p}, p >= 0
-}
-
 // HasChildren reports whether there is a child element.
 func (e Element) HasChildren() bool { return e.n().next > e.i+1 }
 

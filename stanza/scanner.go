@@ -75,13 +75,6 @@ func Parse(raw []byte) (*Stanza, error) {
 // 5.4.3.3, CVE-2011-0411).
 func (s *Scanner) Buffered() []byte { return s.buf[s.pos:] }
 
-// Idle reports whether the bytes at hand hold nothing more to return, so that
-// the next call of Next will read from the stream.
-func (s *Scanner) Idle() bool { return s.pos == len(s.buf) }
-
-// SetLimits changes the limits for what follows.
-func (s *Scanner) SetLimits(lim Limits) { s.lim = lim.withDefaults() }
-
 // Next returns the next piece of the stream. After KindClose or where the stream
 // ends between two elements it returns io.EOF, inside an element
 // io.ErrUnexpectedEOF, and for what the rules of XMPP forbid a *SyntaxError.
