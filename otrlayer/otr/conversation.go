@@ -1,0 +1,469 @@
+package otr
+
+import (
+	"crypto/subtle"
+	"errors"
+	"io"
+	"slices"
+	"time"
+)
+
+const (
+	// ExchangeLife is how long an exchange nobody goes on with is kept.
+	ExchangeLife = 60 * time.Second
+	// HeartbeatAfter is how long we may be silent before a message of the peer is
+	// answered with an empty one, so that keys move on (libotr's
+	// HEARTBEAT_INTERVAL).
+	HeartbeatAfter = 60 * time.Second
+
+	maxExchanges  = 8  // under way, with all instances
+	maxCommits    = 4  // of one instance, waiting for their reveal
+	maxResent     = 8  // times one D-H Commit is sent again because another crossed it
+	maxSessions   = 8  // with instances of the peer
+	maxAssemblies = 4  // messages in pieces, one per instance
+	maxAccepted   = 64 // keys the caller accepts
+
+	// Costly operations (modular exponentiations a peer can make us do) are bounded
+	// by a budget: so many at once, one more every budgetEvery.
+	budgetSize  = 40
+	budgetEvery = time.Second
+)
+
+var (
+	// ErrNotForUs is a message for another instance of ours, or from ourselves.
+	ErrNotForUs = errors.New("a message that is not for this instance")
+	// ErrUnexpected is a message of a key exchange that nobody waits for.
+	ErrUnexpected = errors.New("a message of a key exchange that is not under way")
+	// ErrVersion is a message of a version that the caller does not allow.
+	ErrVersion = errors.New("a message of an OTR version that is not allowed")
+	// ErrBusy tells that a peer makes us work more than people need.
+	ErrBusy = errors.New("too many key exchanges at once")
+	// ErrReflected is an exchange signed with our own key.
+	ErrReflected = errors.New("the other side presented our own key")
+	// ErrForged is an exchange whose signature, hash or MAC is wrong.
+	ErrForged = errors.New("a key exchange that is not authentic")
+)
+
+// A Config is what a conversation is made of. All fields but Accepted are needed.
+type Config struct {
+	Key      *PrivateKey
+	Instance uint32    // our instance tag
+	Random   io.Reader // a cryptographically secure source
+	// Versions asks which versions may be spoken now.
+	Versions func() Versions
+	// Accepted are the keys known of the peer, if any. Nothing is encrypted to
+	// another one before the caller accepts it (Accept); with none known the first
+	// one is accepted.
+	Accepted []Fingerprint
+}
+
+// A Conversation is all of OTR between one account of ours and one peer, who may be
+// there with several instances. It is not safe for concurrent use.
+//
+// Whatever the peer sends, it holds at most 8 sessions, 8 exchanges of some 3 kB and
+// 4 unfinished messages in pieces of 256 KiB.
+type Conversation struct {
+	config   Config
+	accepted []Fingerprint
+
+	sessions   []*session
+	commitment *commitment // our D-H Commit that is out, for whoever answers
+	exchanges  []*exchange // under way, oldest first
+	pieces     []instancePieces
+
+	budget     int       // costly operations left
+	budgetFrom time.Time // when the budget was last topped up
+}
+
+type instancePieces struct {
+	sender uint32
+	assembly
+}
+
+// New makes a conversation in which nothing has happened yet.
+func New(c Config) *Conversation {
+	return &Conversation{config: c, accepted: slices.Clone(c.Accepted), budget: budgetSize}
+}
+
+// A Session describes a private conversation with one instance of the peer.
+type Session struct {
+	Instance    uint32 // the peer's tag; 0 in version 2
+	Version     Version
+	Fingerprint Fingerprint // of the key that signed the exchange which made the present keys
+	// SSID is the secure session id; both sides have the same one.
+	SSID [8]byte
+	// Accepted tells that text may be encrypted to this key.
+	Accepted bool
+	// Finished tells that the other side has ended it.
+	Finished bool
+	// Comparing tells that an SMP is under way.
+	Comparing bool
+}
+
+func (c *Conversation) describe(s *session) Session {
+	return Session{Instance: s.instance, Version: s.version, Fingerprint: s.peer, SSID: s.ssid,
+		Accepted: slices.Contains(c.accepted, s.peer), Finished: s.finished, Comparing: s.smp.step != smpIdle}
+}
+
+// Session is the private conversation with one instance.
+func (c *Conversation) Session(instance uint32) (Session, bool) {
+	if s := c.session(instance); s != nil {
+		return c.describe(s), true
+	}
+	return Session{}, false
+}
+
+// Sessions lists the private conversations, oldest first.
+func (c *Conversation) Sessions() []Session {
+	out := make([]Session, len(c.sessions))
+	for i, s := range c.sessions {
+		out[i] = c.describe(s)
+	}
+	return out
+}
+
+func (c *Conversation) session(instance uint32) *session {
+	for _, s := range c.sessions {
+		if s.instance == instance {
+			return s
+		}
+	}
+	return nil
+}
+
+// Accept allows text to be encrypted to a key.
+func (c *Conversation) Accept(fp Fingerprint) {
+	if slices.Contains(c.accepted, fp) {
+		return
+	}
+	if len(c.accepted) >= maxAccepted {
+		c.accepted = c.accepted[1:]
+	}
+	c.accepted = append(c.accepted, fp)
+}
+
+// An EventKind says what has happened.
+type EventKind uint8
+
+const (
+	Secured     EventKind = iota + 1 // a private conversation began, or was refreshed
+	Ended                            // the other side has ended it
+	SMPAsked                         // the other side asks for the shared secret, or a question
+	SMPProgress                      // one more step is done
+	SMPSuccess                       // both know the same secret
+	SMPFailure                       // they do not
+	SMPAborted                       // one side gave up, or a message came out of turn
+	SMPCheated                       // the other side sent what an honest program cannot
+	ExtraKey                         // the other side uses the extra symmetric key
+)
+
+// An Event is something a person or the caller should know of.
+type Event struct {
+	Kind    EventKind
+	Session Session
+
+	// Of Secured: what was there with this instance before.
+	Before *Session
+
+	// Of SMPAsked; and of SMPSuccess, whether it was us who answered a question: that
+	// proves who we are to the other side and nothing to us.
+	Question    string
+	HasQuestion bool
+	Answered    bool
+
+	// Of ExtraKey.
+	Use     uint32
+	UseData []byte
+	Key     [32]byte
+}
+
+// A Result is what became of a message.
+type Result struct {
+	// Text is what the peer wrote; nil where there is nothing to show.
+	Text []byte
+	// Instance is the peer's instance whose session carried the text.
+	Instance uint32
+	// Replies are to be sent to where the message came from, in order.
+	Replies [][]byte
+	Events  []Event
+}
+
+// spend takes costly operations off the budget, and reports whether it had them.
+func (c *Conversation) spend(now time.Time, n int) bool {
+	if gain := now.Sub(c.budgetFrom) / budgetEvery; gain > 0 {
+		c.budget = int(min(budgetSize, time.Duration(c.budget)+gain))
+		c.budgetFrom = now
+	}
+	if c.budget < n {
+		return false
+	}
+	c.budget -= n
+	return true
+}
+
+// Assemble adds a fragment, and returns the encoded message that it completes.
+func (c *Conversation) Assemble(m Message) (whole Message, ok bool, err error) {
+	if m.Kind != Fragment {
+		return whole, false, ErrMalformed
+	}
+	if err := c.addressed(m); err != nil {
+		return whole, false, err
+	}
+	text := c.assemble(m)
+	if text == nil {
+		return whole, false, nil
+	}
+	if whole = Parse(text); whole.Kind != Encoded { // no fragments of fragments
+		return whole, false, ErrMalformed
+	}
+	return whole, true, nil
+}
+
+// Receive takes an encoded message; anything else has no business here, and nor
+// have handshakes that were stored on their way, or come from strangers: that is
+// for the caller to see from the parsed message. On an error nothing has changed.
+func (c *Conversation) Receive(now time.Time, m Message) (Result, error) {
+	if m.Kind != Encoded {
+		return Result{}, ErrMalformed
+	}
+	if err := c.addressed(m); err != nil {
+		return Result{}, err
+	}
+	if m.Type == Data {
+		return c.data(now, m)
+	}
+	return c.handshake(now, m)
+}
+
+// addressed checks the instance tags and the version.
+func (c *Conversation) addressed(m Message) error {
+	if m.Version != V2 && m.Version != V3 {
+		return ErrMalformed
+	}
+	if m.Version == V3 {
+		if m.Sender == c.config.Instance {
+			return ErrNotForUs // our own message played back
+		}
+		if m.Receiver != c.config.Instance && (m.Receiver != 0 || m.Type != DHCommit && m.Kind != Fragment) {
+			return ErrNotForUs
+		}
+	}
+	if !c.config.Versions().Has(m.Version) && m.Type != Data {
+		return ErrVersion
+	}
+	return nil
+}
+
+func (c *Conversation) assemble(m Message) []byte {
+	if m.piece.n == 1 {
+		return m.piece.text
+	}
+	at := slices.IndexFunc(c.pieces, func(p instancePieces) bool { return p.sender == m.Sender })
+	if at < 0 {
+		if m.piece.k != 1 {
+			return nil
+		}
+		if len(c.pieces) >= maxAssemblies {
+			c.pieces = slices.Delete(c.pieces, 0, 1)
+		}
+		c.pieces = append(c.pieces, instancePieces{sender: m.Sender})
+		at = len(c.pieces) - 1
+	}
+	whole := c.pieces[at].add(m.piece, MaxMessage/maxAssemblies)
+	if c.pieces[at].n == 0 {
+		c.pieces = slices.Delete(c.pieces, at, at+1)
+	}
+	return whole
+}
+
+// data opens a data message.
+func (c *Conversation) data(now time.Time, m Message) (Result, error) {
+	s := c.session(m.Sender)
+	if s == nil || s.finished || s.version != m.Version {
+		return Result{}, ErrUnreadable
+	}
+	b, err := m.decode()
+	if err != nil {
+		return Result{}, ErrUnreadable
+	}
+	plain, extra, err := s.open(b)
+	if err != nil {
+		return Result{}, err
+	}
+	s.lastReceived = now
+	text, list := records(plain)
+	res := Result{Instance: s.instance}
+	if len(text) > 0 {
+		res.Text = text
+	}
+	for i := range list {
+		if err := c.record(now, s, &list[i], extra, &res); err != nil {
+			// It has been authenticated and its keys have moved on: what of it can be told
+			// is told.
+			return res, err
+		}
+		if s.finished {
+			return res, nil
+		}
+	}
+	if len(text) > 0 && now.Sub(s.lastSent) >= HeartbeatAfter && slices.Contains(c.accepted, s.peer) {
+		if beat, err := s.seal(c.config.Random, c.config.Instance, flagIgnore, nil, nil); err == nil {
+			s.lastSent = now
+			res.Replies = append(res.Replies, beat)
+		}
+	}
+	return res, nil
+}
+
+// record handles one TLV.
+func (c *Conversation) record(now time.Time, s *session, r *tlv, extra [32]byte, res *Result) error {
+	switch r.kind {
+	case tlvDisconnected:
+		s.wipe()
+		s.finished = true
+		res.Events = append(res.Events, Event{Kind: Ended, Session: c.describe(s)})
+	case tlvExtraKey:
+		if len(r.value) >= 4 {
+			e := Event{Kind: ExtraKey, Session: c.describe(s), UseData: slices.Clone(r.value[4:]), Key: extra}
+			e.Use = (&reader{b: r.value}).int()
+			res.Events = append(res.Events, e)
+		}
+	case tlvSMP1, tlvSMP1Q, tlvSMP2, tlvSMP3, tlvSMP4, tlvSMPAbort:
+		return c.smpReceived(now, s, r, res)
+	}
+	return nil // padding, and what a later version may bring
+}
+
+// open is the live session with an instance, to send something on.
+func (c *Conversation) open(instance uint32) (*session, error) {
+	s := c.session(instance)
+	switch {
+	case s == nil:
+		return nil, ErrNoSession
+	case s.finished:
+		return nil, ErrFinished
+	}
+	return s, nil
+}
+
+// send makes a data message.
+func (c *Conversation) send(now time.Time, s *session, flags byte, text []byte, record *tlv) ([]byte, error) {
+	m, err := s.seal(c.config.Random, c.config.Instance, flags, text, record)
+	if err == nil {
+		s.lastSent = now
+	}
+	return m, err
+}
+
+// Encrypt makes the message that carries a text to an instance. The message is the
+// only thing it allocates, and the text is kept nowhere.
+func (c *Conversation) Encrypt(now time.Time, instance uint32, text []byte) ([]byte, error) {
+	s, err := c.open(instance)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(c.accepted, s.peer) {
+		return nil, ErrKeyChanged
+	}
+	return c.send(now, s, 0, text, nil)
+}
+
+// ShareExtraKey tells the peer that the extra symmetric key is going to be used,
+// and how, and returns the key beside the message (OTR version 3, "Extra
+// symmetric key").
+func (c *Conversation) ShareExtraKey(now time.Time, instance, use uint32, useData []byte) (key [32]byte, message []byte, err error) {
+	s, err := c.open(instance)
+	if err != nil {
+		return key, nil, err
+	}
+	if !slices.Contains(c.accepted, s.peer) {
+		return key, nil, ErrKeyChanged
+	}
+	if len(useData) > 0xffff-4 {
+		return key, nil, ErrTooLong
+	}
+	value := append([]byte{byte(use >> 24), byte(use >> 16), byte(use >> 8), byte(use)}, useData...)
+	key = s.between(1, 0).extra
+	message, err = c.send(now, s, flagIgnore, nil, &tlv{tlvExtraKey, value})
+	return key, message, err
+}
+
+// End ends the private conversation with an instance and returns the message that
+// tells the peer; nil where the peer has ended it before. All keys are forgotten.
+func (c *Conversation) End(now time.Time, instance uint32) ([]byte, error) {
+	s := c.session(instance)
+	if s == nil {
+		return nil, nil
+	}
+	defer c.drop(s)
+	if s.finished {
+		return nil, nil
+	}
+	return c.send(now, s, flagIgnore, nil, &tlv{kind: tlvDisconnected})
+}
+
+// drop forgets a session.
+func (c *Conversation) drop(s *session) {
+	s.wipe()
+	c.sessions = slices.DeleteFunc(c.sessions, func(x *session) bool { return x == s })
+}
+
+// Forget forgets everything, without telling the peer.
+func (c *Conversation) Forget() {
+	for _, s := range c.sessions {
+		s.wipe()
+	}
+	c.sessions, c.pieces = nil, nil
+	c.Abort()
+}
+
+// Abort forgets the exchanges under way; what they made so far stays.
+func (c *Conversation) Abort() {
+	for _, e := range c.exchanges {
+		e.wipe()
+	}
+	c.exchanges = nil
+	c.commitment.wipe()
+	c.commitment = nil
+}
+
+// Exchanging reports whether an exchange is under way: it was begun and not given
+// up (ExchangeLife).
+func (c *Conversation) Exchanging(now time.Time) bool {
+	c.expireExchanges(now)
+	return c.commitment != nil && len(c.commitment.done) == 0 || len(c.exchanges) > 0
+}
+
+// SealedUntil tells that an exchange with an instance waits for its last message
+// only, and until when: the peer may have replaced the keys of the present session
+// already, so that what is sent with them could not be read. It is zero where none
+// does.
+func (c *Conversation) SealedUntil(now time.Time, instance uint32) (until time.Time) {
+	for _, e := range c.exchanges {
+		if end := e.began.Add(ExchangeLife); e.committed && e.instance == instance && now.Before(end) {
+			until = end
+		}
+	}
+	return until
+}
+
+// Idle lists the instances with which nothing was exchanged for limit, and tells
+// when the next of the others will have been silent for as long; zero where there
+// are none.
+func (c *Conversation) Idle(now time.Time, limit time.Duration) (instances []uint32, next time.Time) {
+	for _, s := range c.sessions {
+		last := s.lastSent
+		if last.Before(s.lastReceived) {
+			last = s.lastReceived
+		}
+		switch end := last.Add(limit); {
+		case !now.Before(end):
+			instances = append(instances, s.instance)
+		case next.IsZero() || end.Before(next):
+			next = end
+		}
+	}
+	return instances, next
+}
+
+func same(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }

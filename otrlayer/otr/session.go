@@ -1,0 +1,372 @@
+package otr
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"hash"
+	"io"
+	"time"
+)
+
+const (
+	macSize = sha1.Size
+	// maxReveal bounds the old MAC keys that wait to be revealed. Two a message are
+	// usual; only a peer that moves its keys on while we are silent gets here.
+	maxReveal = 64 * macSize
+	// maxText is the longest text that is encrypted, in bytes.
+	maxText = MaxMessage / 2
+)
+
+var (
+	// ErrNoSession tells that there is no private conversation with that instance.
+	ErrNoSession = errors.New("there is no private conversation")
+	// ErrFinished tells that the other side has ended the private conversation;
+	// nothing is sent, in clear or otherwise, until a person decides.
+	ErrFinished = errors.New("the other side has ended the private conversation")
+	// ErrKeyChanged tells that the other side's key is not one that was accepted.
+	ErrKeyChanged = errors.New("the other side's key is not the one known before")
+	// ErrNUL is what a text with a NUL gets: what follows would be read as OTR's own
+	// records.
+	ErrNUL = errors.New("a NUL character cannot be sent with OTR")
+	// ErrTooLong is what a text of more than half a megabyte gets.
+	ErrTooLong = errors.New("the text is too long for an OTR message")
+	// ErrUnreadable is a data message that no key of ours opens: forged, replayed,
+	// damaged, or of a conversation that one side has lost.
+	ErrUnreadable = errors.New("a data message that cannot be read")
+)
+
+// A session is a private conversation with one instance of the peer (OTR version
+// 3, "Exchanging data"). The newest key is at index 0, the one before at 1.
+type session struct {
+	version      Version
+	instance     uint32 // of the peer
+	peer         Fingerprint
+	ssid         [8]byte
+	weCommitted  bool
+	ourID        uint32 // of our[0]; it is not yet known to the peer
+	our          [2]*keypair
+	theirID      uint32
+	their        [2]*element
+	keys         [2][2]*keys // by index of ours and theirs
+	reveal       []byte      // MAC keys that are of no more use
+	smp          smp
+	lastSent     time.Time
+	lastReceived time.Time
+	finished     bool // by the other side
+}
+
+// keys are what one key of ours and one of theirs make together.
+type keys struct {
+	send, receive direction
+	extra         [sha256.Size]byte // for other uses (OTR version 3, "Extra symmetric key")
+}
+
+// A direction is the keys of one direction. The cipher and the MAC are set up at
+// first use and kept, which is what makes messages cheap.
+type direction struct {
+	key     [16]byte
+	mac     [macSize]byte
+	counter uint64 // last one sent, or received and authenticated
+	used    bool   // something was authenticated with the MAC key, so it is to be revealed
+	block   cipher.Block
+	hmac    hash.Hash
+	sum     [macSize]byte
+	in, out [aes.BlockSize]byte
+}
+
+// derive makes keys of a shared secret (OTR version 3, "Computing AES keys, MAC
+// keys, and the secure session id").
+func derive(mpi []byte, ours, theirs *element) *keys {
+	k := &keys{}
+	high, low := &k.send, &k.receive
+	if bytes.Compare(ours[:], theirs[:]) < 0 {
+		high, low = low, high
+	}
+	for i, d := range []*direction{high, low} {
+		h := sha1.New()
+		h.Write([]byte{byte(1 + i)})
+		h.Write(mpi)
+		copy(d.key[:], h.Sum(d.sum[:0]))
+		d.mac = sha1.Sum(d.key[:])
+		clear(d.sum[:])
+	}
+	h := sha256.New()
+	h.Write([]byte{0xff})
+	h.Write(mpi)
+	h.Sum(k.extra[:0])
+	return k
+}
+
+// ready sets up the cipher and the MAC.
+func (d *direction) ready() {
+	if d.block != nil {
+		return
+	}
+	var err error
+	if d.block, err = aes.NewCipher(d.key[:]); err != nil {
+		panic(err) // 16 bytes are a key
+	}
+	d.hmac = hmac.New(sha1.New, d.mac[:])
+	d.hmac.Reset() // remembers its state, so that later ones cost nothing
+}
+
+// authenticate computes the MAC of a message.
+func (d *direction) authenticate(message []byte) []byte {
+	d.hmac.Reset()
+	d.hmac.Write(message)
+	return d.hmac.Sum(d.sum[:0])
+}
+
+// crypt encrypts or decrypts with AES in counter mode: the upper half of the
+// first counter block is the message's counter, the lower half counts blocks.
+// Unlike cipher.NewCTR it needs no memory per message.
+func (d *direction) crypt(dst, src []byte, counter uint64) {
+	binary.BigEndian.PutUint64(d.in[:8], counter)
+	for i := uint64(0); len(src) > 0; i++ {
+		binary.BigEndian.PutUint64(d.in[8:], i)
+		d.block.Encrypt(d.out[:], d.in[:])
+		n := subtle.XORBytes(dst, src, d.out[:])
+		dst, src = dst[n:], src[n:]
+	}
+	clear(d.out[:])
+}
+
+// wipe forgets keys. The MAC key with which messages were authenticated moves to
+// reveal: it is of no more use to us, and shown to everybody it proves nothing.
+func (k *keys) wipe(reveal []byte) []byte {
+	if k == nil {
+		return reveal
+	}
+	if k.receive.used && len(reveal) < maxReveal {
+		reveal = append(reveal, k.receive.mac[:]...)
+	}
+	*k = keys{}
+	return reveal
+}
+
+// newSession starts from a completed exchange: one key of each side, and the
+// secret they share.
+func newSession(version Version, instance uint32, our *keypair, their *element, theirID uint32, shared []byte) *session {
+	s := &session{version: version, instance: instance, ourID: 2, theirID: theirID}
+	s.our[1], s.their[0] = our, their
+	s.keys[1][0] = derive(shared, &our.public, their)
+	return s
+}
+
+// between is the keys made by our key i and their key j.
+func (s *session) between(i, j int) *keys {
+	k := s.keys[i][j]
+	if k == nil {
+		shared := s.our[i].shared(s.their[j])
+		k = derive(shared, &s.our[i].public, s.their[j])
+		clear(shared)
+		s.keys[i][j] = k
+	}
+	return k
+}
+
+// next makes our newest key, if it is not there yet: only what we send needs it.
+func (s *session) next(random io.Reader) error {
+	if s.our[0] != nil {
+		return nil
+	}
+	k, err := newKeypair(random)
+	s.our[0] = k
+	return err
+}
+
+// rotateOurs makes our newest key the one before: the peer knows it now.
+func (s *session) rotateOurs() {
+	for j := range s.keys[1] {
+		s.reveal = s.keys[1][j].wipe(s.reveal)
+		s.keys[1][j], s.keys[0][j] = s.keys[0][j], nil
+	}
+	s.our[1].wipe()
+	s.our[1], s.our[0] = s.our[0], nil
+	s.ourID++
+}
+
+// rotateTheirs takes the next key of the peer.
+func (s *session) rotateTheirs(next *element) {
+	for i := range s.keys {
+		s.reveal = s.keys[i][1].wipe(s.reveal)
+		s.keys[i][1], s.keys[i][0] = s.keys[i][0], nil
+	}
+	s.their[1], s.their[0] = s.their[0], next
+	s.theirID++
+}
+
+// wipe forgets all keys.
+func (s *session) wipe() {
+	for i := range s.keys {
+		for j := range s.keys[i] {
+			s.keys[i][j].wipe(nil)
+			s.keys[i][j] = nil
+		}
+		s.our[i].wipe()
+		s.our[i], s.their[i] = nil, nil
+	}
+	s.smp.wipe()
+	s.reveal = nil
+}
+
+// A TLV is a record beside the text of a data message (OTR version 3, "TLVs").
+type tlv struct {
+	kind  uint16
+	value []byte
+}
+
+const (
+	tlvPadding      = 0
+	tlvDisconnected = 1
+	tlvSMP1         = 2
+	tlvSMP2         = 3
+	tlvSMP3         = 4
+	tlvSMP4         = 5
+	tlvSMPAbort     = 6
+	tlvSMP1Q        = 7
+	tlvExtraKey     = 8
+
+	maxTLVs = 16 // looked at in one message
+)
+
+// seal makes a data message. The one allocation is the message.
+func (s *session) seal(random io.Reader, ourTag uint32, flags byte, text []byte, record *tlv) ([]byte, error) {
+	if bytes.IndexByte(text, 0) >= 0 {
+		return nil, ErrNUL
+	}
+	size := len(text)
+	if record != nil {
+		size += 1 + 4 + len(record.value)
+	}
+	if size > maxText {
+		return nil, ErrTooLong
+	}
+	if err := s.next(random); err != nil {
+		return nil, err
+	}
+	d := &s.between(1, 0).send
+	d.ready()
+	d.counter++
+
+	next := bytes.TrimLeft(s.our[0].public[:], "\x00")
+	raw := headerSize(s.version) + 1 + 4 + 4 + 4 + len(next) + 8 + 4 + size + macSize + 4 + len(s.reveal)
+	message := make([]byte, len(encodedMark)+base64.StdEncoding.EncodedLen(raw)+1)
+	start := len(message) - raw
+	b := appendHeader(message[start:start], s.version, Data, ourTag, s.instance)
+	b = append(b, flags)
+	b = binary.BigEndian.AppendUint32(b, s.ourID-1)
+	b = binary.BigEndian.AppendUint32(b, s.theirID)
+	b = appendData(b, next)
+	b = binary.BigEndian.AppendUint64(b, d.counter)
+	b = binary.BigEndian.AppendUint32(b, uint32(size))
+	if record == nil {
+		at := len(b)
+		b = b[:at+size]
+		d.crypt(b[at:], text, d.counter)
+	} else {
+		at := len(b)
+		b = append(append(b, text...), 0)
+		b = binary.BigEndian.AppendUint16(b, record.kind)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(record.value)))
+		b = append(b, record.value...)
+		d.crypt(b[at:], b[at:], d.counter)
+	}
+	b = append(b, d.authenticate(b)...)
+	b = appendData(b, s.reveal)
+	s.reveal = s.reveal[:0]
+	encodeTail(message, start)
+	return message, nil
+}
+
+// open reads a data message. Nothing of the session changes before its MAC was
+// checked. The text it returns lies in the message's own buffer; extra is the extra
+// symmetric key of the keys it came with.
+func (s *session) open(b []byte) (plain []byte, extra [sha256.Size]byte, err error) {
+	r := reader{b: b[headerSize(s.version):]}
+	r.byte() // flags: parseEncoded has read them
+	senderID, recipientID := r.int(), r.int()
+	next := r.mpi()
+	ctr := r.take(8)
+	encrypted := r.data()
+	authentic := b[:len(b)-len(r.b)]
+	mac := r.take(macSize)
+	r.data() // old MAC keys, for whoever wants to forge
+	if !r.done() || len(b) == 0 {
+		return nil, extra, ErrUnreadable
+	}
+	i, j, ok := s.find(recipientID, senderID)
+	if !ok {
+		return nil, extra, ErrUnreadable
+	}
+	k := s.between(i, j)
+	d := &k.receive
+	d.ready()
+	counter := binary.BigEndian.Uint64(ctr)
+	if subtle.ConstantTimeCompare(d.authenticate(authentic), mac) != 1 || counter <= d.counter {
+		return nil, extra, ErrUnreadable
+	}
+	var theirNext element
+	if j == 0 { // the peer tells its next key while it uses the newest
+		if theirNext, ok = parseElement(next); !ok {
+			return nil, extra, ErrUnreadable
+		}
+	}
+	d.counter, d.used, extra = counter, true, k.extra
+	d.crypt(encrypted, encrypted, counter)
+	if i == 0 {
+		s.rotateOurs()
+	}
+	if j == 0 {
+		s.rotateTheirs(&theirNext)
+	}
+	return encrypted, extra, nil
+}
+
+// find tells which keys a message was made with. Both must be there, and be one
+// of the last two.
+func (s *session) find(ourID, theirID uint32) (i, j int, ok bool) {
+	switch ourID {
+	case s.ourID:
+		i = 0
+	case s.ourID - 1:
+		i = 1
+	default:
+		return 0, 0, false
+	}
+	switch theirID {
+	case s.theirID:
+		j = 0
+	case s.theirID - 1:
+		j = 1
+	default:
+		return 0, 0, false
+	}
+	return i, j, s.our[i] != nil && s.their[j] != nil && s.ourID < 1<<32-1 && s.theirID < 1<<32-1
+}
+
+// records are the TLVs behind a text. What is cut short ends the list.
+func records(b []byte) (text []byte, list []tlv) {
+	text, rest, found := bytes.Cut(b, []byte{0})
+	if !found {
+		return b, nil
+	}
+	r := reader{b: rest}
+	for len(r.b) >= 4 && len(list) < maxTLVs {
+		head := r.take(4)
+		value := r.take(int(binary.BigEndian.Uint16(head[2:])))
+		if r.bad {
+			break
+		}
+		list = append(list, tlv{binary.BigEndian.Uint16(head), value})
+	}
+	return text[:len(text):len(text)], list
+}
