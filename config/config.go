@@ -30,6 +30,7 @@ type Config struct {
 	OTR     []Rule            // first match wins
 	Hold    Hold
 	Limits  Limits
+	Idle    time.Duration // after which silence ends a private conversation, so that old keys go
 
 	File string // where it was read from, empty for the defaults
 }
@@ -163,7 +164,10 @@ type Rule struct {
 	Contact string // pattern of the contact's bare JID
 	Policy  Policy
 	Allow   []Allow
-	Line    int // in the configuration file, 0 for the built-in rule
+	// Versions of OTR that may be spoken; nil for 3, and 2 where the contact has
+	// nothing better.
+	Versions []int
+	Line     int // in the configuration file, 0 for the built-in rule
 }
 
 // Allows reports whether the rule lets something pass unprotected.
@@ -227,6 +231,7 @@ func Default() *Config {
 		Log:    Log{Level: "info", Format: "text"},
 		Hold:   Hold{Messages: 100, Bytes: 1 << 20, For: 10 * time.Minute},
 		Limits: Limits{Sessions: 200, Stanza: 256 << 10, Login: 30 * time.Second},
+		Idle:   72 * time.Hour,
 	}
 }
 

@@ -142,6 +142,7 @@ func (c *Config) document(n *yaml.Node) error {
 				"for":      func(n *yaml.Node) error { return duration(n, &c.Hold.For, time.Second, 30*24*time.Hour) },
 			})
 		},
+		"idle": func(n *yaml.Node) error { return duration(n, &c.Idle, time.Minute, 365*24*time.Hour) },
 		"limits": func(n *yaml.Node) error {
 			return mapping(n, "limits", fields{
 				"sessions": func(n *yaml.Node) error { return number(n, &c.Limits.Sessions, 1, 1_000_000) },
@@ -240,6 +241,21 @@ func (c *Config) otr(n *yaml.Node) error {
 					names[i] = string(p)
 				}
 				return word(n, (*string)(&r.Policy), names...)
+			},
+			"versions": func(n *yaml.Node) error {
+				r.Versions = []int{}
+				err := each(n, "versions", func(n *yaml.Node) error {
+					var v int
+					if err := number(n, &v, 2, 3); err != nil {
+						return at(n, "%q is not an OTR version that is spoken here; write 2 or 3", n.Value)
+					}
+					r.Versions = append(r.Versions, v)
+					return nil
+				})
+				if err == nil && len(r.Versions) == 0 {
+					return at(n, "versions needs at least one of 2 and 3; for no OTR at all write policy: never")
+				}
+				return err
 			},
 			"allow": func(n *yaml.Node) error {
 				r.Allow = []Allow{}

@@ -6,6 +6,7 @@
 package otrlayer
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"otrproxy/otrlayer/otr"
 )
 
 // A Policy says what happens to text a person writes to a contact. The zero
@@ -37,9 +40,28 @@ type Hold struct {
 // Settings are what an account takes from the configuration. Policy is asked for
 // every message, so that a new configuration holds at once.
 type Settings struct {
-	Policy  func(contact string) Policy
-	Hold    Hold
-	Largest int // bytes an encrypted body may have; 0 for no limit
+	Policy   func(contact string) Policy
+	Versions func(contact string) []int // of OTR that may be spoken; nil, or a nil answer, for 2 and 3
+	Hold     Hold
+	Largest  int           // bytes an encrypted body may have; 0 for no limit
+	Idle     time.Duration // after which silence ends a private conversation; 0 for never
+}
+
+var everyVersion = otr.Set(otr.V2, otr.V3)
+
+func (s Settings) versions(contact string) otr.Versions {
+	if s.Versions == nil {
+		return everyVersion
+	}
+	list := s.Versions(contact)
+	if list == nil {
+		return everyVersion
+	}
+	set := otr.Versions(0)
+	for _, v := range list {
+		set |= otr.Set(otr.Version(v))
+	}
+	return set
 }
 
 // A Message is text a person's client handed over.
@@ -124,16 +146,19 @@ type Account struct {
 	dir      string
 	settings func() Settings
 	events   Events
+	clock    func() time.Time
 
 	mu        sync.Mutex
-	key       privateKey
+	key       *otr.PrivateKey
 	keyErr    error
 	tag       uint32
 	fps       *fingerprints
+	spoken    *fingerprints // the highest version spoken with each key
 	convs     map[string]*conversation
 	outlets   []Outlet
 	owed      []returned // to be handed back to the next client that comes
 	timer     *time.Timer
+	wakes     time.Time     // when the timer goes off
 	generated chan struct{} // closed when the key is there, or never will be
 	closed    bool
 }
@@ -153,9 +178,12 @@ func Open(state, jid string, settings func() Settings, events Events) (*Account,
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the account's directory cannot be made: %w", err)
 	}
-	a := &Account{jid: jid, dir: dir, settings: settings, events: events, convs: map[string]*conversation{}, generated: make(chan struct{})}
+	a := &Account{jid: jid, dir: dir, settings: settings, events: events, clock: time.Now, convs: map[string]*conversation{}, generated: make(chan struct{})}
 	var err error
-	if a.fps, err = loadFingerprints(dir, jid); err != nil {
+	if a.fps, err = loadFingerprints(dir, fingerprintFile, jid); err != nil {
+		return nil, err
+	}
+	if a.spoken, err = loadFingerprints(dir, versionFile, jid); err != nil {
 		return nil, err
 	}
 	if a.tag, err = loadTag(dir, jid); err != nil {
@@ -186,7 +214,7 @@ func fileName(jid string) string {
 }
 
 func (a *Account) generate() {
-	k, err := generateKey()
+	k, err := otr.GenerateKey(rand.Reader)
 	if err == nil {
 		err = saveKey(a.dir, a.jid, k)
 	}
@@ -225,7 +253,7 @@ func (a *Account) Fingerprint() (Fingerprint, bool) {
 	return a.key.Fingerprint(), true
 }
 
-func (a *Account) now() time.Time { return time.Now() }
+func (a *Account) now() time.Time { return a.clock() }
 
 // Attach adds a client's session. What could not be handed back before is handed
 // to it now.
@@ -328,38 +356,49 @@ func (a *Account) conv(contact string) *conversation {
 
 // fresh is a conversation that is not kept, as for what strangers send.
 func (a *Account) fresh(contact string) *conversation {
-	return &conversation{a: a, contact: contact, live: map[uint32]*session{}, theirs: map[uint32]*exchange{}, pieces: map[uint32]*assembly{}, online: map[string]bool{}}
+	return &conversation{a: a, contact: contact, live: map[uint32]*session{}, online: map[string]bool{}}
 }
 
 // schedule sets the timer to the first moment at which something expires.
 func (a *Account) schedule() {
-	var first time.Time
-	for _, c := range a.convs {
-		for _, m := range c.held {
-			if first.IsZero() || m.expires.Before(first) {
-				first = m.expires
-			}
-		}
-		for _, t := range []time.Time{c.stale, c.resendUntil()} {
-			if !t.IsZero() && (first.IsZero() || t.Before(first)) {
-				first = t
-			}
-		}
-	}
 	if a.timer != nil {
 		a.timer.Stop()
 		a.timer = nil
 	}
-	if !first.IsZero() && !a.closed {
-		a.timer = time.AfterFunc(max(first.Sub(a.now()), time.Millisecond), a.expire)
+	now, idle := a.now(), a.settings().Idle
+	for _, c := range a.convs {
+		for _, m := range c.held {
+			a.wakeAt(m.expires)
+		}
+		if len(c.held) > 0 && c.otr != nil {
+			a.wakeAt(c.otr.SealedUntil(now, c.active))
+		}
+		a.wakeAt(c.stale)
+		a.wakeAt(c.resendUntil())
+		if c.otr != nil && idle > 0 {
+			_, next := c.otr.Idle(now, idle)
+			a.wakeAt(next)
+		}
 	}
 }
 
-// expire gives back what has waited too long.
+// wakeAt sees to it that expire runs at t, or before; at no time for the zero time.
+func (a *Account) wakeAt(t time.Time) {
+	if t.IsZero() || a.closed || a.timer != nil && !t.Before(a.wakes) {
+		return
+	}
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+	a.wakes = t
+	a.timer = time.AfterFunc(max(t.Sub(a.now()), time.Millisecond), a.expire)
+}
+
+// expire gives back what has waited too long, and ends what nobody uses.
 func (a *Account) expire() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now := a.now()
+	now, idle := a.now(), a.settings().Idle
 	for _, c := range a.convs {
 		kept := c.held[:0]
 		for _, m := range c.held {
@@ -379,8 +418,14 @@ func (a *Account) expire() {
 		if !c.stale.IsZero() && !now.Before(c.stale) {
 			c.stale = time.Time{}
 			c.unread = 0
-			c.flush(now)
 		}
+		if c.otr != nil && idle > 0 {
+			unused, _ := c.otr.Idle(now, idle)
+			for _, instance := range unused {
+				c.idle(now, instance)
+			}
+		}
+		c.flush(now)
 	}
 	a.schedule()
 }
@@ -417,7 +462,7 @@ type Conversation struct {
 	Instance    uint32 // the contact's instance tag, 0 for none
 	State       MessageState
 	Trust       Trust
-	Version     int
+	Version     int // of OTR
 	Fingerprint Fingerprint
 	Held        int
 }

@@ -135,7 +135,7 @@ func TestAttackStuckExchange(t *testing.T) {
 	}
 	alice.take() // our commit is lost on the way, bob never answers
 	alice.a.mu.Lock()
-	alice.a.convs["bob@y"].mine.began = time.Now().Add(-time.Hour)
+	alice.a.clock = func() time.Time { return time.Now().Add(time.Hour) }
 	alice.a.mu.Unlock()
 	alice.say("1", "x")
 	if w := alice.take(); len(w) == 0 {
@@ -166,15 +166,8 @@ func TestAttackStrangers(t *testing.T) {
 			alice.a.Receive(alice, Incoming{From: jid + "/r", Contact: jid, Text: "?OTR|0000010" + string(rune('0'+k)) + "|00000000,1,2," + piece + ","})
 		}
 	}
-	n, size := 0, 0
-	for _, c := range alice.a.convs {
-		n++
-		for _, p := range c.pieces {
-			size += p.text.Len()
-		}
-	}
-	if size > 16<<20 {
-		t.Errorf("strangers, who never complete anything, hold %d conversations and %d MiB for ever", n, size>>20)
+	if n := len(alice.a.convs); n > 0 {
+		t.Errorf("strangers, who never complete anything, hold %d conversations for ever", n)
 	}
 }
 

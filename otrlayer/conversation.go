@@ -1,7 +1,13 @@
 package otrlayer
 
 import (
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
+
+	"otrproxy/otrlayer/otr"
 )
 
 // A conversation is all that goes on between the account and one contact: the
@@ -16,16 +22,10 @@ type conversation struct {
 	active uint32              // the instance that text is sent to
 	state  MessageState        // "" is plaintext
 
-	// Exchanges under way. Each contact may have one that we began and one per
-	// instance that they began; what is complete moves to live.
-	mine     *exchange
-	commit   string // our D-H Commit message, while its answer is awaited
-	theirs   map[uint32]*exchange
-	pieces   map[uint32]*assembly
-	early    []arrival // handshakes that came before our key was generated
-	queried  time.Time // when the last query left
-	errored  time.Time // when an error of the contact's last made us ask again
-	refusals int       // commits of ours sent again in the present exchange
+	otr     *otr.Conversation // nil until our key is there
+	early   []arrival         // handshakes that came before
+	queried time.Time         // when the last query left
+	errored time.Time         // when an error of the contact's last made us ask again
 
 	answering time.Time // since when, and how many, unreadable messages were answered with an error
 	answers   int
@@ -45,19 +45,13 @@ type conversation struct {
 	offered bool            // the whitespace tag has been sent
 }
 
-// A session is a live engine with one instance.
+// A session is what we remember of a private conversation with one instance, beside
+// what the engine does.
 type session struct {
-	engine engine
-	jid    string // full JID it answered from
-	fp     Fingerprint
-	trust  Trust
-	gone   bool // its resource went offline, and many programs forget their sessions then
-}
-
-// An exchange is an engine on its way to a session.
-type exchange struct {
-	engine
-	began time.Time
+	jid   string // full JID it answered from
+	trust Trust
+	gone  bool // its resource went offline, and many programs forget their sessions then
+	otr.Session
 }
 
 type arrival struct {
@@ -66,9 +60,6 @@ type arrival struct {
 }
 
 const (
-	exchangeFor   = 60 * time.Second // an exchange nobody goes on with is forgotten
-	maxExchanges  = 8                // begun by the contact, at a time
-	maxSessions   = 8                // live, per contact
 	maxEarly      = 8                // handshakes kept until our key is there
 	resendWindow  = 60 * time.Second // libotr's RESEND_INTERVAL
 	maxRecent     = 32
@@ -80,6 +71,21 @@ const (
 	staleFor      = 15 * time.Second
 )
 
+// engine is the contact's OTR, made at first use; there must be a key of ours.
+func (c *conversation) engine() *otr.Conversation {
+	if c.otr == nil {
+		config := otr.Config{Key: c.a.key, Instance: c.a.tag, Random: rand.Reader,
+			Versions: func() otr.Versions { return c.a.settings().versions(c.contact) }}
+		for _, k := range c.a.fps.of(c.contact) {
+			config.Accepted = append(config.Accepted, k.Fingerprint)
+		}
+		c.otr = otr.New(config)
+	}
+	return c.otr
+}
+
+// current is the session that text is sent on; nil where the conversation is not
+// private.
 func (c *conversation) current() *session {
 	if c.state != StateEncrypted {
 		return nil
@@ -93,9 +99,9 @@ func (c *conversation) describe() Conversation {
 		d.State = StatePlaintext
 	}
 	if s := c.current(); s != nil {
-		d.Instance, d.Trust, d.Fingerprint, d.Version = c.active, s.trust, s.fp, 3
+		d.Instance, d.Trust, d.Fingerprint, d.Version = c.active, s.trust, s.Fingerprint, int(s.Version)
 	} else if k := c.a.fps.of(c.contact); len(k) > 0 {
-		d.Fingerprint = k[len(k)-1].fp
+		d.Fingerprint = k[len(k)-1].Fingerprint
 		d.Trust = c.a.fps.trust(c.contact, d.Fingerprint)
 	}
 	return d
@@ -106,26 +112,11 @@ func (c *conversation) protocol(to, body string, store bool) bool {
 	return c.a.emit(c.outlet, Verdict{action: Protocol, to: to, body: body, store: store})
 }
 
-// forgetStale drops exchanges that somebody has given up, so that they do not
-// stand in the way of the next.
-func (c *conversation) forgetStale(now time.Time) {
-	if c.mine != nil && now.Sub(c.mine.began) > exchangeFor {
-		c.mine.Forget()
-		c.mine, c.commit = nil, ""
-	}
-	for tag, e := range c.theirs {
-		if now.Sub(e.began) > exchangeFor {
-			e.Forget()
-			delete(c.theirs, tag)
-		}
-	}
-}
-
 // query asks the contact for a private conversation.
 func (c *conversation) query(now time.Time) {
-	c.refusals = 0
-	if c.protocol(c.contact, "?OTRv3? "+c.a.jid+" asks for a private conversation with OTR (Off-the-Record) encryption. "+
-		"If you can read this, your program has no OTR or has it turned off; see https://otr.im/ for programs that have it.", true) {
+	query := otr.NewQuery(c.a.settings().versions(c.contact), c.a.jid+" asks for a private conversation with OTR (Off-the-Record) encryption. "+
+		"If you can read this, your program has no OTR or has it turned off; see https://otr.im/ for programs that have it.")
+	if c.protocol(c.contact, string(query), true) {
 		c.queried = now
 	}
 }
@@ -139,66 +130,69 @@ func (c *conversation) attempt(now time.Time, again bool) {
 	if s := c.current(); s != nil && c.stale.IsZero() && !s.gone {
 		return // what it waits for is a person's decision
 	}
-	c.forgetStale(now)
-	if c.mine != nil && !again || len(c.theirs) > 0 && !again {
-		return
-	}
-	if !again && now.Sub(c.queried) < queryInterval {
+	if !again && (c.engine().Exchanging(now) || now.Sub(c.queried) < queryInterval) {
 		return
 	}
 	c.query(now)
 }
 
-// complete puts an engine whose exchange is done in the place of the session
-// with that instance.
-func (c *conversation) complete(now time.Time, e engine, tag uint32, from string) {
-	fp := e.Fingerprint()
-	if fp == c.a.key.Fingerprint() {
-		e.Forget()
-		c.a.events.Handshake("refused")
-		c.a.notice(c.contact, "A private conversation with "+c.contact+" was refused: the other side presented your own key. Somebody may be playing your messages back to you.")
-		return
+// handle acts on what the engine has to tell.
+func (c *conversation) handle(now time.Time, events []otr.Event, from string) {
+	for _, e := range events {
+		switch e.Kind {
+		case otr.Secured:
+			c.secured(now, e, from)
+		case otr.Ended:
+			c.finished(e.Session.Instance)
+		case otr.SMPAsked, otr.SMPSuccess, otr.SMPFailure, otr.SMPAborted, otr.SMPCheated:
+			c.compared(now, e)
+		}
 	}
+}
+
+// secured notes that a key exchange is complete: its session has taken the place
+// of the one before with that instance.
+func (c *conversation) secured(now time.Time, e otr.Event, from string) {
+	fp, tag := e.Session.Fingerprint, e.Session.Instance
 	before := c.live[tag]
 	trust := c.a.fps.trust(c.contact, fp)
+	for old := range c.live { // the engine has room for so many
+		if _, there := c.otr.Session(old); !there {
+			delete(c.live, old)
+		}
+	}
+	s := &session{jid: from, trust: trust, Session: e.Session}
+	c.a.events.Handshake("complete")
 	if cur := c.current(); cur != nil && cur.trust.Sure() && !trust.Sure() && tag != c.active {
 		// Another device whose key nobody verified must not take over from a
 		// verified one unasked (Conversations issue 2582).
-		c.add(tag, &session{engine: e, jid: from, fp: fp, trust: trust})
-		c.a.events.Handshake("complete")
+		c.live[tag] = s
 		c.a.notice(c.contact, "Another device of "+c.contact+" has joined, with a key that is not verified: "+fp.String()+". Your messages stay with the verified device.")
 		return
 	}
-	c.add(tag, &session{engine: e, jid: from, fp: fp, trust: trust})
-	if before != nil {
-		before.engine.Forget()
-	}
-	was, lastTrust := c.state, Trust("")
-	if before != nil {
-		lastTrust = before.trust
-	}
+	c.live[tag] = s
+	was := c.state
 	c.active, c.state = tag, StateEncrypted
 	c.stale, c.queried = time.Time{}, time.Time{}
-	c.a.events.Handshake("complete")
 	if trust == Unverified && c.a.fps.find(c.contact, fp) == nil {
-		if err := c.a.fps.remember(c.contact, fp, Unverified); err != nil {
-			c.a.events.Log(8, "fingerprint not saved", err)
-		}
+		c.saved(c.a.fps.remember(c.contact, fp, Unverified))
 	}
+	c.noteVersion(e.Session)
 	switch {
 	case trust == Changed:
-		old := ""
+		var old []string
 		for _, k := range c.a.fps.of(c.contact) {
-			old += " " + k.fp.String() + ";"
+			old = append(old, k.Fingerprint.String())
 		}
-		c.a.notice(c.contact, "The key of "+c.contact+" has CHANGED. New: "+fp.String()+". Known before:"+old[:max(len(old)-1, 0)]+
+		c.a.notice(c.contact, "The key of "+c.contact+" has CHANGED. New: "+fp.String()+". Known before: "+strings.Join(old, "; ")+
 			". Nothing is sent until you decide: compare with them and write !otr verify FINGERPRINT, or !otr send to accept the new key.")
-	case was == StateEncrypted && before != nil && before.fp == fp && lastTrust == trust:
+	case was == StateEncrypted && before != nil && before.Fingerprint == fp && before.trust == trust && before.Version == s.Version:
 		// a refresh; nothing a person needs to know
 	case trust.Sure():
-		c.a.notice(c.contact, "Private conversation with "+c.contact+" started; their key is verified.")
+		c.a.notice(c.contact, "Private conversation with "+c.contact+" started"+versionWords(s.Version)+"; their key is verified.")
 	default:
-		c.a.notice(c.contact, "Private conversation with "+c.contact+" started; not verified. Their fingerprint: "+fp.String()+". Compare it with them, then !otr verify FINGERPRINT.")
+		c.a.notice(c.contact, "Private conversation with "+c.contact+" started"+versionWords(s.Version)+"; not verified. Their fingerprint: "+fp.String()+
+			". Compare it with them, then !otr verify FINGERPRINT; or !otr smp ask QUESTION | ANSWER.")
 	}
 	if c.unread > 0 {
 		c.resend(now)
@@ -208,17 +202,44 @@ func (c *conversation) complete(now time.Time, e engine, tag uint32, from string
 	c.flush(now)
 }
 
-func (c *conversation) add(tag uint32, s *session) {
-	if _, there := c.live[tag]; !there && len(c.live) >= maxSessions {
-		for old := range c.live {
-			if old != c.active {
-				c.live[old].engine.Forget()
-				delete(c.live, old)
-				break
-			}
-		}
+// versionWords tells of a version that is not the present one.
+func versionWords(v otr.Version) string {
+	if v == otr.V2 {
+		return " (OTR version 2, the older one: all their program has)"
 	}
-	c.live[tag] = s
+	return ""
+}
+
+// noteVersion remembers the highest version spoken with a key, and tells when a
+// contact that has spoken version 3 comes down to 2: that is what somebody on the
+// way would bring about to weaken it. A key that never spoke better is a program
+// that cannot.
+func (c *conversation) noteVersion(s otr.Session) {
+	known := c.a.spoken.find(c.contact, s.Fingerprint)
+	better := func(k otr.KnownKey) bool { return k.Trust > fmt.Sprint(s.Version) }
+	if known != nil && better(*known) || known == nil && slices.ContainsFunc(c.a.spoken.of(c.contact), better) {
+		c.a.notice(c.contact, fmt.Sprintf("Attention: this conversation with %s uses OTR version %d, although version 3 was spoken with them before. "+
+			"Unless they changed to another program, somebody between you may have weakened it: ask them. (A rule with \"versions: [3]\" forbids it.)", c.contact, s.Version))
+	}
+	if known == nil || !better(*known) {
+		c.saved(c.a.spoken.set(c.contact, s.Fingerprint, fmt.Sprint(s.Version)))
+	}
+}
+
+func (c *conversation) saved(err error) {
+	if err != nil {
+		c.a.events.Log(8, "fingerprint not saved", err)
+	}
+}
+
+// trusts records how far the key of a session is trusted, lets text go to it, and
+// sends what waits for that.
+func (c *conversation) trusts(now time.Time, s *session, t Trust) error {
+	s.trust = t
+	c.otr.Accept(s.Fingerprint)
+	err := c.a.fps.remember(c.contact, s.Fingerprint, t)
+	c.flush(now)
+	return err
 }
 
 // resend sends once more what the contact said it could not read: as many of the
@@ -231,7 +252,7 @@ func (c *conversation) resend(now time.Time) {
 	policy := c.a.settings().Policy(c.contact)
 	for _, m := range again {
 		s := c.current()
-		if action, _ := c.decide(policy); action != Encrypted || s == nil || m.to != s.fp || now.Sub(m.since) > resendWindow {
+		if action, _ := c.decide(policy); action != Encrypted || s == nil || m.to != s.Fingerprint || now.Sub(m.since) > resendWindow {
 			continue
 		}
 		copied := *m
@@ -243,28 +264,43 @@ func (c *conversation) resend(now time.Time) {
 // end ends all sessions politely and forgets the exchanges under way.
 func (c *conversation) end() {
 	for tag, s := range c.live {
-		if s.engine.Encrypted() {
-			if msg, err := s.engine.End(); err == nil && msg != "" {
-				c.protocol(c.to(s), msg, false)
-			}
+		if msg, err := c.otr.End(c.a.now(), tag); err == nil && msg != nil {
+			c.protocol(c.to(s), string(msg), false)
 		}
-		s.engine.Forget()
-		delete(c.live, tag)
 	}
-	c.forgetExchanges()
-	c.active, c.state = 0, ""
-	c.recent, c.unread, c.stale, c.queried = nil, 0, time.Time{}, time.Time{}
+	clear(c.live)
+	if c.otr != nil {
+		c.otr.Forget()
+	}
+	c.over("")
 }
 
-func (c *conversation) forgetExchanges() {
-	if c.mine != nil {
-		c.mine.Forget()
+// idle ends a session that nobody has used for long, so that its keys go.
+func (c *conversation) idle(now time.Time, tag uint32) {
+	s := c.live[tag]
+	msg, err := c.otr.End(now, tag)
+	if s == nil {
+		return
 	}
-	for tag, e := range c.theirs {
-		e.Forget()
-		delete(c.theirs, tag)
+	if err == nil && msg != nil {
+		c.protocol(c.to(s), string(msg), false)
 	}
-	c.mine, c.commit = nil, ""
+	delete(c.live, tag)
+	if tag != c.active || c.state != StateEncrypted {
+		return
+	}
+	c.over(StateFinished)
+	if c.a.settings().Policy(c.contact).requires() {
+		c.a.notice(c.contact, "The private conversation with "+c.contact+" was ended because nobody used it for long. Your next message asks for a new one first.")
+		return
+	}
+	c.a.notice(c.contact, "The private conversation with "+c.contact+" was ended because nobody used it for long. Write !otr start to be private again, or !otr end to go on without.")
+}
+
+// over forgets what belongs to a private conversation that is over.
+func (c *conversation) over(s MessageState) {
+	c.active, c.state = 0, s
+	c.recent, c.unread, c.stale, c.queried = nil, 0, time.Time{}, time.Time{}
 }
 
 // to is where messages of a session go: the full JID that answered, until that

@@ -1,12 +1,13 @@
 package otrlayer
 
 import (
-	"bytes"
-	"crypto/sha256"
+	"errors"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
+
+	"otrproxy/otrlayer/otr"
 )
 
 // Incoming is text of a contact, as the server delivered it.
@@ -56,28 +57,28 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 	if c.outlet == nil {
 		c.outlet = o
 	}
-	w := parseWire(m.Text)
-	if w.kind == wireNone {
-		return c.clear(now, policy, m)
+	w := otr.Parse([]byte(m.Text))
+	if w.Kind == otr.Plain || w.Kind == otr.Tagged {
+		return c.clear(now, policy, m, w)
 	}
-	if a.key == nil && (w.kind == wireQuery || w.kind == wireEncoded) {
+	if a.key == nil && (w.Kind == otr.Query || w.Kind == otr.Encoded) {
 		if len(c.early) < maxEarly {
 			c.early = append(c.early, arrival{o, m})
 		}
 		return Reading{}
 	}
-	switch w.kind {
-	case wireQuery:
+	switch w.Kind {
+	case otr.Query:
 		c.queriedBy(now, w, m)
-	case wireError:
+	case otr.Error:
 		c.errorFrom(now, m)
-	case wireFragment:
-		return c.fragment(now, m, w.piece)
-	case wireEncoded:
+	case otr.Fragment:
+		return c.fragment(now, m, w)
+	case otr.Encoded:
 		return c.encoded(now, m, w)
-	case wireOther:
+	case otr.Foreign:
 		if !m.Delayed {
-			a.notice(c.contact, c.contact+" sent an encrypted message that cannot be read: it is of an OTR version other than 3, or damaged.")
+			a.notice(c.contact, c.contact+" sent an encrypted message that cannot be read: it is of an OTR version other than 2 and 3, or damaged.")
 		}
 	}
 	return Reading{}
@@ -88,14 +89,21 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 func (c *conversation) mayAnswer(m Incoming) bool { return !m.Delayed && (m.Welcome || c.wrote) }
 
 // clear is text without OTR.
-func (c *conversation) clear(now time.Time, policy Policy, m Incoming) Reading {
-	text, versions, tagged := cutTag(m.Text)
+func (c *conversation) clear(now time.Time, policy Policy, m Incoming, w otr.Message) Reading {
+	tagged := w.Kind == otr.Tagged
+	text := m.Text
+	if tagged {
+		clean, _, _ := otr.CutTag([]byte(m.Text))
+		text = string(clean)
+	}
 	r := Reading{Deliver: true, Text: text, Changed: tagged}
 	if c.offered && !tagged {
 		c.refused = true
 	}
-	if tagged && strings.Contains(versions, "3") && policy != Manual && c.state != StateEncrypted && c.mayAnswer(m) && c.a.key != nil {
-		c.begin(now, m)
+	if tagged && policy != Manual && c.state != StateEncrypted && c.mayAnswer(m) && c.a.key != nil {
+		if v := w.Versions.Best(c.a.settings().versions(c.contact)); v != 0 {
+			c.begin(now, v, m)
+		}
 	}
 	if c.state == StateEncrypted || policy.requires() {
 		r.Text, r.Changed = "[otrproxy] Not encrypted: "+text, true
@@ -108,32 +116,31 @@ func (c *conversation) clear(now time.Time, policy Policy, m Incoming) Reading {
 func (p Policy) requires() bool { return p == Require || p == RequireVerified }
 
 // queriedBy answers a query with a D-H Commit message.
-func (c *conversation) queriedBy(now time.Time, w wireMessage, m Incoming) {
+func (c *conversation) queriedBy(now time.Time, w otr.Message, m Incoming) {
+	allowed := c.a.settings().versions(c.contact)
+	v := w.Versions.Best(allowed)
 	switch {
 	case m.Delayed:
 		c.a.notice(c.contact, c.contact+" asked for a private conversation while you were away. Write to them, or !otr start, to begin one.")
 	case !c.mayAnswer(m):
 		c.a.notice(c.contact, c.contact+", who is not among your contacts, asked for a private conversation. Write to them, or !otr start, to begin one.")
-	case !strings.Contains(w.versions, "3"):
-		c.a.notice(c.contact, "The program of "+c.contact+" speaks only an old version of OTR (offered: "+w.versions+"); version 3 is needed.")
+	case v == 0 && w.Versions == 0:
+		c.a.notice(c.contact, "The program of "+c.contact+" speaks only an OTR version that protects nobody; it needs version 2 or 3.")
+	case v == 0:
+		c.a.notice(c.contact, "The program of "+c.contact+" speaks OTR version "+w.Versions.String()+" only, and the rules here allow version "+allowed.String()+".")
 	default:
-		c.begin(now, m)
+		c.begin(now, v, m)
 	}
 }
 
 // begin starts an exchange of ours.
-func (c *conversation) begin(now time.Time, m Incoming) {
-	e := c.a.key.newEngine(c.a.tag)
-	commit, err := e.Commit()
+func (c *conversation) begin(now time.Time, v otr.Version, m Incoming) {
+	commit, err := c.engine().Commit(now, v)
 	if err != nil {
-		c.a.events.Log(8, "an exchange could not be begun", err)
+		c.a.events.Log(4, "an exchange could not be begun", err)
 		return
 	}
-	if c.mine != nil {
-		c.mine.Forget()
-	}
-	c.mine, c.commit, c.refusals = &exchange{e, now}, commit, 0
-	c.protocol(m.From, commit, false)
+	c.protocol(m.From, string(commit), false)
 }
 
 // errorFrom handles "?OTR Error:". It is not authenticated: it never ends a
@@ -156,141 +163,56 @@ func (c *conversation) errorFrom(now time.Time, m Incoming) {
 	}
 }
 
-func (c *conversation) fragment(now time.Time, m Incoming, f fragment) Reading {
-	if f.receiver != 0 && f.receiver != c.a.tag || !m.Welcome && !c.wrote || len(f.piece) > maxEncoded {
+func (c *conversation) fragment(now time.Time, m Incoming, w otr.Message) Reading {
+	if !m.Welcome && !c.wrote || c.a.key == nil {
 		return Reading{}
 	}
-	a := c.pieces[f.sender]
-	if a == nil {
-		if len(c.pieces) >= maxExchanges {
-			clear(c.pieces)
-		}
-		a = &assembly{}
-		c.pieces[f.sender] = a
-	}
-	whole, ok := a.add(f)
-	if !ok {
+	whole, ok, err := c.engine().Assemble(w)
+	if err != nil || !ok {
 		return Reading{}
 	}
-	delete(c.pieces, f.sender)
-	w := parseWire(whole)
-	if w.kind != wireEncoded || c.a.key == nil {
-		return Reading{}
-	}
-	return c.encoded(now, m, w)
+	return c.encoded(now, m, whole)
 }
 
-// encoded routes an encoded message to the engine it belongs to.
-func (c *conversation) encoded(now time.Time, m Incoming, w wireMessage) Reading {
-	h := w.header
-	if h.version != 3 {
-		if !m.Delayed {
-			c.a.notice(c.contact, c.contact+" sent a message of OTR version "+string(rune('0'+h.version%10))+", which cannot be read.")
-		}
-		return Reading{}
-	}
-	if h.sender == c.a.tag {
-		return Reading{} // our own message played back
-	}
-	if h.receiver != 0 && h.receiver != c.a.tag {
-		return Reading{} // for another device of ours
-	}
-	if h.typ == typeData {
+// encoded gives an encoded message to the engine.
+func (c *conversation) encoded(now time.Time, m Incoming, w otr.Message) Reading {
+	if w.Type == otr.Data {
 		return c.data(now, m, w)
 	}
 	if m.Delayed || !c.mayAnswer(m) {
 		return Reading{}
 	}
-	switch h.typ {
-	case typeDHCommit:
-		c.commitFrom(now, m, w)
-	case typeRevealSig:
-		if e := c.theirs[h.sender]; e != nil {
-			c.exchange(now, m, w, e)
-		}
-	case typeDHKey, typeSignature:
-		if c.mine != nil {
-			c.exchange(now, m, w, c.mine)
-		}
+	res, err := c.engine().Receive(now, w)
+	switch {
+	case errors.Is(err, otr.ErrVersion):
+		c.a.notice(c.contact, c.contact+" tried to begin a private conversation with a version of OTR that the rules forbid.")
+	case errors.Is(err, otr.ErrReflected):
+		c.a.events.Handshake("refused")
+		c.a.notice(c.contact, "A private conversation with "+c.contact+" was refused: the other side presented your own key. Somebody may be playing your messages back to you.")
+	case errors.Is(err, otr.ErrNotForUs), errors.Is(err, otr.ErrUnexpected):
+	case err != nil:
+		c.a.events.Handshake("failed")
+		c.a.events.Log(0, "a handshake message was refused", err)
 	}
+	for _, r := range res.Replies {
+		c.protocol(m.From, string(r), false)
+	}
+	c.handle(now, res.Events, m.From)
 	return Reading{}
 }
 
-// commitFrom answers a D-H Commit message, or repeats ours where the two have
-// crossed and ours has the larger hash (OTR version 3, "Receiving a D-H Commit
-// message").
-func (c *conversation) commitFrom(now time.Time, m Incoming, w wireMessage) {
-	c.forgetStale(now)
-	hash, err := commitHash(w.encoded)
-	if err != nil {
-		return
-	}
-	if c.mine != nil && c.commit != "" {
-		own, err := commitHash(c.commit)
-		if err == nil && bytes.Compare(own, hash) > 0 {
-			if c.refusals++; c.refusals <= maxExchanges {
-				c.protocol(m.From, c.commit, false)
-			}
-			return
-		}
-		c.mine.Forget()
-		c.mine, c.commit = nil, ""
-	}
-	// The same engine takes a repeated commit: it answers with the D-H Key message
-	// it has sent before, as it must.
-	e := c.theirs[w.header.sender]
-	if e == nil {
-		if len(c.theirs) >= maxExchanges {
-			return
-		}
-		e = &exchange{c.a.key.newEngine(c.a.tag), now}
-		c.theirs[w.header.sender] = e
-	}
-	c.feed(m, w, e)
-}
-
-// exchange takes one more message of an exchange, and its result once complete.
-func (c *conversation) exchange(now time.Time, m Incoming, w wireMessage, e *exchange) {
-	c.feed(m, w, e)
-	if w.header.typ == typeDHKey && e == c.mine {
-		c.commit = "" // answered; a crossing commit does not bring it back
-	}
-	if !e.Encrypted() {
-		return
-	}
-	if e == c.mine {
-		c.mine, c.commit = nil, ""
-	} else {
-		delete(c.theirs, w.header.sender)
-	}
-	c.complete(now, e.engine, w.header.sender, m.From)
-}
-
-// feed gives a message to an engine and sends its answers.
-func (c *conversation) feed(m Incoming, w wireMessage, e *exchange) {
-	_, _, replies, err := e.Receive(w.encoded)
-	if err != nil {
-		c.a.events.Handshake("failed")
-		c.a.events.Log(0, "a handshake message was refused", err)
-		return
-	}
-	for _, r := range replies {
-		c.protocol(m.From, r, false)
-	}
-}
-
 // data decrypts a data message.
-func (c *conversation) data(now time.Time, m Incoming, w wireMessage) Reading {
-	sum := sha256.Sum256([]byte(w.encoded))
+func (c *conversation) data(now time.Time, m Incoming, w otr.Message) Reading {
+	sum := w.Sum()
 	if slices.Contains(c.read, sum) {
 		return Reading{} // another session of the account has got it, or somebody replays it
 	}
-	s := c.live[w.header.sender]
-	if s == nil || !s.engine.Encrypted() {
-		return c.unreadable(now, m, w)
+	res, err := c.engine().Receive(now, w)
+	if errors.Is(err, otr.ErrNotForUs) {
+		return Reading{}
 	}
-	text, ok, replies, err := s.engine.Receive(w.encoded)
-	if err != nil {
+	s := c.live[w.Sender]
+	if err != nil || s == nil {
 		c.a.events.Log(0, "a data message was refused", err)
 		return c.unreadable(now, m, w)
 	}
@@ -300,27 +222,24 @@ func (c *conversation) data(now time.Time, m Incoming, w wireMessage) Reading {
 	if !m.Delayed {
 		s.jid, s.gone = m.From, false
 	}
-	for _, r := range replies {
-		c.protocol(c.to(s), r, false)
+	for _, r := range res.Replies {
+		c.protocol(c.to(s), string(r), false)
 	}
-	if s.engine.Finished() {
-		c.finished(w.header.sender)
-		if !ok {
-			return Reading{}
-		}
-	} else if w.header.sender == c.active {
+	trust := s.trust
+	c.handle(now, res.Events, m.From)
+	if w.Sender == c.active && c.state == StateEncrypted {
 		c.recent, c.unread = nil, 0 // the session is alive on the other side
 		c.stale = time.Time{}
 		if len(c.held) > 0 {
 			c.flush(now)
 		}
 	}
-	if !ok {
+	if res.Text == nil {
 		return Reading{}
 	}
-	r := Reading{Deliver: true, Text: fromPayload(text), Changed: true, Encrypted: true}
+	r := Reading{Deliver: true, Text: fromPayload(string(res.Text)), Changed: true, Encrypted: true}
 	switch cur := c.current(); {
-	case s.trust == Changed, cur != nil && cur.trust.Sure() && !s.trust.Sure():
+	case trust == Changed, cur != nil && cur.trust.Sure() && !trust.Sure():
 		r.Text = "[otrproxy] From a key that is not verified: " + r.Text
 	default:
 		r.Text = defused(r.Text)
@@ -338,14 +257,11 @@ func defused(text string) string {
 
 // finished notes that the contact has ended the session.
 func (c *conversation) finished(tag uint32) {
-	s := c.live[tag]
 	delete(c.live, tag)
-	s.engine.Forget()
-	if tag != c.active {
+	if tag != c.active || c.state != StateEncrypted {
 		return
 	}
-	c.active, c.state = 0, StateFinished
-	c.recent, c.unread, c.stale, c.queried = nil, 0, time.Time{}, time.Time{}
+	c.over(StateFinished)
 	if c.a.settings().Policy(c.contact).requires() {
 		c.a.notice(c.contact, c.contact+" has ended the private conversation. Your next message asks for a new one first.")
 	} else {
@@ -355,8 +271,8 @@ func (c *conversation) finished(tag uint32) {
 
 // unreadable is a data message no session of ours can read: the session was lost
 // when one of the two programs restarted.
-func (c *conversation) unreadable(now time.Time, m Incoming, w wireMessage) Reading {
-	if w.header.ignorable {
+func (c *conversation) unreadable(now time.Time, m Incoming, w otr.Message) Reading {
+	if w.Ignorable {
 		return Reading{}
 	}
 	if !c.mayAnswer(m) {
@@ -367,7 +283,7 @@ func (c *conversation) unreadable(now time.Time, m Incoming, w wireMessage) Read
 	}
 	// One error for each message, for the other side counts them.
 	if c.answers++; c.answers <= maxErrors {
-		c.protocol(m.From, errorMark+" You sent an encrypted message that could not be read; the private conversation had ended here.", false)
+		c.protocol(m.From, string(otr.NewError("You sent an encrypted message that could not be read; the private conversation had ended here.")), false)
 		if c.answers == 1 {
 			c.query(now)
 		}
@@ -400,7 +316,7 @@ func (a *Account) Presence(o Outlet, from, contact string, available bool) {
 		clear(c.online)
 	}
 	c.online[from] = true
-	if arrived || c.mine == nil && now.Sub(c.queried) > errorInterval {
+	if arrived || (c.otr == nil || !c.otr.Exchanging(now)) && now.Sub(c.queried) > errorInterval {
 		c.attempt(now, true)
 	}
 }
@@ -414,7 +330,9 @@ func (a *Account) Bounced(contact string, gone bool) {
 	if c == nil {
 		return
 	}
-	c.forgetExchanges()
+	if c.otr != nil {
+		c.otr.Abort()
+	}
 	if !gone {
 		return
 	}
@@ -428,12 +346,12 @@ func (a *Account) Bounced(contact string, gone bool) {
 // Scrub turns a text the engine must not see (a copy, something from an archive)
 // into what may be shown: OTR becomes a placeholder, whitespace tags go.
 func Scrub(text string) (shown string, changed bool) {
-	switch parseWire(text).kind {
-	case wireNone:
-		clean, _, tagged := cutTag(text)
-		safe := defused(clean)
-		return safe, tagged || safe != clean
-	case wireQuery:
+	switch w := otr.Parse([]byte(text)); w.Kind {
+	case otr.Plain, otr.Tagged:
+		clean, _, tagged := otr.CutTag([]byte(text))
+		safe := defused(string(clean))
+		return safe, tagged || safe != text
+	case otr.Query:
 		return "[otrproxy] A request for a private conversation.", true
 	}
 	return "[otrproxy] An encrypted message, readable only where it was received.", true

@@ -3,8 +3,11 @@ package otrlayer
 import (
 	"encoding/base64"
 	"errors"
+	"regexp"
 	"strings"
 	"time"
+
+	"otrproxy/otrlayer/otr"
 )
 
 // The way of a text out:
@@ -45,7 +48,7 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 		c.start(now)
 		return Verdict{action: Protocol}
 	}
-	if k := parseWire(m.Text).kind; (k == wireEncoded || k == wireFragment || k == wireError) && strings.HasPrefix(m.Text, otrMark) {
+	if speaksOTR(m.Text) {
 		return Verdict{cause: CauseOwnOTR, message: &m}
 	}
 	if len(c.held) > 0 {
@@ -69,7 +72,7 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 	case Plain:
 		v := Verdict{action: Plain, message: &m, to: m.To}
 		if policy == Opportunistic && !c.refused && a.key != nil {
-			v.body = m.Text + tagBase + tagV3
+			v.body = m.Text + otr.WhitespaceTag(set.versions(m.Contact))
 			c.offered = true
 		}
 		if !o.Emit(v) {
@@ -85,6 +88,25 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 		return Verdict{cause: cause, message: &m}
 	}
 }
+
+// speaksOTR reports whether a typed text is a message of the protocol: the client
+// speaks OTR itself.
+func speaksOTR(text string) bool {
+	if !strings.HasPrefix(text, "?OTR") {
+		return false
+	}
+	switch otr.Parse([]byte(text)).Kind {
+	case otr.Encoded, otr.Fragment, otr.Error:
+		return true
+	}
+	return false
+}
+
+// typedWish reports whether a typed text is a bare query: the person's wish for
+// a private conversation.
+func typedWish(text string) bool { return wish.MatchString(strings.TrimSpace(text)) }
+
+var wish = regexp.MustCompile(`^\?OTR(?:\?|\??v[0-9]{1,4}\?)$`)
 
 // Pass emits a message without any text that OTR could protect: one for a room, a
 // chat state, a receipt. The caller has made sure that the rules let m.Raw leave.
@@ -113,13 +135,13 @@ func (c *conversation) decide(policy Policy) (Action, Cause) {
 	if c.state == StateEncrypted {
 		s := c.current()
 		switch {
-		case s == nil || !s.engine.Encrypted():
+		case s == nil:
 			return Block, CauseEngine
 		case s.trust == Changed:
 			return Held, CauseKeyChanged
 		case policy == RequireVerified && !s.trust.Sure():
 			return Held, CauseUnverified
-		case !c.stale.IsZero() || s.gone:
+		case !c.stale.IsZero() || s.gone || !c.otr.SealedUntil(c.a.now(), c.active).IsZero():
 			return Held, CauseExpired
 		}
 		return Encrypted, CauseNone
@@ -167,14 +189,14 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 	if s == nil || len(c.a.outlets) == 0 {
 		return errNobody
 	}
-	body, err := s.engine.Encrypt(toPayload(m.Text))
+	body, err := c.otr.Encrypt(c.a.now(), c.active, []byte(toPayload(m.Text)))
 	if err != nil {
 		c.a.events.Log(4, "a message could not be encrypted", err)
 		return err
 	}
 	sent := *m
-	sent.Raw, sent.Rewrite, sent.to = nil, nil, s.fp
-	if !c.a.emit(m.outlet, Verdict{action: Encrypted, message: &sent, to: c.to(s), body: body, store: true}) {
+	sent.Raw, sent.Rewrite, sent.to = nil, nil, s.Fingerprint
+	if !c.a.emit(m.outlet, Verdict{action: Encrypted, message: &sent, to: c.to(s), body: string(body), store: true}) {
 		return errNobody
 	}
 	if remember {
@@ -184,9 +206,7 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 			c.recent = c.recent[1:]
 		}
 		c.forgetRecent(sent.since)
-		if c.a.timer == nil {
-			c.a.schedule() // plaintext is not kept longer than it may be needed
-		}
+		c.a.wakeAt(c.resendUntil()) // plaintext is not kept longer than it may be needed
 	}
 	return nil
 }
@@ -318,10 +338,7 @@ func (a *Account) Accept(contact string) (bool, error) {
 	if s == nil || s.trust != Changed {
 		return false, nil
 	}
-	err := a.fps.remember(contact, s.fp, Unverified)
-	s.trust = Unverified
-	c.flush(a.now())
-	return true, err
+	return true, c.trusts(a.now(), s, Unverified)
 }
 
 // Verify records that a person compared a contact's fingerprint, and sends what
@@ -331,13 +348,11 @@ func (a *Account) Verify(contact string, fp Fingerprint) (ok bool, err error) {
 	defer a.mu.Unlock()
 	c := a.conv(contact)
 	s := c.current()
-	if s != nil && s.fp != fp || s == nil && a.fps.find(contact, fp) == nil {
+	switch {
+	case s != nil && s.Fingerprint == fp:
+		return true, c.trusts(a.now(), s, Verified)
+	case s != nil || a.fps.find(contact, fp) == nil:
 		return false, nil
 	}
-	err = a.fps.remember(contact, fp, Verified)
-	if s != nil {
-		s.trust = Verified
-	}
-	c.flush(a.now())
-	return true, err
+	return true, a.fps.remember(contact, fp, Verified)
 }

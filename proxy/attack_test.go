@@ -510,7 +510,7 @@ func TestAttackPipelined(t *testing.T) {
 	if _, err := alice.Notice("waits"); err != nil {
 		t.Error(err)
 	}
-	if !s.Wait(func(r []byte) bool { return bytes.Contains(r, []byte("?OTRv3?")) }) {
+	if !s.Wait(func(r []byte) bool { return bytes.Contains(r, []byte("?OTRv23?")) }) {
 		t.Error("nobody was asked")
 	}
 }

@@ -76,7 +76,7 @@ var shapes = map[string]string{
 	"omemo with text":      `<message to='TO' type='chat'><encrypted xmlns='eu.siacs.conversations.axolotl'><payload>W, W!</payload></encrypted></message>`,
 	"openpgp fallback":     `<message to='TO' type='chat'><x xmlns='jabber:x:encrypted'>AAAA</x><body>W</body></message>`,
 	"looks like OTR":       `<message to='TO' type='chat'><body>is ?OTR: W. any good</body></message>`,
-	"query and text":       `<message to='TO' type='chat'><body>?OTRv3? W</body></message>`,
+	"query and text":       `<message to='TO' type='chat'><body>?OTRv23? W</body></message>`,
 	"error-like":           `<message to='TO' type='chat'><body>?OTR Error: W</body></message>`,
 	"encoded-like":         `<message to='TO' type='chat'><body>?OTR:AAMD W</body></message>`,
 	"fragment-like":        `<message to='TO' type='chat'><body>?OTR|1|2,1,1,W,</body></message>`,

@@ -99,6 +99,14 @@ func (s *session) service(st *stanza.Stanza, local string) {
 	}
 }
 
+// asked is what a person reads who has asked a contact to compare a secret.
+func asked(c control.Call, err error) (control.Reply, error) {
+	if err != nil {
+		return control.Reply{}, err
+	}
+	return control.Reply{Text: "Asked " + c.Contact + "; their program shows them how to answer."}, nil
+}
+
 // Words is the table without a proxy behind it: names, usage and help.
 func Words() control.Table { return (&Proxy{}).table() }
 
@@ -152,6 +160,36 @@ func (p *Proxy) table() control.Table {
 					return control.Reply{}, fmt.Errorf("this is NOT the fingerprint in use with %s (%s); do not trust the conversation until you know why", c.Contact, a.Conversation(c.Contact).Fingerprint)
 				}
 				return control.Reply{Text: "The key of " + c.Contact + " is verified."}, nil
+			})},
+		{Name: "smp ask", Args: "QUESTION | ANSWER", Help: "asks the contact a question only they can answer; the right answer verifies their key", Chat: true,
+			Run: own(func(a *otrlayer.Account, o otrlayer.Outlet, c control.Call) (control.Reply, error) {
+				at := strings.LastIndex(c.Args, " | ")
+				if at < 0 || strings.TrimSpace(c.Args[:at]) == "" || c.Args[at+3:] == "" {
+					return control.Reply{}, errors.New("write the question, then \" | \", then the answer you expect: !otr smp ask Where did we meet? | Prague")
+				}
+				question := strings.TrimSpace(c.Args[:at])
+				return asked(c, a.Compare(o, c.Contact, &question, c.Args[at+3:]))
+			})},
+		{Name: "smp start", Args: "SECRET", Help: "asks the contact for a secret you two share; the same one verifies their key", Chat: true,
+			Run: own(func(a *otrlayer.Account, o otrlayer.Outlet, c control.Call) (control.Reply, error) {
+				if c.Args == "" {
+					return control.Reply{}, errors.New("write the secret you two share: !otr smp start SECRET")
+				}
+				return asked(c, a.Compare(o, c.Contact, nil, c.Args))
+			})},
+		{Name: "smp answer", Args: "SECRET", Help: "answers the contact's question, or names the secret they ask for", Chat: true,
+			Run: own(func(a *otrlayer.Account, o otrlayer.Outlet, c control.Call) (control.Reply, error) {
+				if c.Args == "" {
+					return control.Reply{}, errors.New("write the answer: !otr smp answer SECRET")
+				}
+				return control.Reply{}, a.Answer(o, c.Contact, c.Args)
+			})},
+		{Name: "smp abort", Help: "gives up comparing a secret", Chat: true,
+			Run: own(func(a *otrlayer.Account, o otrlayer.Outlet, c control.Call) (control.Reply, error) {
+				if err := a.AbortComparing(o, c.Contact); err != nil {
+					return control.Reply{}, err
+				}
+				return control.Reply{Text: "The comparison of secrets was given up."}, nil
 			})},
 		{Name: "held", Help: "how many messages wait", Chat: true,
 			Run: own(func(a *otrlayer.Account, _ otrlayer.Outlet, c control.Call) (control.Reply, error) {

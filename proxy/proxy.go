@@ -242,9 +242,11 @@ func (p *Proxy) account(jid string) (*otrlayer.Account, error) {
 	a, err := otrlayer.Open(p.state.Dir, jid, func() otrlayer.Settings {
 		cfg := p.Config()
 		return otrlayer.Settings{
-			Policy:  func(contact string) otrlayer.Policy { return policy(cfg.RuleFor(jid, contact).Policy) },
-			Hold:    otrlayer.Hold{Messages: cfg.Hold.Messages, Bytes: cfg.Hold.Bytes, For: cfg.Hold.For},
-			Largest: cfg.Limits.Stanza,
+			Policy:   func(contact string) otrlayer.Policy { return policy(cfg.RuleFor(jid, contact).Policy) },
+			Versions: func(contact string) []int { return cfg.RuleFor(jid, contact).Versions },
+			Idle:     cfg.Idle,
+			Hold:     otrlayer.Hold{Messages: cfg.Hold.Messages, Bytes: cfg.Hold.Bytes, For: cfg.Hold.For},
+			Largest:  cfg.Limits.Stanza,
 		}
 	}, accountEvents{p})
 	if err != nil {

@@ -251,7 +251,7 @@ func TestLogNamesNobody(t *testing.T) {
 	b := startProxy(t, s, "log: {level: debug}\n")
 	alice := b.login("alice", client.Plain)
 	alice.Say("bob@"+domain, "1", "CANARYWORD")
-	if !s.Wait(func(r []byte) bool { return bytes.Contains(r, []byte("?OTRv3?")) }) {
+	if !s.Wait(func(r []byte) bool { return bytes.Contains(r, []byte("?OTRv23?")) }) {
 		t.Fatal("no query")
 	}
 	alice.Close()
@@ -551,7 +551,7 @@ func TestShutdownGivesBack(t *testing.T) {
 	b := startProxy(t, s, "")
 	alice := b.login("alice", client.STARTTLS)
 	alice.Say("carol@"+domain, "waiting", "x")
-	if !s.Wait(func(r []byte) bool { return bytes.Contains(r, []byte("?OTRv3?")) }) {
+	if !s.Wait(func(r []byte) bool { return bytes.Contains(r, []byte("?OTRv23?")) }) {
 		t.Fatal("no query")
 	}
 	go b.stop()

@@ -29,12 +29,7 @@ var version = "0.1.0-dev"
 type wrongUsage struct{ error }
 
 func main() {
-	stdout := os.Stdout
-	// A library prints to os.Stdout what nobody asked for; our output is stdout.
-	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
-		os.Stdout = null
-	}
-	root := commands(stdout)
+	root := commands(os.Stdout)
 	root.SetArgs(os.Args[1:])
 	err := root.Execute()
 	if err == nil {

@@ -11,6 +11,8 @@ import (
 // allowed are the packages of ours that a package may import. What is not listed
 // may import none.
 var allowed = map[string][]string{
+	"otrproxy/otrlayer":     {"otrproxy/otrlayer/otr"},
+	"otrproxy/test/interop": {"otrproxy/otrlayer/otr"},
 	"otrproxy/proxy":        {"otrproxy/config", "otrproxy/otrlayer", "otrproxy/proxy/control", "otrproxy/stanza"},
 	"otrproxy/cmd/otrproxy": {"otrproxy/config", "otrproxy/proxy", "otrproxy/proxy/control", "otrproxy/test/client", "otrproxy/test/server"},
 	"otrproxy/test/server":  {"otrproxy/stanza"},
@@ -20,7 +22,7 @@ var allowed = map[string][]string{
 
 // strangers are imports of others' packages that only one place may have.
 var strangers = map[string]string{
-	"github.com/coyim/otr3":                          "otrproxy/otrlayer",
+	"github.com/coyim/otr3":                          "",
 	"github.com/prometheus/client_golang/prometheus": "otrproxy/proxy",
 	"github.com/spf13/cobra":                         "otrproxy/cmd/otrproxy",
 	"go.yaml.in/yaml/v3":                             "otrproxy/config otrproxy/proxy",
@@ -32,6 +34,7 @@ var strangers = map[string]string{
 var forbidden = map[string][]string{
 	"otrproxy/stanza":        {"net", "os", "crypto/tls"},
 	"otrproxy/otrlayer":      {"net", "net/http", "encoding/xml", "go.yaml.in/yaml/v3"},
+	"otrproxy/otrlayer/otr":  {"net", "net/http", "os", "sync", "crypto/rand", "encoding/xml"},
 	"otrproxy/config":        {"net/http", "crypto/tls"},
 	"otrproxy/proxy/control": {"encoding/xml", "crypto/tls"},
 }
@@ -63,16 +66,21 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// otr3 is known to one file only, so that it can be replaced.
-func TestOneFileKnowsOTR3(t *testing.T) {
-	out, err := exec.Command("grep", "-rl", "--include=*.go", "\"github.com/coyim/otr3\"", "../..").Output()
+// The program is built without otr3, which is only a peer in tests; and the engine
+// takes its clock and its randomness from its caller.
+func TestProductWithoutOTR3(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "otrproxy/cmd/otrproxy").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for f := range strings.Lines(string(out)) {
-		f = strings.TrimSpace(f)
-		if !strings.HasSuffix(f, "_test.go") && f != "../../otrlayer/engine_otr3.go" {
-			t.Errorf("%s imports otr3", f)
-		}
+	if !strings.Contains(string(out), "otrproxy/otrlayer/otr\n") {
+		t.Error("the program is built without the OTR engine")
+	}
+	if strings.Contains(string(out), "otr3") {
+		t.Error("the program is built with otr3")
+	}
+	out, err = exec.Command("grep", "-nE", `time\.(Now|Since|After|Sleep|Tick|NewTimer)|\bgo func|\bgo [a-z]+\(`, "-r", "--include=*.go", "--exclude=*_test.go", "../../otrlayer/otr").Output()
+	if err == nil || len(out) > 0 {
+		t.Errorf("the engine reads a clock or starts a goroutine:\n%s", out)
 	}
 }

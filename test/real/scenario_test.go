@@ -136,7 +136,7 @@ func TestContactWithoutOTR(t *testing.T) {
 			alice.say("bob@"+s.domain, "my-own-id", typed)
 			alice.says(t, `(?m)^error my-own-id .*did not answer with OTR`)
 			seen := s.received()
-			if !strings.Contains(seen, "?OTRv3?") {
+			if !strings.Contains(seen, "?OTRv23?") {
 				t.Error("nobody asked the contact")
 			}
 			for _, word := range []string{"hello", "quotes", "👍"} {

@@ -1,0 +1,121 @@
+package otrlayer
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"otrproxy/otrlayer/otr"
+)
+
+// Comparing secrets (SMP): from either side, with a question or without.
+
+var errNotPrivate = errors.New("there is no private conversation to compare a secret in; write !otr start first")
+
+// Compare asks a contact to compare a secret, with a question where question is not
+// nil. The secret is not kept.
+func (a *Account) Compare(o Outlet, contact string, question *string, secret string) error {
+	return a.comparing(o, contact, func(now time.Time, c *conversation) ([]byte, error) {
+		m, err := c.otr.SMPStart(now, c.active, question, []byte(secret))
+		if errors.Is(err, otr.ErrComparing) {
+			err = errors.New("another comparison is under way; answer it, or give it up with !otr smp abort")
+		}
+		return m, err
+	})
+}
+
+// Answer answers a contact's question or wish to compare a secret.
+func (a *Account) Answer(o Outlet, contact, secret string) error {
+	return a.comparing(o, contact, func(now time.Time, c *conversation) ([]byte, error) {
+		m, err := c.otr.SMPAnswer(now, c.active, []byte(secret))
+		if errors.Is(err, otr.ErrNotComparing) {
+			err = fmt.Errorf("%s has asked nothing; begin with !otr smp ask QUESTION | ANSWER", contact)
+		}
+		return m, err
+	})
+}
+
+// AbortComparing gives up the comparison with a contact.
+func (a *Account) AbortComparing(o Outlet, contact string) error {
+	return a.comparing(o, contact, func(now time.Time, c *conversation) ([]byte, error) {
+		return c.otr.SMPAbort(now, c.active)
+	})
+}
+
+func (a *Account) comparing(o Outlet, contact string, step func(time.Time, *conversation) ([]byte, error)) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.conv(contact)
+	c.outlet, c.wrote = o, true
+	s := c.current()
+	if s == nil {
+		return errNotPrivate
+	}
+	m, err := step(a.now(), c)
+	if err != nil {
+		return err
+	}
+	if !c.protocol(c.to(s), string(m), true) {
+		return errNobody
+	}
+	return nil
+}
+
+// compared tells the person how a comparison goes, and records its success for the
+// key that held when it began: the engine gives a comparison up when the keys
+// change.
+func (c *conversation) compared(now time.Time, e otr.Event) {
+	s := c.live[e.Session.Instance]
+	if s == nil || s.Fingerprint != e.Session.Fingerprint {
+		return
+	}
+	if e.Session.Instance != c.active {
+		// One comparison at a time is enough for a person: that of another device is
+		// answered by ending it.
+		if m, err := c.otr.SMPAbort(now, e.Session.Instance); err == nil && e.Kind == otr.SMPAsked {
+			c.protocol(c.to(s), string(m), false)
+		}
+		return
+	}
+	who := c.contact
+	switch e.Kind {
+	case otr.SMPAsked:
+		if e.HasQuestion {
+			c.a.notice(who, fmt.Sprintf("%s wants to know whether it is you, and asks: \"%s\" Answer with !otr smp answer ANSWER, or !otr smp abort.", who, question(e.Question)))
+			return
+		}
+		c.a.notice(who, who+" wants to compare a secret that only you two know. Write !otr smp answer SECRET, or !otr smp abort.")
+	case otr.SMPSuccess:
+		if e.Answered {
+			c.a.notice(who, "Your answer was right: "+who+" knows now that it is you. This tells you nothing about them: ask a question of your own with !otr smp ask QUESTION | ANSWER.")
+			return
+		}
+		c.a.notice(who, "The secrets are the same: the key of "+who+" is verified.")
+		c.saved(c.trusts(now, s, SMP))
+	case otr.SMPFailure:
+		c.a.notice(who, "The secrets are NOT the same. Either one of you mistyped, or somebody else is in between. Try again, or compare fingerprints by another way.")
+	case otr.SMPAborted:
+		c.a.notice(who, "The comparison of secrets with "+who+" was given up.")
+	case otr.SMPCheated:
+		c.a.notice(who, "The comparison of secrets with "+who+" failed: their program sent what an honest one does not.")
+	}
+}
+
+// maxQuestion is how much of a contact's question is shown, in characters.
+const maxQuestion = 500
+
+// question is a contact's question made fit for a line of ours.
+func question(q string) string {
+	line := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == unicode.ReplacementChar {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(fromPayload(q), " "))
+	if runes := []rune(line); len(runes) > maxQuestion {
+		return string(runes[:maxQuestion]) + "..."
+	}
+	return line
+}
