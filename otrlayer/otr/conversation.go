@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	// ExchangeLife is how long an exchange nobody goes on with is kept.
+	// ExchangeLife is how long an exchange nobody goes on with is kept, and how long
+	// the pieces of a message wait for the next one.
 	ExchangeLife = 60 * time.Second
 	// HeartbeatAfter is how long we may be silent before a message of the peer is
 	// answered with an empty one, so that keys move on (libotr's
@@ -77,6 +78,7 @@ type Conversation struct {
 
 type instancePieces struct {
 	sender uint32
+	last   time.Time // when the last piece came
 	assembly
 }
 
@@ -87,7 +89,7 @@ func New(c Config) *Conversation {
 
 // A Session describes a private conversation with one instance of the peer.
 type Session struct {
-	Instance    uint32 // the peer's tag; 0 in version 2
+	Instance    uint32 // the peer's tag; in version 2 the caller's number, below LowestTag
 	Version     Version
 	Fingerprint Fingerprint // of the key that signed the exchange which made the present keys
 	// SSID is the secure session id; both sides have the same one.
@@ -202,19 +204,22 @@ func (c *Conversation) spend(now time.Time, n int) bool {
 }
 
 // Assemble adds a fragment, and returns the encoded message that it completes.
-func (c *Conversation) Assemble(m Message) (whole Message, ok bool, err error) {
+func (c *Conversation) Assemble(now time.Time, m Message) (whole Message, ok bool, err error) {
 	if m.Kind != Fragment {
 		return whole, false, ErrMalformed
 	}
 	if err := c.addressed(m); err != nil {
 		return whole, false, err
 	}
-	text := c.assemble(m)
+	text := c.assemble(now, m)
 	if text == nil {
 		return whole, false, nil
 	}
 	if whole = Parse(text); whole.Kind != Encoded { // no fragments of fragments
 		return whole, false, ErrMalformed
+	}
+	if whole.Version == V2 {
+		whole.Sender = m.Sender
 	}
 	return whole, true, nil
 }
@@ -254,10 +259,11 @@ func (c *Conversation) addressed(m Message) error {
 	return nil
 }
 
-func (c *Conversation) assemble(m Message) []byte {
+func (c *Conversation) assemble(now time.Time, m Message) []byte {
 	if m.piece.n == 1 {
 		return m.piece.text
 	}
+	c.expire(now)
 	at := slices.IndexFunc(c.pieces, func(p instancePieces) bool { return p.sender == m.Sender })
 	if at < 0 {
 		if m.piece.k != 1 {
@@ -269,6 +275,7 @@ func (c *Conversation) assemble(m Message) []byte {
 		c.pieces = append(c.pieces, instancePieces{sender: m.Sender})
 		at = len(c.pieces) - 1
 	}
+	c.pieces[at].last = now
 	whole := c.pieces[at].add(m.piece, MaxMessage/maxAssemblies)
 	if c.pieces[at].n == 0 {
 		c.pieces = slices.Delete(c.pieces, at, at+1)
@@ -278,15 +285,11 @@ func (c *Conversation) assemble(m Message) []byte {
 
 // data opens a data message.
 func (c *Conversation) data(now time.Time, m Message) (Result, error) {
-	s := c.session(m.Sender)
-	if s == nil || s.finished || s.version != m.Version {
-		return Result{}, ErrUnreadable
-	}
 	b, err := m.decode()
 	if err != nil {
 		return Result{}, ErrUnreadable
 	}
-	plain, extra, err := s.open(b)
+	s, plain, extra, err := c.opened(m, b)
 	if err != nil {
 		return Result{}, err
 	}
@@ -315,11 +318,26 @@ func (c *Conversation) data(now time.Time, m Message) (Result, error) {
 	return res, nil
 }
 
+// opened reads a data message on the session it was made on. In version 2, where the
+// peer may have come back under another name, that is any that opens it.
+func (c *Conversation) opened(m Message, b []byte) (s *session, plain []byte, extra [32]byte, err error) {
+	for _, s := range c.sessions {
+		if s.finished || s.version != m.Version || s.version == V3 && s.instance != m.Sender {
+			continue
+		}
+		if plain, extra, err := s.open(b); err == nil {
+			return s, plain, extra, nil
+		}
+	}
+	return nil, nil, extra, ErrUnreadable
+}
+
 // record handles one TLV.
 func (c *Conversation) record(now time.Time, s *session, r *tlv, extra [32]byte, res *Result) error {
 	switch r.kind {
 	case tlvDisconnected:
 		s.wipe()
+		c.spent(s.instance)
 		s.finished = true
 		res.Events = append(res.Events, Event{Kind: Ended, Session: c.describe(s)})
 	case tlvExtraKey:
@@ -399,7 +417,17 @@ func (c *Conversation) End(now time.Time, instance uint32) ([]byte, error) {
 	if s.finished {
 		return nil, nil
 	}
+	c.spent(instance)
 	return c.send(now, s, flagIgnore, nil, &tlv{kind: tlvDisconnected})
+}
+
+// spent forgets our D-H Commit if it has led to the session with an instance, which
+// is over: its key must not outlive the session's.
+func (c *Conversation) spent(instance uint32) {
+	if c.commitment != nil && slices.Contains(c.commitment.done, instance) {
+		c.commitment.wipe()
+		c.commitment = nil
+	}
 }
 
 // drop forgets a session.
@@ -427,10 +455,42 @@ func (c *Conversation) Abort() {
 	c.commitment = nil
 }
 
+// Expire forgets exchanges and messages in pieces that nobody went on with, and the
+// secrets they hold. It tells when it is to be called again, if nothing happens
+// before; the zero time where nothing waits.
+func (c *Conversation) Expire(now time.Time) (next time.Time) {
+	c.expire(now)
+	sooner := func(began time.Time) {
+		if end := began.Add(ExchangeLife); next.IsZero() || end.Before(next) {
+			next = end
+		}
+	}
+	if c.commitment != nil {
+		sooner(c.commitment.began)
+	}
+	for _, e := range c.exchanges {
+		sooner(e.began)
+	}
+	for i := range c.pieces {
+		sooner(c.pieces[i].last)
+	}
+	return next
+}
+
+func (c *Conversation) expire(now time.Time) {
+	old := func(began time.Time) bool { return now.Sub(began) >= ExchangeLife }
+	if c.commitment != nil && old(c.commitment.began) {
+		c.commitment.wipe()
+		c.commitment = nil
+	}
+	c.removeExchanges(func(e *exchange) bool { return old(e.began) })
+	c.pieces = slices.DeleteFunc(c.pieces, func(p instancePieces) bool { return old(p.last) })
+}
+
 // Exchanging reports whether an exchange is under way: it was begun and not given
 // up (ExchangeLife).
 func (c *Conversation) Exchanging(now time.Time) bool {
-	c.expireExchanges(now)
+	c.expire(now)
 	return c.commitment != nil && len(c.commitment.done) == 0 || len(c.exchanges) > 0
 }
 

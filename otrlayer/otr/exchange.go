@@ -48,6 +48,10 @@ func (m *commitment) wipe() {
 // A promise is the content of a D-H Commit message of the peer's.
 type promise struct{ encrypted, hash []byte }
 
+// clone is what may be kept: the fields lie in the message's buffer, which can be a
+// thousand times their size.
+func (p promise) clone() promise { return promise{slices.Clone(p.encrypted), slices.Clone(p.hash)} }
+
 // An exchange is one with one instance. Either we have committed, have revealed and
 // wait for the Signature message; or we have answered a D-H Commit and wait for the
 // Reveal Signature message.
@@ -142,7 +146,7 @@ func (c *Conversation) Commit(now time.Time, version Version) ([]byte, error) {
 
 // handshake takes a message of the exchange.
 func (c *Conversation) handshake(now time.Time, m Message) (Result, error) {
-	c.expireExchanges(now)
+	c.expire(now)
 	b, err := m.decode()
 	if err != nil {
 		return Result{}, err
@@ -158,14 +162,6 @@ func (c *Conversation) handshake(now time.Time, m Message) (Result, error) {
 	default:
 		return c.signatureReceived(now, m, &r)
 	}
-}
-
-func (c *Conversation) expireExchanges(now time.Time) {
-	if c.commitment != nil && now.Sub(c.commitment.began) >= ExchangeLife {
-		c.commitment.wipe()
-		c.commitment = nil
-	}
-	c.removeExchanges(func(e *exchange) bool { return now.Sub(e.began) >= ExchangeLife })
 }
 
 func (c *Conversation) removeExchanges(which func(*exchange) bool) {
@@ -213,7 +209,7 @@ func (c *Conversation) commitReceived(now time.Time, m Message, r *reader) (Resu
 			if len(e.promises) >= maxCommits {
 				e.promises = slices.Delete(e.promises, 0, 1)
 			}
-			e.promises = append(e.promises, p)
+			e.promises = append(e.promises, p.clone())
 		}
 		return Result{Replies: [][]byte{e.message}}, nil
 	}
@@ -224,7 +220,7 @@ func (c *Conversation) commitReceived(now time.Time, m Message, r *reader) (Resu
 	if err != nil {
 		return Result{}, err
 	}
-	e := &exchange{version: m.Version, instance: m.Sender, began: now, key: key, promises: []promise{p}}
+	e := &exchange{version: m.Version, instance: m.Sender, began: now, key: key, promises: []promise{p.clone()}}
 	b := appendHeader(nil, m.Version, DHKey, c.config.Instance, m.Sender)
 	e.message = encode(appendMPI(b, key.public[:]))
 	c.addExchange(e)

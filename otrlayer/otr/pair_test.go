@@ -32,7 +32,6 @@ type side struct {
 	c        *Conversation
 	clock    *time.Time
 	versions Versions
-	accepts  Versions // of queries, if other than versions
 	texts    []string
 	events   []Event
 	errors   []error
@@ -67,6 +66,16 @@ func (s *side) receive(text string) {
 			s.commit(v)
 		}
 	case Encoded, Fragment:
+		if m.Kind == Fragment {
+			whole, ok, err := s.c.Assemble(*s.clock, m)
+			if err != nil {
+				s.errors = append(s.errors, err)
+			}
+			if !ok {
+				return
+			}
+			m = whole
+		}
 		res, err := s.c.Receive(*s.clock, m)
 		if err != nil {
 			s.errors = append(s.errors, err)

@@ -89,9 +89,12 @@ type Message struct {
 	Versions Versions // offered by a query or a whitespace tag
 
 	// Of an encoded message:
-	Version          Version
-	Type             Type
-	Sender, Receiver uint32 // instance tags; 0 in version 2
+	Version Version
+	Type    Type
+	// Sender and Receiver are instance tags. Version 2 has none: a caller who can tell
+	// a peer's programs apart by other means may set Sender to a number below
+	// LowestTag of its own choice before it hands the message on.
+	Sender, Receiver uint32
 	// Ignorable tells that nobody misses a data message that cannot be read
 	// (IGNORE_UNREADABLE).
 	Ignorable bool
@@ -291,7 +294,7 @@ func (m *Message) Sum() [sha256.Size]byte { return sha256.Sum256(m.body) }
 // decode is the whole encoded message as bytes, its head included.
 func (m *Message) decode() ([]byte, error) {
 	b := make([]byte, base64.StdEncoding.DecodedLen(len(m.body)))
-	n, err := base64.StdEncoding.Decode(b, m.body)
+	n, err := decodeBase64(b, m.body)
 	if err != nil || n < headerSize(m.Version) {
 		return nil, ErrMalformed
 	}
@@ -327,7 +330,7 @@ func encodeTail(b []byte, raw int) {
 	for raw < len(b) {
 		n := copy(group[:], b[raw:])
 		raw += n
-		base64.StdEncoding.Encode(b[w:], group[:n])
+		encodeBase64(b[w:], group[:n])
 		w += base64.StdEncoding.EncodedLen(n)
 	}
 	b[w] = '.'
