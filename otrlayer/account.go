@@ -370,12 +370,13 @@ func (a *Account) schedule() {
 		for _, m := range c.held {
 			a.wakeAt(m.expires)
 		}
-		if len(c.held) > 0 && c.otr != nil {
-			a.wakeAt(c.otr.SealedUntil(now, c.active))
-		}
 		a.wakeAt(c.stale)
 		a.wakeAt(c.resendUntil())
-		if c.otr != nil && idle > 0 {
+		if c.otr == nil {
+			continue
+		}
+		a.wakeAt(c.otr.Expire(now))
+		if idle > 0 {
 			_, next := c.otr.Idle(now, idle)
 			a.wakeAt(next)
 		}

@@ -13,7 +13,9 @@ func drive(alice, x *person, from string) {
 			x.get(v, false)
 		}
 		for _, v := range x.take() {
-			alice.a.Receive(alice, Incoming{From: "bob@y/" + from, Contact: "bob@y", Text: v.Body(), Welcome: true})
+			if r := alice.a.Receive(alice, Incoming{From: "bob@y/" + from, Contact: "bob@y", Text: v.Body(), Welcome: true}); r.Deliver {
+				alice.read = append(alice.read, r.Text)
+			}
 		}
 	}
 }
@@ -83,7 +85,9 @@ func TestAttackSecondHeldAnnounced(t *testing.T) {
 	alice.mu.Lock()
 	alice.notices = nil
 	alice.mu.Unlock()
+	alice.a.mu.Lock() // the timer may still be at work
 	alice.hold.For = time.Minute
+	alice.a.mu.Unlock()
 	if v := alice.say("2", "y"); v.Action() == Held && !alice.noticed("waits") {
 		t.Error("the second message is held and not announced")
 	}

@@ -97,7 +97,7 @@ func (c *conversation) compared(now time.Time, e otr.Event) {
 	case otr.SMPFailure:
 		c.a.notice(who, "The secrets are NOT the same. Either one of you mistyped, or somebody else is in between. Try again, or compare fingerprints by another way.")
 	case otr.SMPAborted:
-		c.a.notice(who, "The comparison of secrets with "+who+" was given up.")
+		c.a.notice(who, "The comparison of secrets with "+who+" was given up. (Some programs do so when the secrets are not the same.)")
 	case otr.SMPCheated:
 		c.a.notice(who, "The comparison of secrets with "+who+" failed: their program sent what an honest one does not.")
 	}

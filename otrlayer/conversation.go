@@ -23,6 +23,8 @@ type conversation struct {
 	state  MessageState        // "" is plaintext
 
 	otr     *otr.Conversation // nil until our key is there
+	places  [places]string    // the contact's resources that speak version 2, by number
+	placed  int               // how many numbers have been given out
 	early   []arrival         // handshakes that came before
 	queried time.Time         // when the last query left
 	errored time.Time         // when an error of the contact's last made us ask again
@@ -61,6 +63,7 @@ type arrival struct {
 
 const (
 	maxEarly      = 8                // handshakes kept until our key is there
+	places        = 16               // more than the sessions an engine keeps
 	resendWindow  = 60 * time.Second // libotr's RESEND_INTERVAL
 	maxRecent     = 32
 	maxRead       = 64
@@ -82,6 +85,33 @@ func (c *conversation) engine() *otr.Conversation {
 		c.otr = otr.New(config)
 	}
 	return c.otr
+}
+
+// place is the number under which the engine knows a resource in version 2, whose
+// messages have no instance tags: without it a contact's second program would put
+// its session in the place of the first one's. It stays with the resource as long as
+// there is a session.
+func (c *conversation) place(jid string) uint32 {
+	if i := slices.Index(c.places[:], jid); i >= 0 {
+		return uint32(i + 1)
+	}
+	for {
+		i := c.placed % places
+		c.placed++
+		if n := uint32(i + 1); c.live[n] == nil {
+			c.places[i] = jid
+			return n
+		}
+	}
+}
+
+// parsed is a contact's text as OTR has it.
+func (c *conversation) parsed(m Incoming) otr.Message {
+	w := otr.Parse([]byte(m.Text))
+	if w.Version == otr.V2 {
+		w.Sender = c.place(m.From)
+	}
+	return w
 }
 
 // current is the session that text is sent on; nil where the conversation is not
@@ -160,6 +190,11 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 		if _, there := c.otr.Session(old); !there {
 			delete(c.live, old)
 		}
+	}
+	if before != nil && before.trust.Sure() && !trust.Sure() {
+		// Whoever carries our messages can claim to be the same instance: a key nobody
+		// verified does not take a verified one's place, even if it was once accepted.
+		trust = Changed
 	}
 	s := &session{jid: from, trust: trust, Session: e.Session}
 	c.a.events.Handshake("complete")

@@ -39,7 +39,9 @@ type person struct {
 	policy  Policy
 	hold    Hold
 	welcome bool
-	dead    bool // the session is ending
+	allowed []int         // versions of OTR; nil for all
+	idle    time.Duration // until a private conversation ends
+	dead    bool          // the session is ending
 
 	mu       sync.Mutex
 	wire     []Verdict // emitted and not yet carried
@@ -92,7 +94,7 @@ func newPerson(t *testing.T, dir, jid string) *person {
 func (p *person) open(dir, jid string) {
 	p.t.Helper()
 	a, err := Open(dir, jid, func() Settings {
-		return Settings{Policy: func(string) Policy { return p.policy }, Hold: p.hold, Largest: 256 << 10}
+		return Settings{Policy: func(string) Policy { return p.policy }, Versions: func(string) []int { return p.allowed }, Hold: p.hold, Largest: 256 << 10, Idle: p.idle}
 	}, p.events)
 	if err != nil {
 		p.t.Fatal(err)

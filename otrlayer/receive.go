@@ -57,7 +57,7 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 	if c.outlet == nil {
 		c.outlet = o
 	}
-	w := otr.Parse([]byte(m.Text))
+	w := c.parsed(m)
 	if w.Kind == otr.Plain || w.Kind == otr.Tagged {
 		return c.clear(now, policy, m, w)
 	}
@@ -136,6 +136,7 @@ func (c *conversation) queriedBy(now time.Time, w otr.Message, m Incoming) {
 // begin starts an exchange of ours.
 func (c *conversation) begin(now time.Time, v otr.Version, m Incoming) {
 	commit, err := c.engine().Commit(now, v)
+	c.a.wakeAt(c.otr.Expire(now))
 	if err != nil {
 		c.a.events.Log(4, "an exchange could not be begun", err)
 		return
@@ -167,7 +168,8 @@ func (c *conversation) fragment(now time.Time, m Incoming, w otr.Message) Readin
 	if !m.Welcome && !c.wrote || c.a.key == nil {
 		return Reading{}
 	}
-	whole, ok, err := c.engine().Assemble(w)
+	whole, ok, err := c.engine().Assemble(now, w)
+	c.a.wakeAt(c.otr.Expire(now))
 	if err != nil || !ok {
 		return Reading{}
 	}
@@ -183,6 +185,7 @@ func (c *conversation) encoded(now time.Time, m Incoming, w otr.Message) Reading
 		return Reading{}
 	}
 	res, err := c.engine().Receive(now, w)
+	c.a.wakeAt(c.otr.Expire(now))
 	switch {
 	case errors.Is(err, otr.ErrVersion):
 		c.a.notice(c.contact, c.contact+" tried to begin a private conversation with a version of OTR that the rules forbid.")
@@ -211,7 +214,7 @@ func (c *conversation) data(now time.Time, m Incoming, w otr.Message) Reading {
 	if errors.Is(err, otr.ErrNotForUs) {
 		return Reading{}
 	}
-	s := c.live[w.Sender]
+	s := c.live[res.Instance]
 	if err != nil || s == nil {
 		c.a.events.Log(0, "a data message was refused", err)
 		return c.unreadable(now, m, w)
@@ -227,7 +230,7 @@ func (c *conversation) data(now time.Time, m Incoming, w otr.Message) Reading {
 	}
 	trust := s.trust
 	c.handle(now, res.Events, m.From)
-	if w.Sender == c.active && c.state == StateEncrypted {
+	if res.Instance == c.active && c.state == StateEncrypted {
 		c.recent, c.unread = nil, 0 // the session is alive on the other side
 		c.stale = time.Time{}
 		if len(c.held) > 0 {
