@@ -45,50 +45,6 @@ func TestConversation(t *testing.T) {
 	})
 }
 
-func TestSMP(t *testing.T) {
-	question := "the colour?"
-	for _, tt := range []struct {
-		name     string
-		question *string
-		right    bool
-	}{{"right", nil, true}, {"wrong", nil, false}, {"question right", &question, true}, {"question wrong", &question, false}} {
-		t.Run(tt.name, func(t *testing.T) {
-			eachVersion(t, func(t *testing.T, v Version) {
-				alice, bob := private(t, v)
-				for _, turn := range [][2]*side{{alice, bob}, {bob, alice}} {
-					a, b := turn[0], turn[1]
-					m, err := a.c.SMPStart(*a.clock, a.instance(), tt.question, []byte("blue"))
-					if err != nil {
-						t.Fatal(err)
-					}
-					a.out = append(a.out, string(m))
-					pump(a, b)
-					if len(b.events) != 1 || b.events[0].Kind != SMPAsked || b.events[0].HasQuestion != (tt.question != nil) || tt.question != nil && b.events[0].Question != question {
-						t.Fatalf("asked: %+v", b.events)
-					}
-					b.events = nil
-					secret := "blue"
-					if !tt.right {
-						secret = "red"
-					}
-					m, err = b.c.SMPAnswer(*b.clock, b.instance(), []byte(secret))
-					if err != nil {
-						t.Fatal(err)
-					}
-					b.out = append(b.out, string(m))
-					pump(a, b)
-					want := outcome(tt.right)
-					if len(b.events) == 1 && b.events[0].Answered != (tt.question != nil) {
-						t.Errorf("answered: %+v", b.events[0])
-					}
-					a.sees(SMPProgress, want)
-					b.sees(want)
-				}
-			})
-		})
-	}
-}
-
 // take is what a side has sent, which is not delivered.
 func (s *side) take() (out []string) {
 	out, s.out = s.out, nil

@@ -7,13 +7,20 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// testKey is one of the keys that testdata has for tests: alice, bob, carol.
+// testKey is one of the keys that testdata has for tests: alice, bob, carol. Each is
+// read once.
 func testKey(t testing.TB, name string) *PrivateKey {
 	t.Helper()
+	testKeys.Lock()
+	defer testKeys.Unlock()
+	if k := testKeys.m[name]; k != nil {
+		return k
+	}
 	file, err := os.ReadFile(filepath.Join("testdata", "otr.private_key"))
 	if err != nil {
 		t.Fatal(err)
@@ -22,8 +29,14 @@ func testKey(t testing.TB, name string) *PrivateKey {
 	if err != nil || k == nil {
 		t.Fatalf("the test key of %s: %v", name, err)
 	}
+	testKeys.m[name] = k
 	return k
 }
+
+var testKeys = struct {
+	sync.Mutex
+	m map[string]*PrivateKey
+}{m: map[string]*PrivateKey{}}
 
 // A side is one end of a conversation in a test.
 type side struct {
