@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -43,38 +44,6 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
-}
-
-// need finds a program. One that is missing fails the test in CI; elsewhere it is
-// named and the scenario skipped.
-func need(t *testing.T, programs ...string) {
-	t.Helper()
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err == nil {
-			continue
-		}
-		if _, err := os.Stat(p); err == nil {
-			continue
-		}
-		if os.Getenv("CI") != "" {
-			t.Fatalf("missing program: %s", p)
-		}
-		t.Skipf("missing program: %s", p)
-	}
-}
-
-// python is Debian's, which the python3-* packages belong to.
-const python = "/usr/bin/python3"
-
-func needPython(t *testing.T, module string) {
-	t.Helper()
-	need(t, python)
-	if exec.Command(python, "-c", "import "+module).Run() != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("missing program: python3-%s", module)
-		}
-		t.Skipf("missing program: python3-%s", module)
-	}
 }
 
 // loopback is an address of this machine nobody else uses: some programs insist
@@ -111,12 +80,45 @@ func eventually(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-func fileHas(path, pattern string) func() bool {
+// fileHas asks whether one of the files of a name, or a glob pattern, has a pattern
+// in it.
+func fileHas(name, pattern string) func() bool {
 	re := regexp.MustCompile(pattern)
 	return func() bool {
-		b, _ := os.ReadFile(path)
-		return re.Match(b)
+		paths, _ := filepath.Glob(name)
+		return slices.ContainsFunc(paths, func(path string) bool {
+			b, _ := os.ReadFile(path)
+			return re.Match(b)
+		})
 	}
+}
+
+// A reading is a text that grows, of which each part is looked for once.
+type reading struct {
+	what string
+	text func() string
+	at   int
+}
+
+// next waits for a pattern behind what was found last.
+func (r *reading) next(t *testing.T, pattern string) string {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	found := ""
+	eventually(t, r.what+" to say "+pattern, func() bool {
+		text := r.text()
+		if len(text) < r.at { // being written
+			return false
+		}
+		at := re.FindStringIndex(text[r.at:])
+		if at == nil {
+			return false
+		}
+		found = text[r.at+at[0] : r.at+at[1]]
+		r.at += at[1]
+		return true
+	})
+	return found
 }
 
 // A process is a program the test has started.

@@ -14,21 +14,26 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"otrproxy/otrlayer/otr"
+	"otrproxy/test/need"
 )
 
 // A slixmpp is the unmodified client of somebody behind the proxy.
 type slixmpp struct {
 	*process
-	t *testing.T
+	t    *testing.T
+	chat reading
 }
 
 func startSlixmpp(t *testing.T, jid, addr, entry string) *slixmpp {
 	t.Helper()
-	needPython(t, "slixmpp")
+	need.PythonModule(t, "slixmpp")
 	host, port, _ := net.SplitHostPort(addr)
 	c := &slixmpp{t: t}
 	script, _ := filepath.Abs("slixmpp_client.py")
-	c.process = start(t, "slixmpp", nil, "", python, script, jid, "secret", host, port, entry)
+	c.process = start(t, "slixmpp", nil, "", need.Python, script, jid, "secret", host, port, entry)
+	c.chat = reading{what: "otrproxy", text: c.output}
 	return c
 }
 
@@ -62,6 +67,12 @@ func (c *slixmpp) reads(from, text string) {
 	c.says(c.t, `(?m)^text `+regexp.QuoteMeta(from)+`(/\S*)? `+regexp.QuoteMeta(strings.TrimSpace(b.String()))+`$`)
 }
 
+// noticed waits for the next line of the proxy's in the conversation with a contact.
+func (c *slixmpp) noticed(from, pattern string) string {
+	c.t.Helper()
+	return c.chat.next(c.t, `(?m)^text `+regexp.QuoteMeta(from)+`(/\S*)? "\[otrproxy\] .*`+pattern+`.*$`)
+}
+
 func (c *slixmpp) quit() {
 	fmt.Fprintln(c.in, "quit")
 	c.says(c.t, `(?m)^closed`)
@@ -75,6 +86,13 @@ type contact interface {
 	reads(text string)
 	restart()
 	allow() // lets the peer see our presence, if it has asked by now
+
+	// Comparing secrets, with a question where it is not empty.
+	ask(question, secret string)
+	asked()          // waits until the peer has asked
+	answer(string)   // to that
+	told(equal bool) // waits for the result
+	trusts() bool    // whether the program's own file says that the peer is verified
 }
 
 // mcabber is a contact with mcabber, which speaks plain text inside OTR.
@@ -85,11 +103,12 @@ type mcabber struct {
 	user string
 	dir  string
 	peer string
+	chat reading
 }
 
 func startMcabber(t *testing.T, s *xmppServer, user, peer string) contact {
 	t.Helper()
-	need(t, "mcabber")
+	need.Program(t, "mcabber")
 	m := &mcabber{t: t, s: s, user: user, dir: t.TempDir(), peer: peer}
 	for _, d := range []string{"otr", "log"} {
 		os.MkdirAll(filepath.Join(m.dir, d), 0o700)
@@ -125,6 +144,9 @@ otrpolicy default opportunistic
 	})
 	m.run()
 	m.befriend()
+	m.chat = reading{what: "mcabber", text: m.output}
+	m.command("/roster search " + peer)
+	fmt.Fprint(m.in, "\r") // shows the window of the conversation
 	return m
 }
 
@@ -170,6 +192,25 @@ func (m *mcabber) reads(text string) {
 	eventually(m.t, "mcabber to read "+text, fileHas(filepath.Join(m.dir, "log", m.peer), `(?m)^MR .*`+regexp.QuoteMeta(text)+`$`))
 }
 
+func (m *mcabber) ask(question, secret string) {
+	m.t.Helper()
+	m.command("/otr smpq " + m.peer + " " + secret)
+}
+
+func (m *mcabber) asked() { m.t.Helper(); m.chat.next(m.t, "Received SMP Initiation") }
+
+func (m *mcabber) answer(secret string) {
+	m.t.Helper()
+	m.command("/otr smpr " + m.peer + " " + secret)
+}
+
+func (m *mcabber) told(equal bool) {
+	m.t.Helper()
+	m.chat.next(m.t, map[bool]string{true: "Protocol: Success", false: "Protocol: Failure"}[equal])
+}
+
+func (m *mcabber) trusts() bool { return fileHas(filepath.Join(m.dir, "otr", "*"), "smp")() }
+
 func (m *mcabber) restart() {
 	m.t.Helper()
 	m.command("/quit")
@@ -196,13 +237,19 @@ type bitlbee struct {
 	cond  sync.Cond
 	lines []string
 	fresh bool
+	chat  reading
 }
 
 func startBitlbee(t *testing.T, s *xmppServer, user, peer string) contact {
 	t.Helper()
-	need(t, "bitlbee")
+	need.Program(t, "bitlbee")
 	b := &bitlbee{t: t, s: s, user: user, dir: t.TempDir(), peer: peer, fresh: true}
 	b.cond.L = &b.mu
+	b.chat = reading{what: "bitlbee", text: func() string {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return strings.Join(b.lines, "\n")
+	}}
 	b.run()
 	return b
 }
@@ -311,6 +358,28 @@ func (b *bitlbee) reads(text string) {
 	b.hears(`^:` + b.nick() + `!\S+ PRIVMSG \S+ :.*` + regexp.QuoteMeta(text))
 }
 
+func (b *bitlbee) ask(question, secret string) {
+	if question == "" {
+		b.root("otr smp " + b.nick() + " \"" + secret + "\"")
+		return
+	}
+	b.root("otr smpq " + b.nick() + " \"" + question + "\" \"" + secret + "\"")
+}
+
+func (b *bitlbee) asked() { b.t.Helper(); b.chat.next(b.t, "smp: initiated by "+b.nick()) }
+
+func (b *bitlbee) answer(secret string) { b.root("otr smp " + b.nick() + " \"" + secret + "\"") }
+
+func (b *bitlbee) told(equal bool) {
+	b.t.Helper()
+	b.chat.next(b.t, map[bool]string{true: "secrets proved equal, fingerprint trusted|correct answer, you are trusted", false: "secrets did not match|wrong answer"}[equal])
+}
+
+func (b *bitlbee) trusts() bool {
+	b.root("save")
+	return fileHas(filepath.Join(b.dir, b.user+".otr_fprints"), "(smp|affirmed)")()
+}
+
 func (b *bitlbee) restart() {
 	b.t.Helper()
 	b.root("account jabber off")
@@ -323,14 +392,35 @@ func (b *bitlbee) restart() {
 // contacts are the programs on the other side.
 var contacts = map[string]func(*testing.T, *xmppServer, string, string) contact{"mcabber": startMcabber, "bitlbee": startBitlbee}
 
+// everyContact are those and others.
+var everyContact = map[string]func(*testing.T, *xmppServer, string, string) contact{"mcabber": startMcabber, "bitlbee": startBitlbee, "profanity": startProfanity}
+
 // goSendxmpp sends one message through the proxy.
 func goSendxmpp(t *testing.T, from, addr, to, text string) {
 	t.Helper()
-	need(t, "go-sendxmpp")
+	need.Program(t, "go-sendxmpp")
 	cmd := exec.Command("go-sendxmpp", "-u", from, "-p", "secret", "-j", addr, "-n", to)
 	cmd.Stdin = strings.NewReader(text + "\n")
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go-sendxmpp: %v\n%s", err, out)
 	}
+}
+
+// otrKey is one of the keys that tests have, as a key file of libotr's for an account.
+func otrKey(t *testing.T, name, account, protocol string) string {
+	t.Helper()
+	file, err := os.ReadFile(filepath.Join("..", "..", "otrlayer", "otr", "testdata", "otr.private_key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := otr.FindKey(file, func(n, _ string) bool { return n == name+"@example.org" })
+	if err != nil || k == nil {
+		t.Fatalf("the test key of %s: %v", name, err)
+	}
+	b, err := otr.AppendKey(nil, account, protocol, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }

@@ -10,7 +10,7 @@ import (
 	"unsafe"
 )
 
-// startOnTerminal runs a program that insists on a terminal.
+// startOnTerminal runs a program that insists on a terminal; its in is the keyboard.
 func startOnTerminal(t *testing.T, name string, env []string, argv ...string) *process {
 	t.Helper()
 	ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
@@ -38,6 +38,7 @@ func startOnTerminal(t *testing.T, name string, env []string, argv ...string) *p
 	p.cmd.WaitDelay = 2 * time.Second
 	p.launch(t, &syscall.SysProcAttr{Setsid: true, Setctty: true, Pdeathsig: syscall.SIGKILL})
 	tty.Close()
+	p.in = ptmx
 	go func() {
 		var b [4096]byte
 		for {

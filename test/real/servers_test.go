@@ -14,6 +14,7 @@ import (
 
 	"otrproxy/config"
 	"otrproxy/test/client"
+	"otrproxy/test/need"
 	"otrproxy/test/server"
 )
 
@@ -116,7 +117,7 @@ func startProsody(t *testing.T, mode string) *xmppServer { return startProsodyWi
 
 func startProsodyWith(t *testing.T, mode, ssl string) *xmppServer {
 	t.Helper()
-	need(t, "prosody")
+	need.Program(t, "prosody")
 	dir := t.TempDir()
 	s := &xmppServer{name: "Prosody", domain: "one.test", ip: loopback(t), mode: mode, log: filepath.Join(dir, "debug.log"),
 		record: regexp.MustCompile(`(?m)\tRECV: (.*)$`)}
@@ -166,10 +167,10 @@ func startEjabberd(t *testing.T, mode string) *xmppServer { return startEjabberd
 
 func startEjabberdWith(t *testing.T, mode, listen string) *xmppServer {
 	t.Helper()
-	need(t, "erl")
+	need.Program(t, "erl")
 	libs, _ := filepath.Glob("/usr/lib/*/ejabberd-*")
 	if len(libs) == 0 {
-		need(t, "ejabberd")
+		need.Program(t, "ejabberd")
 	}
 	dir := t.TempDir()
 	s := &xmppServer{name: "ejabberd", domain: "two.test", ip: loopback(t), mode: mode, log: filepath.Join(dir, "ejabberd.log"),

@@ -1,0 +1,56 @@
+package real
+
+import (
+	"testing"
+)
+
+// Each program of a contact talks with an unmodified client through otrproxy, both
+// ways, and the two compare secrets.
+func TestEveryContact(t *testing.T) {
+	for server, startServer := range serverKinds {
+		for contact, startContact := range everyContact {
+			t.Run(server+"/"+contact, func(t *testing.T) {
+				s := startServer(t, "starttls")
+				h := startOTRProxy(t, s, "")
+				s.register(t, "alice", "bob")
+				alice := startSlixmpp(t, "alice@"+s.domain, h.addr, "starttls")
+				alice.online()
+				bob := startContact(t, s, "bob", "alice@"+s.domain)
+				alice.befriend(bob)
+				alice.say(bob.jid(), "m1", typed)
+				bob.reads(typed)
+				bob.say(typed)
+				alice.reads(bob.jid(), typed)
+				want := 3
+				if contact == "profanity" {
+					want = 2
+				}
+				if v := h.status(t).Sessions[0].Conversations[0].OTRVersion; v != want {
+					t.Errorf("version %d", v)
+				}
+
+				say := func(words string) { alice.say(bob.jid(), "c", "!otr "+words) }
+				say("smp start no spaces-here")
+				bob.asked()
+				bob.answer("wrong")
+				bob.told(false)
+				alice.noticed(bob.jid(), "NOT the same")
+				bob.ask("", "s3cret")
+				alice.noticed(bob.jid(), "wants to compare a secret")
+				say("smp answer s3cret")
+				bob.told(true)
+				alice.noticed(bob.jid(), "The secrets are the same")
+				if trust := h.status(t).Sessions[0].Conversations[0].Trust; trust != "smp" {
+					t.Errorf("trust %s", trust)
+				}
+				say("smp ask what colour? | blue ü")
+				bob.asked()
+				bob.answer("blue ü")
+				bob.told(true)
+				alice.noticed(bob.jid(), "The secrets are the same")
+				eventually(t, contact+" to trust alice", bob.trusts)
+				unseen(t, s)
+			})
+		}
+	}
+}
