@@ -22,7 +22,7 @@ lint:
 	$(GO) tool staticcheck ./...
 
 unit:
-	test/quiet.sh $(GO) test -race $$($(GO) list ./... | grep -v /test/real)
+	test/quiet.sh $(GO) test -race $$($(GO) list ./... | grep -vE "/test/(real|interop)$$")
 
 fuzz:
 	@test/fuzz.sh $(FUZZTIME)

@@ -161,7 +161,11 @@ type Account struct {
 	wakes     time.Time     // when the timer goes off
 	generated chan struct{} // closed when the key is there, or never will be
 	closed    bool
+	sealed    []byte // room for the message being encrypted
 }
+
+// maxSealed is how much of that room is kept, in bytes.
+const maxSealed = 16 << 10
 
 type returned struct {
 	m *Message

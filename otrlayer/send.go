@@ -189,14 +189,17 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 	if s == nil || len(c.a.outlets) == 0 {
 		return errNobody
 	}
-	body, err := c.otr.Encrypt(c.a.now(), c.active, []byte(toPayload(m.Text)))
+	sealed, err := c.otr.AppendEncrypt(c.a.sealed[:0], c.a.now(), c.active, []byte(toPayload(m.Text)))
+	if c.a.sealed = sealed; cap(sealed) > maxSealed {
+		c.a.sealed = nil
+	}
 	if err != nil {
 		c.a.events.Log(4, "a message could not be encrypted", err)
 		return err
 	}
 	sent := *m
 	sent.Raw, sent.Rewrite, sent.to = nil, nil, s.Fingerprint
-	if !c.a.emit(m.outlet, Verdict{action: Encrypted, message: &sent, to: c.to(s), body: string(body), store: true}) {
+	if !c.a.emit(m.outlet, Verdict{action: Encrypted, message: &sent, to: c.to(s), body: string(sealed), store: true}) {
 		return errNobody
 	}
 	if remember {

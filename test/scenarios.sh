@@ -1,10 +1,11 @@
 #!/bin/sh
-# scenarios.sh: the real-server and real-client scenarios. What could not be run
-# is named in the last lines.
+# scenarios.sh: the scenarios with real servers and clients, and with other
+# implementations of OTR. What could not be run is named in the last lines.
 cd "$(dirname "$0")/.." || exit 1
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-go test -count=1 -v -timeout 15m ./test/real >"$log" 2>&1
+# One package after the other: the programs of the first wait for each other.
+go test -count=1 -p 1 -v -timeout 15m ./test/real ./test/interop >"$log" 2>&1
 code=$?
 if [ $code != 0 ]; then
 	grep -aE '^ *--- (FAIL|SKIP)|_test.go:[0-9]+:|^(FAIL|panic)' "$log" | cut -c1-400
@@ -14,7 +15,8 @@ fi
 passed=$(grep -ac '^ *--- PASS' "$log")
 failed=$(grep -ac '^ *--- FAIL' "$log")
 skipped=$(grep -ac '^ *--- SKIP' "$log")
-grep -aE '^(ok|FAIL|---)' "$log" | head -40
+grep -aE '^(ok|FAIL|---)' "$log" | head -60
+grep -aoE '(matrix|crossing): [0-9].*' "$log"
 echo "scenarios: $passed passed, $failed failed, $skipped skipped"
 missing=$(grep -aoE 'missing program: [^ ]+' "$log" | sort -u)
 if [ -n "$missing" ]; then

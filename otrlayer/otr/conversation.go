@@ -310,7 +310,7 @@ func (c *Conversation) data(now time.Time, m Message) (Result, error) {
 		}
 	}
 	if len(text) > 0 && now.Sub(s.lastSent) >= HeartbeatAfter && slices.Contains(c.accepted, s.peer) {
-		if beat, err := s.seal(c.config.Random, c.config.Instance, flagIgnore, nil, nil); err == nil {
+		if beat, err := s.seal(nil, c.config.Random, c.config.Instance, flagIgnore, nil, nil); err == nil {
 			s.lastSent = now
 			res.Replies = append(res.Replies, beat)
 		}
@@ -364,26 +364,36 @@ func (c *Conversation) open(instance uint32) (*session, error) {
 	return s, nil
 }
 
-// send makes a data message.
-func (c *Conversation) send(now time.Time, s *session, flags byte, text []byte, record *tlv) ([]byte, error) {
-	m, err := s.seal(c.config.Random, c.config.Instance, flags, text, record)
-	if err == nil {
-		s.lastSent = now
+// send makes a data message that carries a record and no text.
+func (c *Conversation) send(now time.Time, s *session, record *tlv) ([]byte, error) {
+	m, err := s.seal(nil, c.config.Random, c.config.Instance, flagIgnore, nil, record)
+	if err != nil {
+		return nil, err
 	}
-	return m, err
+	s.lastSent = now
+	return m, nil
 }
 
 // Encrypt makes the message that carries a text to an instance. The message is the
 // only thing it allocates, and the text is kept nowhere.
 func (c *Conversation) Encrypt(now time.Time, instance uint32, text []byte) ([]byte, error) {
+	return c.AppendEncrypt(nil, now, instance, text)
+}
+
+// AppendEncrypt is Encrypt into a buffer of the caller's: it allocates nothing where
+// that has room for the message. On an error the buffer is returned as it was.
+func (c *Conversation) AppendEncrypt(dst []byte, now time.Time, instance uint32, text []byte) ([]byte, error) {
 	s, err := c.open(instance)
 	if err != nil {
-		return nil, err
+		return dst, err
 	}
 	if !slices.Contains(c.accepted, s.peer) {
-		return nil, ErrKeyChanged
+		return dst, ErrKeyChanged
 	}
-	return c.send(now, s, 0, text, nil)
+	if dst, err = s.seal(dst, c.config.Random, c.config.Instance, 0, text, nil); err == nil {
+		s.lastSent = now
+	}
+	return dst, err
 }
 
 // ShareExtraKey tells the peer that the extra symmetric key is going to be used,
@@ -402,7 +412,7 @@ func (c *Conversation) ShareExtraKey(now time.Time, instance, use uint32, useDat
 	}
 	value := append([]byte{byte(use >> 24), byte(use >> 16), byte(use >> 8), byte(use)}, useData...)
 	key = s.between(1, 0).extra
-	message, err = c.send(now, s, flagIgnore, nil, &tlv{tlvExtraKey, value})
+	message, err = c.send(now, s, &tlv{tlvExtraKey, value})
 	return key, message, err
 }
 
@@ -418,7 +428,7 @@ func (c *Conversation) End(now time.Time, instance uint32) ([]byte, error) {
 		return nil, nil
 	}
 	c.spent(instance)
-	return c.send(now, s, flagIgnore, nil, &tlv{kind: tlvDisconnected})
+	return c.send(now, s, &tlv{kind: tlvDisconnected})
 }
 
 // spent forgets our D-H Commit if it has led to the session with an instance, which

@@ -84,41 +84,44 @@ func FuzzReceive(f *testing.F) {
 		}
 		m := from.take()[0]
 		b := raw(f, m)
-		f.Add(byte(b[1]), byte(b[2]), b[headerSize(V3):])
+		for stage := range stages {
+			f.Add(stage, byte(V3), b[2], b[headerSize(V3):])
+		}
 		to.receive(m)
 	}
 	alice.say("data")
-	f.Add(byte(V3), byte(Data), raw(f, alice.take()[0])[headerSize(V3):])
-	f.Add(byte(V2), byte(DHCommit), []byte{0, 0, 0, 0})
-	f.Fuzz(func(t *testing.T, version, kind byte, body []byte) {
+	f.Add(byte(4), byte(V3), byte(Data), raw(f, alice.take()[0])[headerSize(V3):])
+	f.Add(byte(0), byte(V2), byte(DHCommit), []byte{0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, stage, version, kind byte, body []byte) {
 		v := Version(version%2) + 2
-		for stage := range 5 {
-			alice, bob := fuzzPair(t, Set(v), 2)
-			switch stage {
-			case 1: // bob has committed
-				bob.commit(v)
-				bob.take()
-			case 2: // bob has answered a commit
-				alice.commit(v)
-				bob.receive(alice.take()[0])
-			case 3: // bob waits for the signature
-				bob.commit(v)
-				alice.receive(bob.take()[0])
-				bob.receive(alice.take()[0])
-			case 4:
-				bob.commit(v)
-				pump(alice, bob)
-			}
+		alice, bob := fuzzPair(t, Set(v), 2)
+		switch stage % stages {
+		case 1: // bob has committed
+			bob.commit(v)
 			bob.take()
-			bob.kinds()
-			before := len(bob.c.sessions)
-			bob.receive(string(encode(append(appendHeader(nil, v, Type(kind), alice.c.config.Instance, bob.c.config.Instance), body...))))
-			if len(bob.texts)+len(bob.events) > 0 || len(bob.c.sessions) != before {
-				t.Fatalf("stage %d: texts %q, events %v, %d sessions", stage, bob.texts, bob.events, len(bob.c.sessions))
-			}
+		case 2: // bob has answered a commit
+			alice.commit(v)
+			bob.receive(alice.take()[0])
+		case 3: // bob waits for the signature
+			bob.commit(v)
+			alice.receive(bob.take()[0])
+			bob.receive(alice.take()[0])
+		case 4:
+			bob.commit(v)
+			pump(alice, bob)
+		}
+		bob.take()
+		bob.kinds()
+		before := len(bob.c.sessions)
+		bob.receive(string(encode(append(appendHeader(nil, v, Type(kind), alice.c.config.Instance, bob.c.config.Instance), body...))))
+		if len(bob.texts)+len(bob.events) > 0 || len(bob.c.sessions) != before {
+			t.Fatalf("texts %q, events %v, %d sessions", bob.texts, bob.events, len(bob.c.sessions))
 		}
 	})
 }
+
+// stages are the places of an exchange.
+const stages byte = 5
 
 // fuzzPair is a pair whose randomness is the same every time.
 func fuzzPair(t testing.TB, versions Versions, seed byte) (alice, bob *side) {
@@ -138,55 +141,67 @@ func FuzzRecord(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(uint16(tlvSMP1), first)
-	f.Add(uint16(tlvSMP1Q), append([]byte("?\x00"), first...))
-	f.Add(uint16(tlvSMP2), first)
-	f.Add(uint16(tlvSMP3), []byte{0, 0, 0, 8})
-	f.Add(uint16(tlvSMP4), []byte{0, 0, 0, 3, 0, 0, 0, 1, 2, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1})
-	f.Add(uint16(tlvSMPAbort), []byte{})
-	f.Add(uint16(tlvExtraKey), []byte{0, 0, 0, 1, 'x'})
-	f.Add(uint16(tlvDisconnected), []byte{})
-	f.Fuzz(func(t *testing.T, kind uint16, value []byte) {
+	for step := range smpExpect4 + 1 {
+		f.Add(byte(step), uint16(tlvSMP1), first)
+		f.Add(byte(step), uint16(tlvSMP1Q), append([]byte("?\x00"), first...))
+		f.Add(byte(step), uint16(tlvSMP2), first)
+		f.Add(byte(step), uint16(tlvSMP3), []byte{0, 0, 0, 8})
+		f.Add(byte(step), uint16(tlvSMP4), []byte{0, 0, 0, 3, 0, 0, 0, 1, 2, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1})
+		f.Add(byte(step), uint16(tlvSMPAbort), []byte{})
+	}
+	f.Add(byte(0), uint16(tlvExtraKey), []byte{0, 0, 0, 1, 'x'})
+	f.Add(byte(0), uint16(tlvDisconnected), []byte{})
+	// The exchange and the steps before are the same every time, and made once.
+	var states [smpExpect4 + 1]smpState
+	var alice, bob *side
+	reset := func(t testing.TB) {
+		alice, bob = fuzzPair(t, Set(V3), 2)
+		alice.commit(V3)
+		pump(alice, bob)
+	}
+	reset(f)
+	random := bob.c.config.Random
+	theirs := smpState{x: scalar{elementSize - 1: 1}}
+	step := func(value []byte, err error) []byte {
+		if err != nil {
+			f.Fatal(err)
+		}
+		return value
+	}
+	one := step(theirs.first(random))
+	step(nil, states[smpAsked].readFirst(one))
+	states[smpExpect3] = states[smpAsked]
+	states[smpExpect3].x = scalar{elementSize - 1: 2}
+	two := step(states[smpExpect3].second(random))
+	states[smpExpect4] = theirs
+	step(states[smpExpect4].third(random, two))
+	states[smpExpect2].x = scalar{elementSize - 1: 2}
+	step(states[smpExpect2].first(random))
+	f.Fuzz(func(t *testing.T, at byte, kind uint16, value []byte) {
 		if len(value) > 0xffff {
 			return
 		}
-		for step := range 4 {
-			alice, bob := fuzzPair(t, Set(V3), 2)
-			alice.commit(V3)
-			pump(alice, bob)
-			begin := func(a, b *side) {
-				m, err := a.c.SMPStart(*a.clock, a.instance(), nil, []byte("secret"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				b.receive(string(m))
+		alice.t, bob.t = t, t
+		bob.c.budget = budgetSize
+		bob.c.sessions[0].smp = smp{step: smpStep(at) % smpStep(len(states)), smpState: &smpState{}}
+		*bob.c.sessions[0].smp.smpState = states[int(at)%len(states)]
+		bob.kinds()
+		bob.receive(alice.hostile(tlv{kind, value}))
+		for _, k := range bob.kinds() {
+			if k == SMPSuccess || k == Secured {
+				t.Fatalf("event %d", k)
 			}
-			switch step {
-			case 1: // bob has been asked
-				begin(alice, bob)
-			case 2: // bob has asked
-				begin(bob, alice)
-			case 3: // bob has answered
-				begin(alice, bob)
-				if _, err := bob.c.SMPAnswer(*bob.clock, bob.instance(), []byte("other")); err != nil {
-					t.Fatal(err)
-				}
-			}
-			bob.kinds()
-			bob.receive(alice.hostile(tlv{kind, value}))
-			for _, k := range bob.kinds() {
-				if k == SMPSuccess || k == Secured {
-					t.Fatalf("step %d: event %d", step, k)
-				}
-			}
-			if kind == tlvDisconnected {
-				continue
-			}
-			pump(alice, bob)
-			bob.texts = nil
-			alice.say("still there")
-			bob.receive(alice.take()[0])
-			bob.read("still there")
 		}
+		if kind == tlvDisconnected {
+			reset(t)
+			return
+		}
+		alice.c.sessions[0].smp.wipe()
+		pump(alice, bob)
+		alice.kinds()
+		bob.texts = nil
+		alice.say("still there")
+		bob.receive(alice.take()[0])
+		bob.read("still there")
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -262,20 +263,20 @@ const (
 	maxTLVs = 16 // looked at in one message
 )
 
-// seal makes a data message. The one allocation is the message.
-func (s *session) seal(random io.Reader, ourTag uint32, flags byte, text []byte, record *tlv) ([]byte, error) {
+// seal appends a data message to dst. It allocates nothing where that has room.
+func (s *session) seal(dst []byte, random io.Reader, ourTag uint32, flags byte, text []byte, record *tlv) ([]byte, error) {
 	if bytes.IndexByte(text, 0) >= 0 {
-		return nil, ErrNUL
+		return dst, ErrNUL
 	}
 	size := len(text)
 	if record != nil {
 		size += 1 + 4 + len(record.value)
 	}
 	if size > maxText {
-		return nil, ErrTooLong
+		return dst, ErrTooLong
 	}
 	if err := s.next(random); err != nil {
-		return nil, err
+		return dst, err
 	}
 	d := &s.between(1, 0).send
 	d.ready()
@@ -283,7 +284,9 @@ func (s *session) seal(random io.Reader, ourTag uint32, flags byte, text []byte,
 
 	next := bytes.TrimLeft(s.our[0].public[:], "\x00")
 	raw := headerSize(s.version) + 1 + 4 + 4 + 4 + len(next) + 8 + 4 + size + macSize + 4 + len(s.reveal)
-	message := make([]byte, len(encodedMark)+base64.StdEncoding.EncodedLen(raw)+1)
+	length := len(encodedMark) + base64.StdEncoding.EncodedLen(raw) + 1
+	dst = slices.Grow(dst, length)
+	message := dst[len(dst):][:length]
 	start := len(message) - raw
 	b := appendHeader(message[start:start], s.version, Data, ourTag, s.instance)
 	b = append(b, flags)
@@ -310,7 +313,7 @@ func (s *session) seal(random io.Reader, ourTag uint32, flags byte, text []byte,
 	}
 	s.reveal = s.reveal[:0]
 	encodeTail(message, start)
-	return message, nil
+	return dst[:len(dst)+length], nil
 }
 
 // open reads a data message. Nothing of the session changes before its MAC was

@@ -177,7 +177,7 @@ func (c *Conversation) SMPStart(now time.Time, instance uint32, question *string
 		}
 		record = &tlv{tlvSMP1Q, append(append([]byte(*question), 0), value...)}
 	}
-	m, err := c.send(now, s, flagIgnore, nil, record)
+	m, err := c.send(now, s, record)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +199,7 @@ func (c *Conversation) SMPAnswer(now time.Time, instance uint32, secret []byte) 
 	if err != nil {
 		return nil, err
 	}
-	m, err := c.send(now, s, flagIgnore, nil, &tlv{tlvSMP2, value})
+	m, err := c.send(now, s, &tlv{tlvSMP2, value})
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +215,7 @@ func (c *Conversation) SMPAbort(now time.Time, instance uint32) ([]byte, error) 
 		return nil, err
 	}
 	s.smp.wipe()
-	return c.send(now, s, flagIgnore, nil, &tlv{kind: tlvSMPAbort})
+	return c.send(now, s, &tlv{kind: tlvSMPAbort})
 }
 
 // smpReceived takes one record of SMP. Only an error of the random source is an
@@ -226,7 +226,7 @@ func (c *Conversation) smpReceived(now time.Time, s *session, rec *tlv, res *Res
 		return &res.Events[len(res.Events)-1]
 	}
 	reply := func(kind uint16, value []byte) error {
-		m, err := c.send(now, s, flagIgnore, nil, &tlv{kind, value})
+		m, err := c.send(now, s, &tlv{kind, value})
 		if err == nil {
 			res.Replies = append(res.Replies, m)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"otrproxy/otrlayer/otr"
@@ -224,9 +225,11 @@ func (k *talk) compare(r smpRun, gives bool) {
 // while private, the end from either side, a restart of either side, a new
 // instance of the other.
 func TestMatrix(t *testing.T) {
-	cells, comparisons := 0, 0
+	var cells, comparisons atomic.Int64
+	t.Cleanup(func() { t.Logf("matrix: %d cells, %d comparisons of secrets", cells.Load(), comparisons.Load()) })
 	for _, impl := range implementations {
 		t.Run(impl.name, func(t *testing.T) {
+			t.Parallel()
 			turn := 0
 			for _, v := range impl.versions {
 				for _, opening := range []string{"query", "tag"} {
@@ -239,8 +242,8 @@ func TestMatrix(t *testing.T) {
 							}
 							t.Run(fmt.Sprintf("v%d/%s/starter %d/fragments %d", v, opening, starter, frag), func(t *testing.T) {
 								cell(t, impl, v, opening, starter, frag, runs)
-								cells++
-								comparisons += len(runs)
+								cells.Add(1)
+								comparisons.Add(int64(len(runs)))
 							})
 						}
 					}
@@ -248,7 +251,6 @@ func TestMatrix(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("matrix: %d cells, %d comparisons of secrets", cells, comparisons)
 }
 
 func cell(t *testing.T, impl implementation, v otr.Version, opening string, starter, frag int, runs []smpRun) {

@@ -343,18 +343,22 @@ func (p *piped) do(t testing.TB, words ...string) (out []event) {
 	}
 }
 
-// libotrPeer is the C program, built once.
-var libotrPeer string
+// programs are the C programs, built once; those that could not be built are not in
+// it.
+var programs = map[string]string{}
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "otrproxy-interop")
 	if err != nil {
 		panic(err)
 	}
-	libotrPeer = filepath.Join(dir, "libotr_peer")
-	if out, err := exec.Command("cc", "-O2", "-o", libotrPeer, "peers/libotr_peer.c", "-lotr", "-lgcrypt").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "libotr_peer could not be built: %v\n%s", err, out)
-		libotrPeer = ""
+	for _, name := range []string{"libotr_peer", "libotr_files"} {
+		path := filepath.Join(dir, name)
+		if out, err := exec.Command("cc", "-O2", "-Wall", "-o", path, "peers/"+name+".c", "-lotr", "-lgcrypt").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "%s could not be built: %v\n%s", name, err, out)
+			continue
+		}
+		programs[name] = path
 	}
 	code := m.Run()
 	os.RemoveAll(dir)
@@ -363,10 +367,10 @@ func TestMain(m *testing.M) {
 
 func newLibotr(t testing.TB, s settings) peer {
 	t.Helper()
-	if libotrPeer == "" {
+	if programs["libotr_peer"] == "" {
 		need.Missing(t, "libotr5-dev")
 	}
-	return startPiped(t, s, "libotr", libotrPeer)
+	return startPiped(t, s, "libotr", programs["libotr_peer"])
 }
 
 func newPotr(t testing.TB, s settings) peer {

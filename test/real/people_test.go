@@ -89,10 +89,10 @@ type contact interface {
 
 	// Comparing secrets, with a question where it is not empty.
 	ask(question, secret string)
-	asked()          // waits until the peer has asked
-	answer(string)   // to that
-	told(equal bool) // waits for the result
-	trusts() bool    // whether the program's own file says that the peer is verified
+	asked(question string) // waits until the peer has asked
+	answer(string)         // to that
+	told(equal bool)       // waits for the result
+	trusts() bool          // whether the program's own file says that the peer is verified
 }
 
 // mcabber is a contact with mcabber, which speaks plain text inside OTR.
@@ -197,7 +197,7 @@ func (m *mcabber) ask(question, secret string) {
 	m.command("/otr smpq " + m.peer + " " + secret)
 }
 
-func (m *mcabber) asked() { m.t.Helper(); m.chat.next(m.t, "Received SMP Initiation") }
+func (m *mcabber) asked(string) { m.t.Helper(); m.chat.next(m.t, "Received SMP Initiation") }
 
 func (m *mcabber) answer(secret string) {
 	m.t.Helper()
@@ -366,7 +366,13 @@ func (b *bitlbee) ask(question, secret string) {
 	b.root("otr smpq " + b.nick() + " \"" + question + "\" \"" + secret + "\"")
 }
 
-func (b *bitlbee) asked() { b.t.Helper(); b.chat.next(b.t, "smp: initiated by "+b.nick()) }
+func (b *bitlbee) asked(question string) {
+	b.t.Helper()
+	b.chat.next(b.t, "smp: initiated by "+b.nick())
+	if question != "" {
+		b.chat.next(b.t, regexp.QuoteMeta(question))
+	}
+}
 
 func (b *bitlbee) answer(secret string) { b.root("otr smp " + b.nick() + " \"" + secret + "\"") }
 
@@ -393,7 +399,7 @@ func (b *bitlbee) restart() {
 var contacts = map[string]func(*testing.T, *xmppServer, string, string) contact{"mcabber": startMcabber, "bitlbee": startBitlbee}
 
 // everyContact are those and others.
-var everyContact = map[string]func(*testing.T, *xmppServer, string, string) contact{"mcabber": startMcabber, "bitlbee": startBitlbee, "profanity": startProfanity}
+var everyContact = map[string]func(*testing.T, *xmppServer, string, string) contact{"mcabber": startMcabber, "bitlbee": startBitlbee, "profanity": startProfanity, "pidgin": startPidgin}
 
 // goSendxmpp sends one message through the proxy.
 func goSendxmpp(t *testing.T, from, addr, to, text string) {

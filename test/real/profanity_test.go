@@ -81,9 +81,13 @@ func (p *profanity) ask(question, secret string) {
 	p.type_(`/otr question "` + question + `" "` + secret + `"`)
 }
 
-func (p *profanity) asked() {
+func (p *profanity) asked(question string) {
 	p.t.Helper()
-	p.question = strings.HasSuffix(p.chat.next(p.t, "wants to authenticate your identity(, use| with)"), "with")
+	p.chat.next(p.t, "wants to authenticate your identity")
+	p.question = question != ""
+	if p.question {
+		p.chat.next(p.t, regexp.QuoteMeta(question))
+	}
 }
 
 func (p *profanity) answer(secret string) {

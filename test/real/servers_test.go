@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"otrproxy/config"
+	"otrproxy/stanza"
 	"otrproxy/test/client"
 	"otrproxy/test/need"
 	"otrproxy/test/server"
@@ -230,3 +231,30 @@ registration_timeout: infinity
 
 // serverKinds are the servers every scenario is run against.
 var serverKinds = map[string]func(*testing.T, string) *xmppServer{"prosody": startProsody, "ejabberd": startEjabberd}
+
+// befriended brings both onto each other's roster; the friend is online and says yes.
+func befriended(t *testing.T, s *xmppServer, user, friend string) {
+	t.Helper()
+	c, err := client.Dial(t.Context(), client.Config{Addr: s.ip + ":5222", JID: user + "@" + s.domain, Password: "secret", Entry: client.STARTTLS})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	presence := func(kind string) {
+		if err := c.Send("<presence type='" + kind + "' to='" + friend + "'/>"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await := func(kind string) {
+		t.Helper()
+		if _, err := c.Wait(func(st *stanza.Stanza) bool {
+			return string(st.Root().Local()) == "presence" && st.Root().Attr("type") == kind && strings.HasPrefix(st.Root().Attr("from"), friend)
+		}); err != nil {
+			t.Fatalf("%s of %s: %v", kind, friend, err)
+		}
+	}
+	presence("subscribe")
+	await("subscribe")
+	presence("subscribed")
+	await("") // is seen
+}

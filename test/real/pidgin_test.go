@@ -1,0 +1,229 @@
+package real
+
+import (
+	"fmt"
+	"html"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"otrproxy/test/need"
+)
+
+// pidgin is a contact with Pidgin and pidgin-otr, on a screen of its own. It writes
+// and reads by D-Bus and its log; comparing secrets needs its windows.
+type pidgin struct {
+	*process
+	t    *testing.T
+	s    *xmppServer
+	user string
+	dir  string
+	peer string
+	env  []string
+
+	question string // the peer's last one
+	compared bool   // the result of a comparison is shown
+}
+
+func startPidgin(t *testing.T, s *xmppServer, user, peer string) contact {
+	t.Helper()
+	need.Program(t, "pidgin", "/usr/lib/pidgin/pidgin-otr.so", "Xvfb", "dbus-daemon", "dbus-send", "xdotool")
+	p := &pidgin{t: t, s: s, user: user, dir: t.TempDir(), peer: peer}
+	cert, err := os.ReadFile(filepath.Join(filepath.Dir(s.log), s.domain+".crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := p.jid() + "/pidgin"
+	for file, text := range map[string]string{
+		"accounts.xml": `<?xml version='1.0' encoding='UTF-8' ?><account version='1.0'><account><protocol>prpl-jabber</protocol><name>` + name + `</name><password>secret</password>
+<settings><setting name='port' type='int'>5222</setting><setting name='connect_server' type='string'>` + s.ip + `</setting><setting name='connection_security' type='string'>require_tls</setting></settings>
+<settings ui='gtk-gaim'><setting name='auto-login' type='bool'>1</setting></settings></account></account>`,
+		"prefs.xml": `<?xml version='1.0' encoding='UTF-8' ?><pref version='1' name='/'>
+<pref name='purple'><pref name='logging'><pref name='log_ims' type='bool' value='1'/><pref name='format' type='string' value='txt'/></pref><pref name='savedstatus'><pref name='startup_current_status' type='bool' value='1'/></pref></pref>
+<pref name='pidgin'><pref name='plugins'><pref name='loaded' type='pathlist'><item value='/usr/lib/pidgin/pidgin-otr.so'/></pref></pref><pref name='debug'><pref name='enabled' type='bool' value='0'/></pref></pref>
+<pref name='OTR'><pref name='enabled' type='bool' value='1'/><pref name='automatic' type='bool' value='1'/><pref name='onlyprivate' type='bool' value='0'/><pref name='avoidloggingotr' type='bool' value='0'/></pref></pref>`,
+		"otr.private_key":                         otrKey(t, "bob", name, "prpl-jabber"),
+		"certificates/x509/tls_peers/" + s.ip:     string(cert),
+		"certificates/x509/tls_peers/" + s.domain: string(cert),
+	} {
+		path := filepath.Join(p.dir, file)
+		os.MkdirAll(filepath.Dir(path), 0o700)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	screen := start(t, "Xvfb", nil, "", "Xvfb", "-displayfd", "1", "-screen", "0", "1200x900x24", "-nolisten", "tcp")
+	display := ":" + strings.TrimSpace(screen.says(t, `(?m)^\d+$`))
+	bus := start(t, "dbus-daemon", nil, "", "dbus-daemon", "--session", "--nofork", "--print-address=1", "--address=unix:path="+filepath.Join(p.dir, "bus"))
+	address := strings.TrimSpace(bus.says(t, `unix:\S+`))
+	p.env = []string{"DISPLAY=" + display, "DBUS_SESSION_BUS_ADDRESS=" + address, "HOME=" + p.dir, "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "GTK_RC_FILES=/dev/null", "NO_AT_BRIDGE=1"}
+	p.run()
+	return p
+}
+
+func (p *pidgin) run() {
+	p.t.Helper()
+	p.process = start(p.t, "pidgin", p.env, p.dir, "pidgin", "-m", "-c", p.dir)
+	eventually(p.t, "Pidgin's login", func() bool { return p.account() != "0" })
+}
+
+func (p *pidgin) jid() string { return p.user + "@" + p.s.domain }
+
+// call calls a function of libpurple's and returns its number or string.
+func (p *pidgin) call(function string, args ...string) (string, error) {
+	cmd := exec.Command("dbus-send", append([]string{"--session", "--print-reply=literal", "--dest=im.pidgin.purple.PurpleService", "/im/pidgin/purple/PurpleObject", "im.pidgin.purple.PurpleInterface." + function}, args...)...)
+	cmd.Env = append(os.Environ(), p.env...)
+	out, err := cmd.CombinedOutput()
+	f := strings.Fields(string(out))
+	if err != nil || len(f) == 0 {
+		return "", fmt.Errorf("%s: %v: %s", function, err, out)
+	}
+	return f[len(f)-1], nil
+}
+
+// account is Pidgin's number of the account, 0 while it is not connected.
+func (p *pidgin) account() string {
+	n, err := p.call("PurpleAccountsFindConnected", "string:"+p.jid()+"/pidgin", "string:prpl-jabber")
+	if err != nil {
+		return "0"
+	}
+	return n
+}
+
+func (p *pidgin) number(function string, args ...string) string {
+	p.t.Helper()
+	n, err := p.call(function, args...)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return n
+}
+
+// conversation is Pidgin's number of the conversation with the peer, whose window it
+// opens.
+func (p *pidgin) conversation() string {
+	p.t.Helper()
+	return p.number("PurpleConversationNew", "int32:1", "int32:"+p.account(), "string:"+p.peer)
+}
+
+func (p *pidgin) say(text string) {
+	p.t.Helper()
+	im := p.number("PurpleConversationGetImData", "int32:"+p.conversation())
+	if out, err := p.call("PurpleConvImSend", "int32:"+im, "string:"+html.EscapeString(text)); err != nil && !strings.Contains(err.Error(), "<nil>") {
+		p.t.Fatal(out, err)
+	}
+}
+
+func (p *pidgin) reads(text string) {
+	p.t.Helper()
+	eventually(p.t, "Pidgin to read "+text, fileHas(p.dir+"/logs/jabber/*/*/*.txt", regexp.QuoteMeta(p.peer)+`(/\S*)?: `+regexp.QuoteMeta(text)+`\n`))
+}
+
+// allow has nothing to do: the two are friends before Pidgin starts, for it asks in a
+// window otherwise.
+func (p *pidgin) allow() {}
+
+// xdotool types, clicks and finds windows.
+func (p *pidgin) xdotool(words ...string) (string, error) {
+	cmd := exec.Command("xdotool", words...)
+	cmd.Env = append(os.Environ(), p.env...)
+	out, err := cmd.Output()
+	return strings.TrimSpace(string(out)), err
+}
+
+func (p *pidgin) keys(words ...string) {
+	p.t.Helper()
+	if _, err := p.xdotool(words...); err != nil {
+		p.t.Fatalf("xdotool %q: %v", words, err)
+	}
+}
+
+// focus waits for a window and gives it the keyboard.
+func (p *pidgin) focus(title string) {
+	p.t.Helper()
+	eventually(p.t, "Pidgin's window "+title, func() bool {
+		id, err := p.xdotool("search", "--onlyvisible", "--name", title)
+		if err != nil || strings.Contains(id, "\n") {
+			return false
+		}
+		_, err = p.xdotool("windowraise", id, "windowfocus", id)
+		if err != nil {
+			return false
+		}
+		at, err := p.xdotool("getwindowfocus")
+		return err == nil && at == id
+	})
+}
+
+// ask goes through the menu of the conversation's window.
+func (p *pidgin) ask(question, secret string) {
+	p.t.Helper()
+	p.closeResult()
+	p.conversation()
+	p.focus("^" + p.peer)
+	p.keys("key", "F10", "Right", "Right", "Right", "Down", "Down", "Down", "Return")
+	p.focus("^Authenticate Buddy$")
+	if question == "" {
+		p.keys("key", "shift+Tab", "Down", "Tab") // the other way of asking
+	} else {
+		p.keys("type", question)
+		p.keys("key", "Tab")
+	}
+	p.keys("type", secret)
+	p.keys("key", "Return")
+}
+
+func (p *pidgin) asked(question string) {
+	p.t.Helper()
+	p.closeResult()
+	p.question = question
+	p.focus("^Authenticate Buddy$")
+}
+
+func (p *pidgin) answer(secret string) {
+	p.t.Helper()
+	p.keys("type", secret)
+	p.keys("key", "Return")
+}
+
+// closeResult closes the window with the result of the last comparison.
+func (p *pidgin) closeResult() {
+	p.t.Helper()
+	if !p.compared {
+		return
+	}
+	p.compared = false
+	// Its button works a moment after the result is written down.
+	eventually(p.t, "Pidgin to close the result", func() bool {
+		id, err := p.xdotool("search", "--onlyvisible", "--name", "^Authenticating Buddy$")
+		if err != nil || id == "" {
+			return true
+		}
+		p.xdotool("windowfocus", id, "key", "Return")
+		return false
+	})
+}
+
+// told waits for what Pidgin writes down. It takes back trust when secrets differ; to
+// have answered a question changes nothing, and shows on the other side only.
+func (p *pidgin) told(equal bool) {
+	p.t.Helper()
+	if p.question == "" {
+		eventually(p.t, fmt.Sprintf("Pidgin's trust to be %v", equal), func() bool { return p.trusts() == equal })
+	}
+	p.question, p.compared = "", true
+}
+
+func (p *pidgin) trusts() bool {
+	return fileHas(filepath.Join(p.dir, "otr.fingerprints"), `\t(smp|verified)`)()
+}
+
+func (p *pidgin) restart() {
+	p.t.Helper()
+	p.kill(syscall.SIGTERM)
+	p.run()
+}
