@@ -31,9 +31,10 @@ scenarios:
 	@test/scenarios.sh
 
 bench:
-	@test/install.sh haproxy
+	@test/install.sh haproxy libotr5-dev libgcrypt20-dev
 	$(GO) test -run xxx -bench . -benchmem ./stanza
 	$(GO) run ./test/bench
+	$(GO) run ./test/bench/otr
 
 clean:
 	rm -rf otrproxy dist

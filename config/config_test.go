@@ -80,6 +80,22 @@ func TestContract(t *testing.T) {
 	}
 }
 
+func TestVersionsAndIdle(t *testing.T) {
+	c, err := Parse("x", []byte("idle: 12h\notr:\n  - {contact: \"*@new.example\", policy: require, versions: [3]}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Idle != 12*time.Hour || Default().Idle != 72*time.Hour {
+		t.Errorf("idle %v, by default %v", c.Idle, Default().Idle)
+	}
+	if v := c.RuleFor("a@b", "x@new.example").Versions; len(v) != 1 || v[0] != 3 {
+		t.Errorf("versions %v", v)
+	}
+	if v := c.RuleFor("a@b", "x@old.example").Versions; v != nil {
+		t.Errorf("versions by default %v", v)
+	}
+}
+
 func TestNoMatchIsRequire(t *testing.T) {
 	c, err := Parse("x", []byte("otr: [{account: a@b, contact: c@d, policy: never}]"))
 	if err != nil {
