@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -79,6 +80,7 @@ type Message struct {
 	since   time.Time
 	expires time.Time
 	to      Fingerprint // the key it was encrypted to
+	ssid    [8]byte     // and the keys' secure session id
 }
 
 // An Action says what becomes of a message. The zero value blocks it.
@@ -162,7 +164,12 @@ type Account struct {
 	generated chan struct{} // closed when the key is there, or never will be
 	closed    bool
 	sealed    []byte // room for the message being encrypted
+	pieces    int    // bytes of unfinished messages in pieces, of all contacts
 }
+
+// maxPieces bounds them: who may send any is up to the server, which keeps the list
+// of contacts.
+const maxPieces = 16 << 20
 
 // maxSealed is how much of that room is kept, in bytes.
 const maxSealed = 16 << 10
@@ -227,7 +234,7 @@ func (a *Account) generate() {
 	defer close(a.generated)
 	if err != nil {
 		a.keyErr = err
-		a.events.Log(8, "no OTR key", err)
+		a.events.Log(8, "no OTR key", cause(err))
 	} else {
 		a.key = k
 	}
@@ -297,32 +304,14 @@ func (a *Account) Detach(o Outlet) {
 		if c.outlet == o {
 			c.outlet = nil
 		}
+		if c.carrier == o {
+			c.carrier = nil
+		}
 	}
 }
 
 // attached reports whether a session is still there.
-func (a *Account) attached(o Outlet) bool {
-	for _, x := range a.outlets {
-		if x == o {
-			return true
-		}
-	}
-	return false
-}
-
-// emit queues a message through the given session, or another one of the account.
-// It reports false when nobody takes it.
-func (a *Account) emit(o Outlet, v Verdict) bool {
-	if o != nil && a.attached(o) && o.Emit(v) {
-		return true
-	}
-	for i := len(a.outlets) - 1; i >= 0; i-- {
-		if a.outlets[i] != o && a.outlets[i].Emit(v) {
-			return true
-		}
-	}
-	return false
-}
+func (a *Account) attached(o Outlet) bool { return slices.Contains(a.outlets, o) }
 
 func (a *Account) notice(contact, text string) {
 	for _, o := range a.outlets {
@@ -360,7 +349,17 @@ func (a *Account) conv(contact string) *conversation {
 
 // fresh is a conversation that is not kept, as for what strangers send.
 func (a *Account) fresh(contact string) *conversation {
-	return &conversation{a: a, contact: contact, live: map[uint32]*session{}, online: map[string]bool{}}
+	return &conversation{a: a, contact: contact, live: map[otr.ID]*session{}, online: map[string]bool{}}
+}
+
+// forget drops the conversations in which nothing is left: anybody on the list of
+// contacts can begin one.
+func (a *Account) forget(now time.Time) {
+	for contact, c := range a.convs {
+		if !c.wrote && c.state == "" && len(c.held)+len(c.recent)+len(c.early)+len(c.online) == 0 && (c.otr == nil || c.otr.Empty(now)) {
+			delete(a.convs, contact)
+		}
+	}
 }
 
 // schedule sets the timer to the first moment at which something expires.
@@ -422,17 +421,23 @@ func (a *Account) expire() {
 		c.forgetRecent(now)
 		if !c.stale.IsZero() && !now.Before(c.stale) {
 			c.stale = time.Time{}
-			c.unread = 0
 		}
 		if c.otr != nil && idle > 0 {
 			unused, _ := c.otr.Idle(now, idle)
-			for _, instance := range unused {
-				c.idle(now, instance)
+			for _, id := range unused {
+				c.idle(now, id)
 			}
 		}
 		c.flush(now)
 	}
 	a.schedule()
+	a.pieces = 0
+	for _, c := range a.convs {
+		if c.otr != nil {
+			a.pieces += c.otr.Unfinished()
+		}
+	}
+	a.forget(now)
 }
 
 // Close ends every conversation politely and gives back what waits.
@@ -444,11 +449,11 @@ func (a *Account) Close() {
 		a.timer.Stop()
 	}
 	for _, c := range a.convs {
-		for _, m := range c.held {
-			a.giveBack(m, CauseShutdown)
-		}
-		c.held, c.heldBytes = nil, 0
+		c.giveBack(CauseShutdown)
 		c.end()
+	}
+	if n := len(a.owed); n > 0 {
+		a.events.Log(8, fmt.Sprintf("%d messages that were not sent could not be given back: no client is connected", n), nil)
 	}
 }
 

@@ -1,9 +1,14 @@
 package otrlayer
 
 import (
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+	"weak"
 )
 
 // drive carries between alice and x, x being presented to alice as bob@y/from.
@@ -210,5 +215,417 @@ func TestAttackChangedKeyShownUnmarked(t *testing.T) {
 		if r.Deliver && r.Text == "pay to account 42" {
 			t.Errorf("text under a CHANGED key is shown unmarked in a conversation described as %+v", alice.a.Conversation("bob@y"))
 		}
+	}
+}
+
+func TestAttackEvictionTakesOver(t *testing.T) {
+	alice, bob := couple(t)
+	first := newPerson(t, keyedState(t, "mallory@y"), "mallory@y")
+	join(t, alice, first, "phone")
+	join(t, alice, bob, "desk")
+	if ok, err := alice.a.Accept("bob@y"); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	alice.verify(t, bob)
+	var last *person
+	for range 8 {
+		m := newPerson(t, keyedState(t, "mallory@y"), "mallory@y") // the same key, other instance tags
+		m.peer = alice
+		m.a.Start(m, "alice@x")
+		drive(alice, m, "phone")
+		last = m
+	}
+	last.read = nil
+	v := alice.say("1", "for bob alone")
+	drive(alice, last, "phone")
+	if len(last.read) > 0 {
+		t.Errorf("LEAK: %v; an unverified key read %q in place of the verified one; %+v", v.Action(), last.read, alice.a.Conversation("bob@y"))
+	}
+}
+
+func TestAttackVerifiedDisplaced(t *testing.T) {
+	alice, bob := couple(t)
+	join(t, alice, bob, "r")
+	alice.verify(t, bob)
+	mallory := newPerson(t, keyedState(t, "mallory@y"), "mallory@y") // a key nobody ever accepted
+	mallory.peer, mallory.a.tag = alice, bob.a.tag
+	mallory.a.Start(mallory, "alice@x")
+	drive(alice, mallory, "r")
+	alice.read = nil
+	bob.say("1", "from the verified key")
+	for _, v := range bob.take() {
+		alice.get(v, false)
+	}
+	if got := strings.Join(alice.read, "|"); got != "from the verified key" {
+		t.Errorf("alice read %q; conversation %+v", got, alice.a.Conversation("bob@y"))
+	}
+}
+
+func TestAttackEndCrossesMessage(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("0", "x")
+	carry(alice, bob)
+	bob.notices = nil
+	bob.say("1", "crossing the end")
+	alice.a.End(alice, "bob@y")
+	carry(alice, bob)
+	t.Logf("alice read %q", alice.read)
+	t.Logf("bob noticed %q returned %q", bob.notices, bob.returned)
+	got := strings.Join(alice.read, "|")
+	if !strings.Contains(got, "crossing the end") && !bob.noticed("could not read") && len(bob.returned) == 0 {
+		t.Errorf("bob's message is lost, and nobody told bob")
+	}
+}
+
+func TestAttackTwoClients(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("0", "x")
+	carry(alice, bob)
+	bob.read = nil
+	second := &person{t: t, a: alice.a, peer: bob, event: make(chan struct{}, 100)}
+	alice.a.Attach(second)
+	alice.a.Presence(alice, "bob@y/r", "bob@y", false)
+	alice.say("1", "one")
+	second.say("2", "two")
+	alice.take()
+	second.take()
+	bob.say("3", "back") // the session is alive: what waits goes
+	for _, v := range bob.take() {
+		alice.get(v, false)
+	}
+	// two connections to the server: the second's is a little faster
+	for _, v := range append(second.take(), alice.take()...) {
+		bob.get(v, false)
+	}
+	for range 6 {
+		carry(alice, bob)
+		for _, v := range second.take() {
+			bob.get(v, false)
+		}
+	}
+	got := strings.Join(bob.read, "|")
+	if !strings.Contains(got, "one") {
+		t.Errorf("bob read %q: \"one\" is lost; alice: %q", bob.read, alice.notices)
+	}
+}
+
+func TestAttackV2MovedRefresh(t *testing.T) {
+	alice, bob := couple(t)
+	alice.allowed, bob.allowed = []int{2}, []int{2}
+	join(t, alice, bob, "old")
+	bob.say("1", "from the new place")
+	drive(alice, bob, "new")
+	alice.read, bob.read = nil, nil
+	bob.a.Start(bob, "alice@x") // refresh
+	toAlice := func() {
+		for _, v := range bob.take() {
+			alice.a.Receive(alice, Incoming{From: "bob@y/new", Contact: "bob@y", Text: v.Body(), Welcome: true})
+		}
+	}
+	toAlice() // query -> commit
+	for _, v := range alice.take() {
+		bob.get(v, false)
+	}
+	toAlice() // D-H Key -> Reveal Signature
+	v := alice.say("2", "during the refresh")
+	if v.Action() != Held {
+		t.Errorf("not held: %v", v.Action())
+	}
+	drive(alice, bob, "new")
+	if got := strings.Join(bob.read, "|"); got != "during the refresh" {
+		t.Errorf("bob read %q", bob.read)
+	}
+}
+
+func TestAttackOvertakenInClear(t *testing.T) {
+	alice, bob := couple(t)
+	alice.policy, bob.policy = Opportunistic, Opportunistic
+	join(t, alice, bob, "r")
+	alice.a.Presence(alice, "bob@y/r", "bob@y", false)
+	if v := alice.say("1", "first"); v.Action() != Held {
+		t.Fatal(v.Action())
+	}
+	alice.a.End(alice, "bob@y")
+	v := alice.say("2", "second")
+	alice.take()
+	t.Logf("%v; held %d returned %q", v.Action(), alice.a.Conversation("bob@y").Held, alice.returned)
+	if v.Action() == Plain && len(alice.returned) == 0 {
+		t.Error("the second message has overtaken the first, which still waits")
+	}
+}
+
+func TestAttackDuplicatePieces(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("1", "x")
+	carry(alice, bob)
+	bob.read = nil
+	alice.say("2", "in pieces")
+	whole := alice.take()[0].Body()
+	third := len(whole) / 3
+	for i, piece := range []string{whole[:third], whole[third : 2*third], whole[2*third:]} {
+		text := "?OTR|" + hex8(alice.a.tag) + "|" + hex8(bob.a.tag) + ",0000" + string(rune('1'+i)) + ",00003," + piece + ","
+		for range 2 { // two clients of bob's get what was sent to the bare JID
+			if r := bob.a.Receive(bob, Incoming{From: "alice@x/r", Contact: "alice@x", Text: text, Welcome: true}); r.Deliver {
+				bob.read = append(bob.read, r.Text)
+			}
+		}
+	}
+	bob.wantRead("in pieces")
+}
+
+func TestAttackHashContact(t *testing.T) {
+	dir := t.TempDir()
+	f, _ := loadFingerprints(dir, fingerprintFile, "alice@x")
+	if err := f.remember("#bob@y", Fingerprint{1}, Verified); err != nil {
+		t.Fatal(err)
+	}
+	g, _ := loadFingerprints(dir, fingerprintFile, "alice@x")
+	if g.trust("#bob@y", Fingerprint{1}) != Verified || g.trust("#bob@y", Fingerprint{2}) != Changed {
+		t.Errorf("after a restart the verified key is %q, and another key is %q", g.trust("#bob@y", Fingerprint{1}), g.trust("#bob@y", Fingerprint{2}))
+	}
+}
+
+func TestAttackInjectedContact(t *testing.T) {
+	dir := t.TempDir()
+	f, _ := loadFingerprints(dir, fingerprintFile, "alice@x")
+	evil := Fingerprint{6, 6, 6}
+	f.remember("x\nbob@y\talice@x\tprpl-jabber\t"+evil.Hex()+"\tverified\nx@y", Fingerprint{1}, Unverified)
+	g, _ := loadFingerprints(dir, fingerprintFile, "alice@x")
+	if g.trust("bob@y", evil) == Verified {
+		t.Error("injected")
+	}
+}
+
+func TestAttackSecondErrorSilent(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("0", "x")
+	carry(alice, bob)
+	sorry := Incoming{From: "bob@y/r", Contact: "bob@y", Text: "?OTR Error: You sent encrypted data, who wasn't expecting it", Welcome: true}
+	alice.say("1", "one") // bob's program (libotr) has lost its session
+	alice.take()
+	alice.a.Receive(alice, sorry)
+	alice.take() // our query gets no answer: bob's server is slow
+	alice.later(16 * time.Second)
+	alice.a.expire()
+	alice.notices = nil
+	if v := alice.say("2", "two"); v.Action() != Encrypted {
+		t.Fatal(v.Action())
+	}
+	alice.take()
+	alice.a.Receive(alice, sorry) // nor could bob read that one
+	if len(alice.notices) == 0 && len(alice.returned) == 0 && len(alice.take()) == 0 {
+		t.Errorf("bob says he could not read %q: nothing is noticed, returned, asked or sent again", "two")
+	}
+}
+
+func TestAttackRecentKept(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("0", "x")
+	carry(alice, bob)
+	alice.a.Start(alice, "bob@y") // empties what is kept
+	carry(alice, bob)
+	for range maxRecent + 1 {
+		alice.say("1", "plaintext")
+	}
+	c := alice.a.convs["bob@y"]
+	p := weak.Make(c.recent[:1][0])
+	alice.say("1", "plaintext") // pushes the oldest out
+	alice.take()
+	alice.later(2 * time.Minute)
+	alice.a.expire()
+	if len(c.recent) != 0 {
+		t.Fatal(len(c.recent))
+	}
+	runtime.GC()
+	runtime.GC()
+	if m := p.Value(); m != nil {
+		t.Errorf("two minutes later the plaintext %q is still in memory", m.Text)
+	}
+	runtime.KeepAlive(c)
+}
+
+func TestAttackManyContacts(t *testing.T) {
+	alice, _ := couple(t)
+	piece := strings.Repeat("A", 250<<10)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range 100 { // the server writes the roster, and so who is welcome
+		jid := "s" + string(rune('a'+i%26)) + string(rune('a'+i/26)) + "@evil"
+		for k := range 4 {
+			alice.a.Receive(alice, Incoming{From: jid + "/r", Contact: jid, Text: "?OTR|0000010" + string(rune('0'+k)) + "|00000000,1,2," + piece + ",", Welcome: true})
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	n := len(alice.a.convs)
+	if held := (after.HeapAlloc - before.HeapAlloc) >> 20; held > 32 {
+		t.Errorf("%d MiB held for 100 names a server made up; %d conversations, none of which is ever forgotten", held, n)
+	}
+}
+
+type logged struct {
+	noEvents
+	mu   sync.Mutex
+	errs []string
+}
+
+func (l *logged) Log(_ int, what string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.errs = append(l.errs, what+": "+err.Error())
+	}
+}
+
+func TestAttackNameInLog(t *testing.T) {
+	alice, bob := couple(t)
+	l := &logged{}
+	alice.a.events = l
+	if err := os.RemoveAll(alice.a.dir); err != nil { // a full disk does the same
+		t.Fatal(err)
+	}
+	alice.say("1", "x")
+	carry(alice, bob)
+	if s := strings.Join(l.errs, "\n"); strings.Contains(s, "alice@x") {
+		t.Errorf("the log names the account: %s", s)
+	}
+}
+
+func TestAttackOtherDeviceOfVerifiedKey(t *testing.T) {
+	alice, bob := couple(t)
+	phone := newPerson(t, keyedState(t, "bob@y"), "bob@y") // the same key
+	join(t, alice, bob, "desk")
+	join(t, alice, phone, "phone")
+	alice.verify(t, bob)
+	alice.read = nil
+	bob.say("1", "from the desk")
+	drive(alice, bob, "desk")
+	alice.wantRead("from the desk")
+}
+
+func TestAttackReplayOld(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("0", "x")
+	carry(alice, bob)
+	alice.say("0", "first")
+	old := alice.take()[0]
+	bob.get(old, false)
+	for range maxRead + 1 {
+		alice.say("1", "m")
+		carry(alice, bob)
+	}
+	bob.read = nil
+	bob.get(old, false)
+	carry(alice, bob)
+	bob.wantRead()
+}
+
+func TestAttackQuestionToChangedKey(t *testing.T) {
+	alice, bob := couple(t)
+	join(t, alice, bob, "r")
+	alice.verify(t, bob)
+	mallory := newPerson(t, keyedState(t, "mallory@y"), "mallory@y")
+	mallory.a.tag = bob.a.tag
+	mallory.peer = alice
+	mallory.a.Start(mallory, "alice@x")
+	drive(alice, mallory, "r")
+	q := "where did we meet? CANARY"
+	err := alice.a.Compare(alice, "bob@y", &q, "there")
+	drive(alice, mallory, "r")
+	if mallory.noticed("CANARY") {
+		t.Errorf("the question reached a key nobody accepted (%v)", err)
+	}
+}
+
+func TestAttackBounceUnseals(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("0", "x")
+	carry(alice, bob)
+	bob.read = nil
+	bob.a.Start(bob, "alice@x") // refresh
+	step := func() {
+		a, b := alice.take(), bob.take()
+		for _, v := range a {
+			bob.get(v, false)
+		}
+		for _, v := range b {
+			alice.get(v, false)
+		}
+	}
+	step()                          // query
+	step()                          // commit
+	step()                          // key; alice has revealed
+	alice.a.Bounced("bob@y", false) // of something else, to a resource that has gone
+	v := alice.say("1", "during")
+	carry(alice, bob)
+	if got := strings.Join(bob.read, "|"); got != "during" {
+		t.Errorf("%v: bob read %q", v.Action(), bob.read)
+	}
+}
+
+// Bob's program has restarted and an exchange is under way; alice types before it is complete.
+func TestAttackTypedDuringExchange(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("0", "x")
+	carry(alice, bob)
+	bob.open(filepath.Dir(filepath.Dir(bob.a.dir)), "bob@y") // restarts
+	bob.read = nil
+	toBob := func() {
+		for _, v := range alice.take() {
+			bob.get(v, false)
+		}
+	}
+	toAlice := func() {
+		for _, v := range bob.take() {
+			alice.get(v, false)
+		}
+	}
+	alice.a.Start(alice, "bob@y") // query
+	toBob()                       // D-H Commit
+	toAlice()                     // D-H Key
+	if v := alice.say("1", "typed meanwhile"); v.Action() != Encrypted {
+		t.Fatal(v.Action())
+	}
+	carry(alice, bob)
+	alice.later(61 * time.Second)
+	alice.a.expire()
+	carry(alice, bob)
+	if !strings.Contains(strings.Join(bob.read, "|"), "typed meanwhile") {
+		t.Errorf("lost: bob read %q; alice was told %q and got back %q", bob.read, alice.notices[len(alice.notices)-1], alice.returned)
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	alice, bob := couple(t)
+	alice.idle = 50 * time.Millisecond
+	done := make(chan bool)
+	for i := range 4 {
+		go func() {
+			defer func() { done <- true }()
+			for range 100 {
+				switch i {
+				case 0:
+					alice.say("1", "x")
+				case 1:
+					alice.a.Presence(alice, "bob@y/r", "bob@y", false)
+					alice.a.Presence(alice, "bob@y/r", "bob@y", true)
+				case 2:
+					alice.a.Conversations()
+					alice.a.Detach(alice)
+					alice.a.Attach(alice)
+				case 3:
+					for _, v := range alice.take() {
+						bob.a.Receive(bob, Incoming{From: "alice@x/r", Contact: "alice@x", Text: v.Body(), Welcome: true})
+					}
+					for _, v := range bob.take() {
+						alice.a.Receive(alice, Incoming{From: "bob@y/r", Contact: "bob@y", Text: v.Body(), Welcome: true})
+					}
+				}
+			}
+		}()
+	}
+	for range 4 {
+		<-done
 	}
 }

@@ -18,6 +18,10 @@ var errNotPrivate = errors.New("there is no private conversation to compare a se
 // nil. The secret is not kept.
 func (a *Account) Compare(o Outlet, contact string, question *string, secret string) error {
 	return a.comparing(o, contact, func(now time.Time, c *conversation) ([]byte, error) {
+		if question != nil && c.current().trust == Changed {
+			// The secret shows itself to nobody who does not know it; the question would.
+			return nil, errors.New("the key of " + contact + " has changed, and your question would go to whoever has the new one; compare a secret without a question: !otr smp start SECRET")
+		}
 		m, err := c.otr.SMPStart(now, c.active, question, []byte(secret))
 		if errors.Is(err, otr.ErrComparing) {
 			err = errors.New("another comparison is under way; answer it, or give it up with !otr smp abort")
@@ -67,14 +71,14 @@ func (a *Account) comparing(o Outlet, contact string, step func(time.Time, *conv
 // key that held when it began: the engine gives a comparison up when the keys
 // change.
 func (c *conversation) compared(now time.Time, e otr.Event) {
-	s := c.live[e.Session.Instance]
-	if s == nil || s.Fingerprint != e.Session.Fingerprint {
+	s := c.live[e.Session.ID]
+	if s == nil {
 		return
 	}
-	if e.Session.Instance != c.active {
+	if e.Session.ID != c.active {
 		// One comparison at a time is enough for a person: that of another device is
 		// answered by ending it.
-		if m, err := c.otr.SMPAbort(now, e.Session.Instance); err == nil && e.Kind == otr.SMPAsked {
+		if m, err := c.otr.SMPAbort(now, e.Session.ID); err == nil && e.Kind == otr.SMPAsked {
 			c.protocol(c.to(s), string(m), false)
 		}
 		return

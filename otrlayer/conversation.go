@@ -2,6 +2,7 @@ package otrlayer
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,11 +17,12 @@ import (
 type conversation struct {
 	a       *Account
 	contact string
-	outlet  Outlet // the session the person used last
+	outlet  Outlet // the client's session that the person used last
+	carrier Outlet // the one that carries what is encrypted: the order on one connection is kept
 
-	live   map[uint32]*session // by the contact's instance tag
-	active uint32              // the instance that text is sent to
-	state  MessageState        // "" is plaintext
+	live   map[otr.ID]*session
+	active otr.ID       // the session that text is sent on
+	state  MessageState // "" is plaintext
 
 	otr     *otr.Conversation // nil until our key is there
 	places  [places]string    // the contact's resources that speak version 2, by number
@@ -28,6 +30,7 @@ type conversation struct {
 	early   []arrival         // handshakes that came before
 	queried time.Time         // when the last query left
 	errored time.Time         // when an error of the contact's last made us ask again
+	warned  time.Time         // when the person was last told of one
 
 	answering time.Time // since when, and how many, unreadable messages were answered with an error
 	answers   int
@@ -47,8 +50,7 @@ type conversation struct {
 	offered bool            // the whitespace tag has been sent
 }
 
-// A session is what we remember of a private conversation with one instance, beside
-// what the engine does.
+// A session is what we remember of a session of the engine's, beside what it does.
 type session struct {
 	jid   string // full JID it answered from
 	trust Trust
@@ -98,11 +100,32 @@ func (c *conversation) place(jid string) uint32 {
 	for {
 		i := c.placed % places
 		c.placed++
-		if n := uint32(i + 1); c.live[n] == nil {
+		if !c.occupied(uint32(i + 1)) {
 			c.places[i] = jid
-			return n
+			return uint32(i + 1)
 		}
 	}
+}
+
+func (c *conversation) occupied(place uint32) bool {
+	for _, s := range c.live {
+		if s.Instance == place {
+			return true
+		}
+	}
+	return false
+}
+
+// moved notes where a session's contact is now.
+func (c *conversation) moved(s *session, from string) {
+	s.jid, s.gone = from, false
+	if s.Version != otr.V2 || c.places[s.Instance-1] == from {
+		return
+	}
+	if i := slices.Index(c.places[:], from); i >= 0 {
+		c.places[i] = ""
+	}
+	c.places[s.Instance-1] = from
 }
 
 // parsed is a contact's text as OTR has it.
@@ -129,7 +152,7 @@ func (c *conversation) describe() Conversation {
 		d.State = StatePlaintext
 	}
 	if s := c.current(); s != nil {
-		d.Instance, d.Trust, d.Fingerprint, d.Version = c.active, s.trust, s.Fingerprint, int(s.Version)
+		d.Instance, d.Trust, d.Fingerprint, d.Version = s.Instance, s.trust, s.Fingerprint, int(s.Version)
 	} else if k := c.a.fps.of(c.contact); len(k) > 0 {
 		d.Fingerprint = k[len(k)-1].Fingerprint
 		d.Trust = c.a.fps.trust(c.contact, d.Fingerprint)
@@ -137,9 +160,27 @@ func (c *conversation) describe() Conversation {
 	return d
 }
 
+// emit queues what is encrypted, or of the OTR protocol, through one and the same
+// client's session as long as there is that one: on two connections to the server the
+// later message could come first, and the earlier be taken for a replay. It reports
+// false when nobody takes it.
+func (c *conversation) emit(preferred Outlet, v Verdict) bool {
+	order := []Outlet{c.carrier, preferred}
+	for i := len(c.a.outlets) - 1; i >= 0; i-- {
+		order = append(order, c.a.outlets[i])
+	}
+	for i, o := range order {
+		if o != nil && !slices.Contains(order[:i], o) && slices.Contains(c.a.outlets, o) && o.Emit(v) {
+			c.carrier = o
+			return true
+		}
+	}
+	return false
+}
+
 // protocol sends a message of the OTR protocol itself.
 func (c *conversation) protocol(to, body string, store bool) bool {
-	return c.a.emit(c.outlet, Verdict{action: Protocol, to: to, body: body, store: store})
+	return c.emit(c.outlet, Verdict{action: Protocol, to: to, body: body, store: store})
 }
 
 // query asks the contact for a private conversation.
@@ -173,42 +214,40 @@ func (c *conversation) handle(now time.Time, events []otr.Event, from string) {
 		case otr.Secured:
 			c.secured(now, e, from)
 		case otr.Ended:
-			c.finished(e.Session.Instance)
+			c.finished(e.Session.ID)
 		case otr.SMPAsked, otr.SMPSuccess, otr.SMPFailure, otr.SMPAborted, otr.SMPCheated:
 			c.compared(now, e)
 		}
 	}
 }
 
-// secured notes that a key exchange is complete: its session has taken the place
-// of the one before with that instance.
+// secured notes that a key exchange is complete. Its session has taken the place of
+// the one with the same instance and key; with another key it stands beside it.
 func (c *conversation) secured(now time.Time, e otr.Event, from string) {
-	fp, tag := e.Session.Fingerprint, e.Session.Instance
-	before := c.live[tag]
+	fp, id := e.Session.Fingerprint, e.Session.ID
+	before, cur := c.live[id], c.current()
 	trust := c.a.fps.trust(c.contact, fp)
 	for old := range c.live { // the engine has room for so many
 		if _, there := c.otr.Session(old); !there {
 			delete(c.live, old)
 		}
 	}
-	if before != nil && before.trust.Sure() && !trust.Sure() {
-		// Whoever carries our messages can claim to be the same instance: a key nobody
-		// verified does not take a verified one's place, even if it was once accepted.
-		trust = Changed
-	}
 	s := &session{jid: from, trust: trust, Session: e.Session}
+	c.live[id] = s
 	c.a.events.Handshake("complete")
-	if cur := c.current(); cur != nil && cur.trust.Sure() && !trust.Sure() && tag != c.active {
-		// Another device whose key nobody verified must not take over from a
-		// verified one unasked (Conversations issue 2582).
-		c.live[tag] = s
-		c.a.notice(c.contact, "Another device of "+c.contact+" has joined, with a key that is not verified: "+fp.String()+". Your messages stay with the verified device.")
+	if cur != nil && cur.trust.Sure() && !trust.Sure() && id != c.active {
+		if before != nil {
+			return // a refresh of what has been told
+		}
+		// Another device, or somebody who claims to be the same one: a key nobody
+		// verified must not take over from a verified one unasked (Conversations issue
+		// 2582).
+		c.a.notice(c.contact, "Another device of "+c.contact+" has joined, with a key that is not verified: "+fp.String()+
+			". Your messages stay with the verified device. If they use the other one now, compare that fingerprint with them and write !otr verify FINGERPRINT.")
 		return
 	}
-	c.live[tag] = s
 	was := c.state
-	c.active, c.state = tag, StateEncrypted
-	c.stale, c.queried = time.Time{}, time.Time{}
+	c.activate(id)
 	if trust == Unverified && c.a.fps.find(c.contact, fp) == nil {
 		c.saved(c.a.fps.remember(c.contact, fp, Unverified))
 	}
@@ -221,7 +260,7 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 		}
 		c.a.notice(c.contact, "The key of "+c.contact+" has CHANGED. New: "+fp.String()+". Known before: "+strings.Join(old, "; ")+
 			". Nothing is sent until you decide: compare with them and write !otr verify FINGERPRINT, or !otr send to accept the new key.")
-	case was == StateEncrypted && before != nil && before.Fingerprint == fp && before.trust == trust && before.Version == s.Version:
+	case was == StateEncrypted && before != nil && before.trust == trust && before.Version == s.Version:
 		// a refresh; nothing a person needs to know
 	case trust.Sure():
 		c.a.notice(c.contact, "Private conversation with "+c.contact+" started"+versionWords(s.Version)+"; their key is verified.")
@@ -230,11 +269,22 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 			". Compare it with them, then !otr verify FINGERPRINT; or !otr smp ask QUESTION | ANSWER.")
 	}
 	if c.unread > 0 {
-		c.resend(now)
+		var lost [8]byte
+		if cur != nil {
+			lost = cur.SSID
+		}
+		c.resend(now, lost)
 	}
 	c.unread = 0
-	c.recent = nil
+	c.recent = slices.DeleteFunc(c.recent, func(m *Message) bool { return m.since.Before(e.Since) })
 	c.flush(now)
+}
+
+// activate makes a session the one that text is sent on.
+func (c *conversation) activate(id otr.ID) {
+	c.active, c.state = id, StateEncrypted
+	c.otr.Keep(id)
+	c.stale, c.queried = time.Time{}, time.Time{}
 }
 
 // versionWords tells of a version that is not the present one.
@@ -263,27 +313,50 @@ func (c *conversation) noteVersion(s otr.Session) {
 
 func (c *conversation) saved(err error) {
 	if err != nil {
-		c.a.events.Log(8, "fingerprint not saved", err)
+		c.a.events.Log(8, "fingerprint not saved", cause(err))
 	}
 }
 
 // trusts records how far the key of a session is trusted, lets text go to it, and
-// sends what waits for that.
+// sends what waits for that. Where somebody has verified it, the contact's other keys
+// that nobody has verified are forgotten: one of them may have been first by standing
+// in between, and has to be accepted again.
 func (c *conversation) trusts(now time.Time, s *session, t Trust) error {
-	s.trust = t
 	c.otr.Accept(s.Fingerprint)
 	err := c.a.fps.remember(c.contact, s.Fingerprint, t)
+	if t.Sure() {
+		var others []string
+		for _, k := range c.a.fps.of(c.contact) {
+			if k.Trust == "" {
+				c.otr.Revoke(k.Fingerprint)
+				err = errors.Join(err, c.a.fps.forget(c.contact, k.Fingerprint))
+				others = append(others, k.Fingerprint.String())
+			}
+		}
+		if others != nil {
+			c.a.notice(c.contact, "Nothing is sent any more to the other keys known of "+c.contact+", which nobody has verified: "+strings.Join(others, "; ")+".")
+		}
+	}
+	for _, other := range c.live { // of the same key or not
+		other.trust = c.a.fps.trust(c.contact, other.Fingerprint)
+	}
 	c.flush(now)
 	return err
 }
 
-// resend sends once more what the contact said it could not read: as many of the
-// last messages as it sent errors, to the same key only (rules.md O3).
-func (c *conversation) resend(now time.Time) {
-	again := c.recent
-	if n := len(again); n > c.unread {
-		again = again[n-c.unread:]
+// resend sends once more what the contact said it could not read, to the same key
+// only (rules.md O3): of as many messages as it sent errors, first those that went out
+// on keys older than the ones it lost, for of these it has read none; then the last
+// ones.
+func (c *conversation) resend(now time.Time, lost [8]byte) {
+	older := 0
+	for older < len(c.recent) && c.recent[older].ssid != lost {
+		older++
 	}
+	older = min(older, c.unread)
+	last := max(older, len(c.recent)-(c.unread-older))
+	again := slices.Concat(c.recent[:older], c.recent[last:])
+	c.recent = slices.Clone(c.recent[older:last])
 	policy := c.a.settings().Policy(c.contact)
 	for _, m := range again {
 		s := c.current()
@@ -298,8 +371,8 @@ func (c *conversation) resend(now time.Time) {
 
 // end ends all sessions politely and forgets the exchanges under way.
 func (c *conversation) end() {
-	for tag, s := range c.live {
-		if msg, err := c.otr.End(c.a.now(), tag); err == nil && msg != nil {
+	for id, s := range c.live {
+		if msg, err := c.otr.End(c.a.now(), id); err == nil && msg != nil {
 			c.protocol(c.to(s), string(msg), false)
 		}
 	}
@@ -311,17 +384,17 @@ func (c *conversation) end() {
 }
 
 // idle ends a session that nobody has used for long, so that its keys go.
-func (c *conversation) idle(now time.Time, tag uint32) {
-	s := c.live[tag]
-	msg, err := c.otr.End(now, tag)
+func (c *conversation) idle(now time.Time, id otr.ID) {
+	s := c.live[id]
+	msg, err := c.otr.End(now, id)
 	if s == nil {
 		return
 	}
 	if err == nil && msg != nil {
 		c.protocol(c.to(s), string(msg), false)
 	}
-	delete(c.live, tag)
-	if tag != c.active || c.state != StateEncrypted {
+	delete(c.live, id)
+	if id != c.active || c.state != StateEncrypted {
 		return
 	}
 	c.over(StateFinished)
@@ -332,10 +405,21 @@ func (c *conversation) idle(now time.Time, tag uint32) {
 	c.a.notice(c.contact, "The private conversation with "+c.contact+" was ended because nobody used it for long. Write !otr start to be private again, or !otr end to go on without.")
 }
 
-// over forgets what belongs to a private conversation that is over.
+// over notes that a private conversation is over. What was sent last is kept for its
+// minute: it may have crossed the contact's end.
 func (c *conversation) over(s MessageState) {
 	c.active, c.state = 0, s
-	c.recent, c.unread, c.stale, c.queried = nil, 0, time.Time{}, time.Time{}
+	c.unread, c.stale, c.queried = 0, time.Time{}, time.Time{}
+}
+
+// giveBack returns what waits.
+func (c *conversation) giveBack(cause Cause) (n int) {
+	held := c.held
+	c.held, c.heldBytes, c.told = nil, 0, false
+	for _, m := range held {
+		c.a.giveBack(m, cause)
+	}
+	return len(held)
 }
 
 // to is where messages of a session go: the full JID that answered, until that

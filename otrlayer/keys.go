@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 
 	"otrproxy/otrlayer/otr"
 
@@ -62,6 +64,16 @@ func write(dir, name string, content []byte) error {
 		return fmt.Errorf("%s could not be saved: %w", filepath.Join(dir, name), err)
 	}
 	return nil
+}
+
+// cause is what lies at the bottom of an error with a file, for the log: the path
+// above it names the account.
+func cause(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return errors.New("a file of the account could not be written")
 }
 
 func read(dir, name string) ([]byte, error) {
@@ -173,8 +185,21 @@ func (f *fingerprints) remember(contact string, fp Fingerprint, t Trust) error {
 	return f.set(contact, fp, value)
 }
 
+// forget takes a key out of what is known of a contact.
+func (f *fingerprints) forget(contact string, fp Fingerprint) error {
+	k := f.find(contact, fp)
+	if k == nil {
+		return nil
+	}
+	f.all = slices.DeleteFunc(f.all, func(x otr.KnownKey) bool { return x == *k })
+	return write(f.dir, f.name, otr.FormatFingerprints(f.all))
+}
+
 // set records a key with what stands beside it, and saves the file.
 func (f *fingerprints) set(contact string, fp Fingerprint, value string) error {
+	if strings.ContainsAny(contact, "\t\r\n") {
+		return errors.New("a contact whose name has a tab or a line end in it cannot be remembered")
+	}
 	if k := f.find(contact, fp); k != nil {
 		if k.Trust == value {
 			return nil

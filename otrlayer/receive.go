@@ -149,26 +149,38 @@ func (c *conversation) begin(now time.Time, v otr.Version, m Incoming) {
 // until that is settled nothing more is sent on a session the contact seems to
 // have lost.
 func (c *conversation) errorFrom(now time.Time, m Incoming) {
-	if c.state != StateEncrypted || !c.mayAnswer(m) {
+	c.forgetRecent(now)
+	private := c.state == StateEncrypted
+	if !c.mayAnswer(m) || !private && len(c.recent) == 0 {
 		return
 	}
-	c.forgetRecent(now)
-	if c.unread++; c.unread > len(c.recent) {
-		c.unread = len(c.recent)
-	}
-	if c.stale.IsZero() && now.Sub(c.errored) >= queryInterval {
+	c.unread = min(c.unread+1, len(c.recent))
+	switch {
+	case private && !c.stale.IsZero() || now.Sub(c.warned) < errorInterval:
+		return // it has been told
+	case !private:
+		c.a.notice(c.contact, c.contact+" could not read your last message: the private conversation had ended. It is sent again if a new one begins within a minute; else write it again.")
+	case now.Sub(c.errored) < queryInterval:
+		c.a.notice(c.contact, c.contact+" could not read your last message either. Write !otr start to ask for a new private conversation; it is sent again if that begins within a minute.")
+	default:
 		c.errored = now
 		c.stale = now.Add(staleFor)
 		c.a.notice(c.contact, c.contact+" could not read your last message; asking for a new private conversation. It is sent again then.")
 		c.query(now)
 	}
+	c.warned = now
 }
 
 func (c *conversation) fragment(now time.Time, m Incoming, w otr.Message) Reading {
 	if !m.Welcome && !c.wrote || c.a.key == nil {
 		return Reading{}
 	}
-	whole, ok, err := c.engine().Assemble(now, w)
+	before := c.engine().Unfinished()
+	whole, ok, err := c.otr.Assemble(now, w)
+	if c.a.pieces += c.otr.Unfinished() - before; c.a.pieces > maxPieces {
+		c.a.pieces -= c.otr.Unfinished()
+		c.otr.Discard()
+	}
 	c.a.wakeAt(c.otr.Expire(now))
 	if err != nil || !ok {
 		return Reading{}
@@ -211,10 +223,10 @@ func (c *conversation) data(now time.Time, m Incoming, w otr.Message) Reading {
 		return Reading{} // another session of the account has got it, or somebody replays it
 	}
 	res, err := c.engine().Receive(now, w)
-	if errors.Is(err, otr.ErrNotForUs) {
+	if errors.Is(err, otr.ErrNotForUs) || errors.Is(err, otr.ErrReplayed) {
 		return Reading{}
 	}
-	s := c.live[res.Instance]
+	s := c.live[res.Session]
 	if err != nil || s == nil {
 		c.a.events.Log(0, "a data message was refused", err)
 		return c.unreadable(now, m, w)
@@ -223,14 +235,14 @@ func (c *conversation) data(now time.Time, m Incoming, w otr.Message) Reading {
 		c.read = c.read[1:]
 	}
 	if !m.Delayed {
-		s.jid, s.gone = m.From, false
+		c.moved(s, m.From)
 	}
 	for _, r := range res.Replies {
 		c.protocol(c.to(s), string(r), false)
 	}
 	trust := s.trust
 	c.handle(now, res.Events, m.From)
-	if res.Instance == c.active && c.state == StateEncrypted {
+	if res.Session == c.active && c.state == StateEncrypted {
 		c.recent, c.unread = nil, 0 // the session is alive on the other side
 		c.stale = time.Time{}
 		if len(c.held) > 0 {
@@ -259,9 +271,9 @@ func defused(text string) string {
 }
 
 // finished notes that the contact has ended the session.
-func (c *conversation) finished(tag uint32) {
-	delete(c.live, tag)
-	if tag != c.active || c.state != StateEncrypted {
+func (c *conversation) finished(id otr.ID) {
+	delete(c.live, id)
+	if id != c.active || c.state != StateEncrypted {
 		return
 	}
 	c.over(StateFinished)
@@ -339,10 +351,7 @@ func (a *Account) Bounced(contact string, gone bool) {
 	if !gone {
 		return
 	}
-	for _, m := range c.held {
-		a.giveBack(m, CauseBounced)
-	}
-	c.held, c.heldBytes, c.told = nil, 0, false
+	c.giveBack(CauseBounced)
 	a.schedule()
 }
 

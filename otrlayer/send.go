@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,6 +71,9 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 		}
 		return Verdict{cause: CauseEngine, message: &m}
 	case Plain:
+		// What waited for a private conversation is not sent without one, and nothing
+		// overtakes it.
+		c.giveBack(CauseFinished)
 		v := Verdict{action: Plain, message: &m, to: m.To}
 		if policy == Opportunistic && !c.refused && a.key != nil {
 			v.body = m.Text + otr.WhitespaceTag(set.versions(m.Contact))
@@ -141,7 +145,7 @@ func (c *conversation) decide(policy Policy) (Action, Cause) {
 			return Held, CauseKeyChanged
 		case policy == RequireVerified && !s.trust.Sure():
 			return Held, CauseUnverified
-		case !c.stale.IsZero() || s.gone || !c.otr.SealedUntil(c.a.now(), c.active).IsZero():
+		case !c.stale.IsZero() || s.gone || !c.otr.SealedUntil(c.a.now(), s.Instance).IsZero():
 			return Held, CauseExpired
 		}
 		return Encrypted, CauseNone
@@ -198,17 +202,18 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 		return err
 	}
 	sent := *m
-	sent.Raw, sent.Rewrite, sent.to = nil, nil, s.Fingerprint
-	if !c.a.emit(m.outlet, Verdict{action: Encrypted, message: &sent, to: c.to(s), body: string(sealed), store: true}) {
+	sent.Raw, sent.Rewrite, sent.to, sent.ssid = nil, nil, s.Fingerprint, s.SSID
+	if !c.emit(m.outlet, Verdict{action: Encrypted, message: &sent, to: c.to(s), body: string(sealed), store: true}) {
 		return errNobody
 	}
 	if remember {
 		sent.Extra = nil
 		sent.since = c.a.now()
-		if c.recent = append(c.recent, &sent); len(c.recent) > maxRecent {
-			c.recent = c.recent[1:]
-		}
 		c.forgetRecent(sent.since)
+		if len(c.recent) >= maxRecent {
+			c.recent = slices.Delete(c.recent, 0, 1)
+		}
+		c.recent = append(c.recent, &sent)
 		c.a.wakeAt(c.resendUntil()) // plaintext is not kept longer than it may be needed
 	}
 	return nil
@@ -224,10 +229,8 @@ func (c *conversation) resendUntil() time.Time {
 
 // forgetRecent drops what is too old to be sent again.
 func (c *conversation) forgetRecent(now time.Time) {
-	for len(c.recent) > 0 && now.Sub(c.recent[0].since) > resendWindow {
-		c.recent[0] = nil
-		c.recent = c.recent[1:]
-	}
+	c.recent = slices.DeleteFunc(c.recent, func(m *Message) bool { return now.Sub(m.since) > resendWindow })
+	c.unread = min(c.unread, len(c.recent))
 }
 
 // hold queues a message until the conversation is private.
@@ -275,8 +278,7 @@ func (c *conversation) flush(now time.Time) {
 		if err == errNobody {
 			break // it goes when a client comes back
 		}
-		c.held[0] = nil
-		c.held = c.held[1:]
+		c.held = slices.Delete(c.held, 0, 1)
 		c.heldBytes -= len(m.Text) + len(m.Extra)
 		if err != nil {
 			c.a.giveBack(m, CauseEngine)
@@ -321,12 +323,7 @@ func (a *Account) End(o Outlet, contact string) {
 func (a *Account) Drop(contact string) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	c := a.conv(contact)
-	n := len(c.held)
-	for _, m := range c.held {
-		a.giveBack(m, CauseDropped)
-	}
-	c.held, c.heldBytes, c.told = nil, 0, false
+	n := a.conv(contact).giveBack(CauseDropped)
 	a.schedule()
 	return n
 }
@@ -351,6 +348,14 @@ func (a *Account) Verify(contact string, fp Fingerprint) (ok bool, err error) {
 	defer a.mu.Unlock()
 	c := a.conv(contact)
 	s := c.current()
+	if s == nil || s.Fingerprint != fp { // of another device that is there?
+		for id, other := range c.live {
+			if other.Fingerprint == fp {
+				s = other
+				c.activate(id)
+			}
+		}
+	}
 	switch {
 	case s != nil && s.Fingerprint == fp:
 		return true, c.trusts(a.now(), s, Verified)

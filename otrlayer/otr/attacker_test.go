@@ -151,7 +151,7 @@ func (a *actor) take(text string) {
 // comes once.
 func (a *actor) reads(res Result) {
 	text := string(res.Text)
-	s, ok := a.c.Session(res.Instance)
+	s, ok := a.c.Session(res.Session)
 	if !ok {
 		a.w.fail("%s read %q on no session", a.name, text)
 	}
@@ -178,23 +178,23 @@ func (a *actor) commit(v Version) {
 	}
 }
 
-// instance is one of the actor's sessions.
-func (a *actor) instance() uint32 {
+// id is one of the actor's sessions.
+func (a *actor) id() ID {
 	list := a.c.Sessions()
 	if len(list) == 0 {
 		return 0
 	}
-	return list[a.w.byte()%len(list)].Instance
+	return list[a.w.byte()%len(list)].ID
 }
 
 func (a *actor) say() {
-	instance := a.instance()
+	id := a.id()
 	text := fmt.Sprint(a.letter, len(a.said))
-	m, err := a.c.Encrypt(a.w.clock, instance, []byte(text))
+	m, err := a.c.Encrypt(a.w.clock, id, []byte(text))
 	if err != nil {
 		return
 	}
-	s, _ := a.c.Session(instance)
+	s, _ := a.c.Session(id)
 	if a.letter != "m" && s.Fingerprint != a.peer.config.Key.Fingerprint() {
 		a.w.fail("%s encrypts to a key that was never accepted: %s", a.name, s.Fingerprint)
 	}
@@ -204,7 +204,7 @@ func (a *actor) say() {
 
 // compare starts, answers or gives up a comparison.
 func (a *actor) compare(what int) {
-	instance := a.instance()
+	id := a.id()
 	secret := "same"
 	if a.letter == "m" || a.w.byte()%4 == 0 {
 		secret = fmt.Sprint(a.name, len(a.w.trace))
@@ -214,11 +214,11 @@ func (a *actor) compare(what int) {
 	switch what {
 	case 0:
 		question := "?"
-		m, err = a.c.SMPStart(a.w.clock, instance, []*string{nil, &question}[a.w.byte()%2], []byte(secret))
+		m, err = a.c.SMPStart(a.w.clock, id, []*string{nil, &question}[a.w.byte()%2], []byte(secret))
 	case 1:
-		m, err = a.c.SMPAnswer(a.w.clock, instance, []byte(secret))
+		m, err = a.c.SMPAnswer(a.w.clock, id, []byte(secret))
 	case 2:
-		m, err = a.c.SMPAbort(a.w.clock, instance)
+		m, err = a.c.SMPAbort(a.w.clock, id)
 	}
 	if err != nil {
 		return
@@ -383,7 +383,7 @@ func (w *world) step() {
 	case 26:
 		switch w.byte() % 4 {
 		case 0:
-			msg, err := a.c.End(w.clock, a.instance())
+			msg, err := a.c.End(w.clock, a.id())
 			if err == nil {
 				a.sends(msg)
 			}

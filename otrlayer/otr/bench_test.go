@@ -13,10 +13,11 @@ func BenchmarkOneWay(b *testing.B) {
 			alice, bob := private(b, V3)
 			text := []byte(strings.Repeat("a", size))
 			var sealed []byte
+			id := alice.id()
 			b.ReportAllocs()
 			for b.Loop() {
 				var err error
-				if sealed, err = alice.c.AppendEncrypt(sealed[:0], *alice.clock, bob.c.config.Instance, text); err != nil {
+				if sealed, err = alice.c.AppendEncrypt(sealed[:0], *alice.clock, id, text); err != nil {
 					b.Fatal(err)
 				}
 				if res, err := bob.c.Receive(*bob.clock, Parse(sealed)); err != nil || len(res.Text) != len(text) {

@@ -35,6 +35,8 @@ var (
 	ErrNotForUs = errors.New("a message that is not for this instance")
 	// ErrUnexpected is a message of a key exchange that nobody waits for.
 	ErrUnexpected = errors.New("a message of a key exchange that is not under way")
+	// ErrReplayed is a data message that was read before, or came behind a later one.
+	ErrReplayed = errors.New("a data message that was read before")
 	// ErrVersion is a message of a version that the caller does not allow.
 	ErrVersion = errors.New("a message of an OTR version that is not allowed")
 	// ErrBusy tells that a peer makes us work more than people need.
@@ -68,6 +70,8 @@ type Conversation struct {
 	accepted []Fingerprint
 
 	sessions   []*session
+	lastID     ID
+	kept       ID          // the session that never gives way to a new one
 	commitment *commitment // our D-H Commit that is out, for whoever answers
 	exchanges  []*exchange // under way, oldest first
 	pieces     []instancePieces
@@ -87,8 +91,14 @@ func New(c Config) *Conversation {
 	return &Conversation{config: c, accepted: slices.Clone(c.Accepted), budget: budgetSize}
 }
 
-// A Session describes a private conversation with one instance of the peer.
+// An ID names a session within its conversation; it is never 0.
+type ID uint32
+
+// A Session describes a private conversation with one instance of the peer, under one
+// key of the peer's. Another key that claims to be the same instance, as whoever
+// carries the messages can, gets a session of its own beside it.
 type Session struct {
+	ID          ID
 	Instance    uint32 // the peer's tag; in version 2 the caller's number, below LowestTag
 	Version     Version
 	Fingerprint Fingerprint // of the key that signed the exchange which made the present keys
@@ -103,13 +113,13 @@ type Session struct {
 }
 
 func (c *Conversation) describe(s *session) Session {
-	return Session{Instance: s.instance, Version: s.version, Fingerprint: s.peer, SSID: s.ssid,
+	return Session{ID: s.id, Instance: s.instance, Version: s.version, Fingerprint: s.peer, SSID: s.ssid,
 		Accepted: slices.Contains(c.accepted, s.peer), Finished: s.finished, Comparing: s.smp.step != smpIdle}
 }
 
-// Session is the private conversation with one instance.
-func (c *Conversation) Session(instance uint32) (Session, bool) {
-	if s := c.session(instance); s != nil {
+// Session is one of the private conversations.
+func (c *Conversation) Session(id ID) (Session, bool) {
+	if s := c.session(id); s != nil {
 		return c.describe(s), true
 	}
 	return Session{}, false
@@ -124,14 +134,18 @@ func (c *Conversation) Sessions() []Session {
 	return out
 }
 
-func (c *Conversation) session(instance uint32) *session {
+func (c *Conversation) session(id ID) *session {
 	for _, s := range c.sessions {
-		if s.instance == instance {
+		if s.id == id {
 			return s
 		}
 	}
 	return nil
 }
+
+// Keep names the session that never has to give way to a new one: the one that text
+// is sent to. 0 is none.
+func (c *Conversation) Keep(id ID) { c.kept = id }
 
 // Accept allows text to be encrypted to a key.
 func (c *Conversation) Accept(fp Fingerprint) {
@@ -142,6 +156,11 @@ func (c *Conversation) Accept(fp Fingerprint) {
 		c.accepted = c.accepted[1:]
 	}
 	c.accepted = append(c.accepted, fp)
+}
+
+// Revoke takes back that text may be encrypted to a key.
+func (c *Conversation) Revoke(fp Fingerprint) {
+	c.accepted = slices.DeleteFunc(c.accepted, func(a Fingerprint) bool { return a == fp })
 }
 
 // An EventKind says what has happened.
@@ -164,8 +183,11 @@ type Event struct {
 	Kind    EventKind
 	Session Session
 
-	// Of Secured: what was there with this instance before.
+	// Of Secured: the session in whose place this one has come, with the same instance
+	// and key; and when our part of the exchange went out. What was sent before that,
+	// the peer has read or complained of by now.
 	Before *Session
+	Since  time.Time
 
 	// Of SMPAsked; and of SMPSuccess, whether it was us who answered a question: that
 	// proves who we are to the other side and nothing to us.
@@ -183,8 +205,8 @@ type Event struct {
 type Result struct {
 	// Text is what the peer wrote; nil where there is nothing to show.
 	Text []byte
-	// Instance is the peer's instance whose session carried the text.
-	Instance uint32
+	// Session is what the message came on.
+	Session ID
 	// Replies are to be sent to where the message came from, in order.
 	Replies [][]byte
 	Events  []Event
@@ -219,6 +241,9 @@ func (c *Conversation) Assemble(now time.Time, m Message) (whole Message, ok boo
 		return whole, false, ErrMalformed
 	}
 	if whole.Version == V2 {
+		if m.Version != V2 { // a sender has one version
+			return Message{}, false, ErrMalformed
+		}
 		whole.Sender = m.Sender
 	}
 	return whole, true, nil
@@ -295,7 +320,7 @@ func (c *Conversation) data(now time.Time, m Message) (Result, error) {
 	}
 	s.lastReceived = now
 	text, list := records(plain)
-	res := Result{Instance: s.instance}
+	res := Result{Session: s.id}
 	if len(text) > 0 {
 		res.Text = text
 	}
@@ -318,15 +343,15 @@ func (c *Conversation) data(now time.Time, m Message) (Result, error) {
 	return res, nil
 }
 
-// opened reads a data message on the session it was made on. In version 2, where the
-// peer may have come back under another name, that is any that opens it.
+// opened reads a data message on the session it was made on: one of that instance, or
+// in version 2, where the peer may have come back under another name, any.
 func (c *Conversation) opened(m Message, b []byte) (s *session, plain []byte, extra [32]byte, err error) {
 	for _, s := range c.sessions {
 		if s.finished || s.version != m.Version || s.version == V3 && s.instance != m.Sender {
 			continue
 		}
-		if plain, extra, err := s.open(b); err == nil {
-			return s, plain, extra, nil
+		if plain, extra, err := s.open(b); err != ErrUnreadable {
+			return s, plain, extra, err
 		}
 	}
 	return nil, nil, extra, ErrUnreadable
@@ -352,9 +377,9 @@ func (c *Conversation) record(now time.Time, s *session, r *tlv, extra [32]byte,
 	return nil // padding, and what a later version may bring
 }
 
-// open is the live session with an instance, to send something on.
-func (c *Conversation) open(instance uint32) (*session, error) {
-	s := c.session(instance)
+// open is a live session, to send something on.
+func (c *Conversation) open(id ID) (*session, error) {
+	s := c.session(id)
 	switch {
 	case s == nil:
 		return nil, ErrNoSession
@@ -374,16 +399,16 @@ func (c *Conversation) send(now time.Time, s *session, record *tlv) ([]byte, err
 	return m, nil
 }
 
-// Encrypt makes the message that carries a text to an instance. The message is the
+// Encrypt makes the message that carries a text on a session. The message is the
 // only thing it allocates, and the text is kept nowhere.
-func (c *Conversation) Encrypt(now time.Time, instance uint32, text []byte) ([]byte, error) {
-	return c.AppendEncrypt(nil, now, instance, text)
+func (c *Conversation) Encrypt(now time.Time, id ID, text []byte) ([]byte, error) {
+	return c.AppendEncrypt(nil, now, id, text)
 }
 
 // AppendEncrypt is Encrypt into a buffer of the caller's: it allocates nothing where
 // that has room for the message. On an error the buffer is returned as it was.
-func (c *Conversation) AppendEncrypt(dst []byte, now time.Time, instance uint32, text []byte) ([]byte, error) {
-	s, err := c.open(instance)
+func (c *Conversation) AppendEncrypt(dst []byte, now time.Time, id ID, text []byte) ([]byte, error) {
+	s, err := c.open(id)
 	if err != nil {
 		return dst, err
 	}
@@ -399,8 +424,8 @@ func (c *Conversation) AppendEncrypt(dst []byte, now time.Time, instance uint32,
 // ShareExtraKey tells the peer that the extra symmetric key is going to be used,
 // and how, and returns the key beside the message (OTR version 3, "Extra
 // symmetric key").
-func (c *Conversation) ShareExtraKey(now time.Time, instance, use uint32, useData []byte) (key [32]byte, message []byte, err error) {
-	s, err := c.open(instance)
+func (c *Conversation) ShareExtraKey(now time.Time, id ID, use uint32, useData []byte) (key [32]byte, message []byte, err error) {
+	s, err := c.open(id)
 	if err != nil {
 		return key, nil, err
 	}
@@ -416,10 +441,10 @@ func (c *Conversation) ShareExtraKey(now time.Time, instance, use uint32, useDat
 	return key, message, err
 }
 
-// End ends the private conversation with an instance and returns the message that
-// tells the peer; nil where the peer has ended it before. All keys are forgotten.
-func (c *Conversation) End(now time.Time, instance uint32) ([]byte, error) {
-	s := c.session(instance)
+// End ends a session and returns the message that tells the peer; nil where the peer
+// has ended it before. All keys are forgotten.
+func (c *Conversation) End(now time.Time, id ID) ([]byte, error) {
+	s := c.session(id)
 	if s == nil {
 		return nil, nil
 	}
@@ -427,7 +452,7 @@ func (c *Conversation) End(now time.Time, instance uint32) ([]byte, error) {
 	if s.finished {
 		return nil, nil
 	}
-	c.spent(instance)
+	c.spent(s.instance)
 	return c.send(now, s, &tlv{kind: tlvDisconnected})
 }
 
@@ -451,16 +476,15 @@ func (c *Conversation) Forget() {
 	for _, s := range c.sessions {
 		s.wipe()
 	}
+	c.removeExchanges(func(*exchange) bool { return true })
 	c.sessions, c.pieces = nil, nil
 	c.Abort()
 }
 
-// Abort forgets the exchanges under way; what they made so far stays.
+// Abort forgets the exchanges under way, but for those that may be complete on the
+// other side already (SealedUntil).
 func (c *Conversation) Abort() {
-	for _, e := range c.exchanges {
-		e.wipe()
-	}
-	c.exchanges = nil
+	c.removeExchanges(func(e *exchange) bool { return !e.committed })
 	c.commitment.wipe()
 	c.commitment = nil
 }
@@ -517,10 +541,26 @@ func (c *Conversation) SealedUntil(now time.Time, instance uint32) (until time.T
 	return until
 }
 
-// Idle lists the instances with which nothing was exchanged for limit, and tells
-// when the next of the others will have been silent for as long; zero where there
-// are none.
-func (c *Conversation) Idle(now time.Time, limit time.Duration) (instances []uint32, next time.Time) {
+// Unfinished is the size of the messages in pieces that wait for the next one, in
+// bytes; Discard forgets them.
+func (c *Conversation) Unfinished() (size int) {
+	for i := range c.pieces {
+		size += cap(c.pieces[i].text)
+	}
+	return size
+}
+
+func (c *Conversation) Discard() { c.pieces = nil }
+
+// Empty reports that there is no session, exchange or unfinished message.
+func (c *Conversation) Empty(now time.Time) bool {
+	return len(c.sessions) == 0 && c.Expire(now).IsZero()
+}
+
+// Idle lists the sessions on which nothing was exchanged for limit, and tells when
+// the next of the others will have been silent for as long; zero where there are
+// none.
+func (c *Conversation) Idle(now time.Time, limit time.Duration) (sessions []ID, next time.Time) {
 	for _, s := range c.sessions {
 		last := s.lastSent
 		if last.Before(s.lastReceived) {
@@ -528,12 +568,12 @@ func (c *Conversation) Idle(now time.Time, limit time.Duration) (instances []uin
 		}
 		switch end := last.Add(limit); {
 		case !now.Before(end):
-			instances = append(instances, s.instance)
+			sessions = append(sessions, s.id)
 		case next.IsZero() || end.Before(next):
 			next = end
 		}
 	}
-	return instances, next
+	return sessions, next
 }
 
 func same(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }

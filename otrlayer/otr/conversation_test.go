@@ -30,14 +30,14 @@ func TestConversation(t *testing.T) {
 		pump(alice, bob)
 		alice.read("messages")
 		bob.read("crossing")
-		end, err := alice.c.End(*alice.clock, alice.instance())
+		end, err := alice.c.End(*alice.clock, alice.id())
 		if err != nil {
 			t.Fatal(err)
 		}
 		alice.out = append(alice.out, string(end))
 		pump(alice, bob)
 		bob.sees(Ended)
-		if _, err := bob.c.Encrypt(*bob.clock, bob.instance(), []byte("x")); err != ErrFinished {
+		if _, err := bob.c.Encrypt(*bob.clock, bob.id(), []byte("x")); err != ErrFinished {
 			t.Errorf("after the end: %v", err)
 		}
 		if len(alice.errors)+len(bob.errors) > 0 {
@@ -203,7 +203,7 @@ func TestNothingBelieved(t *testing.T) {
 	once := alice.take()[0]
 	bob.receive(once)
 	bob.read("once")
-	refuses("replay", once, ErrUnreadable)
+	refuses("replay", once, ErrReplayed)
 	bob.say("mine")
 	refuses("reflection", bob.take()[0], ErrNotForUs)
 	alice.say("to another instance")
@@ -295,31 +295,61 @@ func TestKeyChange(t *testing.T) {
 		alice.query()
 		pump(alice, carol)
 		e := alice.events[len(alice.events)-1]
-		if e.Kind != Secured || e.Session.Accepted || e.Before == nil || e.Before.Fingerprint != testKey(t, "bob").Fingerprint() || e.Session.Fingerprint != testKey(t, "carol").Fingerprint() {
+		if e.Kind != Secured || e.Session.Accepted || e.Before != nil || e.Session.Fingerprint != testKey(t, "carol").Fingerprint() {
 			t.Fatalf("%+v", e)
 		}
-		if _, err := alice.c.Encrypt(*alice.clock, alice.instance(), []byte("x")); err != ErrKeyChanged {
+		if _, err := alice.c.Encrypt(*alice.clock, alice.id(), []byte("x")); err != ErrKeyChanged {
 			t.Errorf("encrypt: %v", err)
 		}
-		if _, _, err := alice.c.ShareExtraKey(*alice.clock, alice.instance(), 1, nil); err != ErrKeyChanged {
+		// The session with bob, of the same instance, is beside it and works.
+		alice.sayTo(alice.c.Sessions()[0].ID, "to bob")
+		bob.receive(alice.take()[0])
+		bob.read("to bob")
+		if _, _, err := alice.c.ShareExtraKey(*alice.clock, alice.id(), 1, nil); err != ErrKeyChanged {
 			t.Errorf("extra key: %v", err)
 		}
 		alice.c.Accept(e.Session.Fingerprint)
 		alice.say("now")
 		pump(alice, carol)
 		carol.read("now")
+		alice.c.Revoke(e.Session.Fingerprint)
+		if _, err := alice.c.Encrypt(*alice.clock, alice.id(), []byte("x")); err != ErrKeyChanged {
+			t.Errorf("after it was taken back: %v", err)
+		}
 
 	})
+}
+
+// The session that is kept is never the one that gives way, however many come.
+func TestKeep(t *testing.T) {
+	alice, bob := private(t, V3)
+	kept := alice.c.Sessions()[0].ID
+	alice.c.Keep(kept)
+	for i := range 3 * maxSessions { // the same key, which is accepted, on other devices
+		*alice.clock = alice.clock.Add(time.Minute)
+		other := newSide(t, "bob/"+fmt.Sprint(i), alice.clock, Set(V3))
+		other.commit(V3)
+		pump(alice, other)
+		if len(other.c.Sessions()) != 1 {
+			t.Fatalf("device %d: %v %v", i, alice.errors, other.errors)
+		}
+	}
+	if n := len(alice.c.Sessions()); n != maxSessions {
+		t.Errorf("%d sessions", n)
+	}
+	alice.sayTo(kept, "still")
+	bob.receive(alice.take()[0])
+	bob.read("still")
 }
 
 // A NUL would turn what follows into records; our own key on the other side is a
 // mirror.
 func TestNULAndMirror(t *testing.T) {
 	alice, _ := private(t, V3)
-	if _, err := alice.c.Encrypt(*alice.clock, alice.instance(), []byte("x\x00\x00\x01\x00\x00")); err != ErrNUL {
+	if _, err := alice.c.Encrypt(*alice.clock, alice.id(), []byte("x\x00\x00\x01\x00\x00")); err != ErrNUL {
 		t.Errorf("NUL: %v", err)
 	}
-	if _, err := alice.c.Encrypt(*alice.clock, alice.instance(), make([]byte, maxText+1)); err == nil {
+	if _, err := alice.c.Encrypt(*alice.clock, alice.id(), make([]byte, maxText+1)); err == nil {
 		t.Error("a text beyond the limit")
 	}
 	for _, starter := range []int{0, 1} {
@@ -339,9 +369,9 @@ func TestNULAndMirror(t *testing.T) {
 func TestSecretsForgotten(t *testing.T) {
 	zero := [secretSize]byte{}
 	for name, end := range map[string]func(alice, bob *side){
-		"ended here": func(alice, bob *side) { alice.c.End(*alice.clock, alice.instance()) },
+		"ended here": func(alice, bob *side) { alice.c.End(*alice.clock, alice.id()) },
 		"ended by the peer": func(alice, bob *side) {
-			m, _ := bob.c.End(*bob.clock, bob.instance())
+			m, _ := bob.c.End(*bob.clock, bob.id())
 			alice.receive(string(m))
 		},
 		"expired": func(alice, bob *side) { alice.c.Expire(alice.clock.Add(ExchangeLife)) },
@@ -381,6 +411,7 @@ func TestBudget(t *testing.T) {
 	for i := range 3 * budgetSize {
 		alice.c.config.Instance = uint32(0x1000 + i)
 		alice.c.budget = budgetSize
+		alice.c.commitment = nil
 		alice.commit(V3)
 		bob.receive(alice.take()[0])
 		bob.take()
@@ -474,17 +505,17 @@ func TestFrugal(t *testing.T) {
 	text := []byte(strings.Repeat("a", 1000))
 	now := *alice.clock
 	const runs = 100
-	room := make([]byte, 0, 4096)
+	room, id := make([]byte, 0, 4096), alice.id()
 	messages := make([][]byte, 0, 2*runs)
 	for range 2 * runs {
-		m, err := alice.c.Encrypt(now, bob.c.config.Instance, text)
+		m, err := alice.c.Encrypt(now, alice.id(), text)
 		if err != nil {
 			t.Fatal(err)
 		}
 		messages = append(messages, m)
 	}
 	if n := testing.AllocsPerRun(runs, func() {
-		if _, err := alice.c.AppendEncrypt(room, now, bob.c.config.Instance, text); err != nil {
+		if _, err := alice.c.AppendEncrypt(room, now, id, text); err != nil {
 			t.Fatal(err)
 		}
 	}); n > 0 {

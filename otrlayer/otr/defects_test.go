@@ -42,7 +42,7 @@ func (v ourVictim) private() bool {
 	return len(v.c.Sessions()) > 0
 }
 func (v ourVictim) say(text string) {
-	if m, err := v.c.Encrypt(*v.clock, v.c.Sessions()[0].Instance, []byte(text)); err == nil {
+	if m, err := v.c.Encrypt(*v.clock, v.c.Sessions()[0].ID, []byte(text)); err == nil {
 		v.out = append(v.out, string(m))
 	}
 }
@@ -283,7 +283,7 @@ func compareWithoutSecret(t *testing.T, bob victim, alice *side) (success bool) 
 	var answer []byte
 	if o, ok := bob.(*otr3Victim); ok {
 		o.keep(o.c.ProvideAuthenticationSecret([]byte("what only bob knows")))
-	} else if m, err := bob.(ourVictim).c.SMPAnswer(*alice.clock, bob.(ourVictim).c.Sessions()[0].Instance, []byte("what only bob knows")); err == nil {
+	} else if m, err := bob.(ourVictim).c.SMPAnswer(*alice.clock, bob.(ourVictim).c.Sessions()[0].ID, []byte("what only bob knows")); err == nil {
 		bob.(ourVictim).out = append(bob.(ourVictim).out, string(m))
 	}
 	for _, m := range bob.sent() {
@@ -595,31 +595,31 @@ func TestCVE2012x3461Base64(t *testing.T) {
 func TestCVE2015x8833LateAnswer(t *testing.T) {
 	for name, gone := range map[string]func(alice, bob *side){
 		"ended by the asker": func(alice, bob *side) {
-			m, _ := alice.c.End(*alice.clock, alice.instance())
+			m, _ := alice.c.End(*alice.clock, alice.id())
 			alice.out = append(alice.out, string(m))
 			pump(alice, bob)
 		},
-		"ended here": func(alice, bob *side) { bob.c.End(*bob.clock, bob.instance()) },
+		"ended here": func(alice, bob *side) { bob.c.End(*bob.clock, bob.id()) },
 		"refreshed":  func(alice, bob *side) { alice.query(); pump(alice, bob) },
 		"forgotten":  func(alice, bob *side) { bob.c.Forget() },
 		"aborted": func(alice, bob *side) {
-			m, _ := alice.c.SMPAbort(*alice.clock, alice.instance())
+			m, _ := alice.c.SMPAbort(*alice.clock, alice.id())
 			alice.out = append(alice.out, string(m))
 			pump(alice, bob)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			alice, bob := private(t, V3)
-			m, err := alice.c.SMPStart(*alice.clock, alice.instance(), nil, []byte("x"))
+			m, err := alice.c.SMPStart(*alice.clock, alice.id(), nil, []byte("x"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			alice.out = append(alice.out, string(m))
 			pump(alice, bob)
-			instance := bob.instance()
+			id := bob.id()
 			bob.sees(SMPAsked)
 			gone(alice, bob)
-			if m, err := bob.c.SMPAnswer(*bob.clock, instance, []byte("x")); err == nil {
+			if m, err := bob.c.SMPAnswer(*bob.clock, id, []byte("x")); err == nil {
 				t.Errorf("answered with %.40s", m)
 			}
 			if k := bob.kinds(); slices.Contains(k, SMPSuccess) {

@@ -117,11 +117,17 @@ func hmac256(key, data []byte) []byte {
 func keyMPI(e *element) []byte { return appendMPI(nil, e[:]) }
 
 // Commit begins an exchange: it returns the D-H Commit message, which answers a
-// query or a whitespace tag. An exchange that was begun before and not answered is
-// given up for it.
+// query or a whitespace tag. One that nobody has answered yet is sent again as it is:
+// the peer may have compared its hash with that of a commit of its own, and both
+// sides must come to the same result.
 func (c *Conversation) Commit(now time.Time, version Version) ([]byte, error) {
 	if !c.config.Versions().Has(version) || version != V2 && version != V3 {
 		return nil, ErrVersion
+	}
+	c.expire(now)
+	if own := c.commitment; own != nil && own.version == version && len(own.done) == 0 && !c.answered(own) {
+		own.began, own.resent = now, 0
+		return own.message, nil
 	}
 	if !c.spend(now, 1) {
 		return nil, ErrBusy
@@ -190,7 +196,7 @@ func (c *Conversation) commitReceived(now time.Time, m Message, r *reader) (Resu
 	if !r.done() || len(p.hash) != sha256.Size || len(p.encrypted) < 4 || len(p.encrypted) > 4+elementSize {
 		return Result{}, ErrMalformed
 	}
-	if own := c.commitment; own != nil && own.version == m.Version && !c.awaitsSignature(m.Sender) && !slices.Contains(own.done, m.Sender) {
+	if own := c.commitment; own != nil && own.version == m.Version && !c.awaitsSignature(own, m.Sender) && !slices.Contains(own.done, m.Sender) {
 		switch bytes.Compare(own.hash[:], p.hash) {
 		case 0:
 			return Result{}, ErrNotForUs // our own message played back
@@ -227,11 +233,19 @@ func (c *Conversation) commitReceived(now time.Time, m Message, r *reader) (Resu
 	return Result{Replies: [][]byte{e.message}}, nil
 }
 
-// awaitsSignature reports whether an exchange that we began with an instance has
-// come past its D-H Key message: a commit of that instance does not cross ours.
-func (c *Conversation) awaitsSignature(instance uint32) bool {
-	return slices.ContainsFunc(c.exchanges, func(e *exchange) bool { return e.committed && e.instance == instance })
+// awaitsSignature reports whether an instance has answered our commit with its D-H
+// Key message: a commit that it sends now does not cross ours.
+func (c *Conversation) awaitsSignature(own *commitment, instance uint32) bool {
+	return slices.ContainsFunc(c.exchanges, func(e *exchange) bool { return e.of(own) && e.instance == instance })
 }
+
+// answered reports whether any instance has.
+func (c *Conversation) answered(own *commitment) bool {
+	return slices.ContainsFunc(c.exchanges, func(e *exchange) bool { return e.of(own) })
+}
+
+// of reports whether an exchange has come of a commit of ours.
+func (e *exchange) of(own *commitment) bool { return e.committed && e.key.public == own.key.public }
 
 // keyReceived answers a D-H Key message with a Reveal Signature message.
 func (c *Conversation) keyReceived(now time.Time, m Message, r *reader) (Result, error) {
@@ -289,7 +303,7 @@ func (c *Conversation) identify(key, m1, m2 []byte, ours, theirs *element) ([]by
 
 // identified checks what identify made, from the other side. Nobody is anybody
 // before this returns without an error.
-func (c *Conversation) identified(r *reader, key, m1, m2 []byte, theirs, ours *element) (peer Fingerprint, keyID uint32, err error) {
+func (c *Conversation) identified(now time.Time, r *reader, key, m1, m2 []byte, theirs, ours *element) (peer Fingerprint, keyID uint32, err error) {
 	start := r.b
 	encrypted := r.data()
 	authentic := start[:len(start)-len(r.b)]
@@ -299,6 +313,9 @@ func (c *Conversation) identified(r *reader, key, m1, m2 []byte, theirs, ours *e
 	}
 	if !same(hmac256(m2, authentic)[:20], mac) {
 		return peer, 0, ErrForged
+	}
+	if !c.spend(now, 1) { // only who made the shared secret comes this far
+		return peer, 0, ErrBusy
 	}
 	body := reader{b: crypt(key, encrypted)}
 	whole := body.b
@@ -346,7 +363,7 @@ func (c *Conversation) revealReceived(now time.Time, m Message, r *reader) (Resu
 			shared := e.key.shared(&theirs)
 			defer clear(shared)
 			k := deriveExchange(shared)
-			peer, keyID, err := c.identified(r, k.a.c, k.a.m1, k.a.m2, &theirs, &e.key.public)
+			peer, keyID, err := c.identified(now, r, k.a.c, k.a.m1, k.a.m2, &theirs, &e.key.public)
 			if err != nil {
 				return Result{}, err
 			}
@@ -375,7 +392,7 @@ func (c *Conversation) signatureReceived(now time.Time, m Message, r *reader) (R
 			continue
 		}
 		k, in := &e.secrets, *r
-		peer, keyID, err := c.identified(&in, k.b.c, k.b.m1, k.b.m2, &e.theirs, &e.key.public)
+		peer, keyID, err := c.identified(now, &in, k.b.c, k.b.m1, k.b.m2, &e.theirs, &e.key.public)
 		if err != nil {
 			result = err
 			continue
@@ -390,16 +407,28 @@ func (c *Conversation) signatureReceived(now time.Time, m Message, r *reader) (R
 	return Result{}, result
 }
 
-// makeRoom makes room for one more session: for that of a new instance an ended
-// one goes, or one whose key nobody accepted, or, where the newcomer's is accepted,
-// the one that was silent longest. It reports whether there is room: an accepted
-// session never gives way to a key that is not.
+// with is the session with an instance under one key.
+func (c *Conversation) with(instance uint32, peer Fingerprint) *session {
+	for _, s := range c.sessions {
+		if s.instance == instance && s.peer == peer {
+			return s
+		}
+	}
+	return nil
+}
+
+// makeRoom makes room for one more session: an ended one goes, or one whose key
+// nobody accepted, or, where the newcomer's is accepted, the one that was silent
+// longest. It reports whether there is room: an accepted session never gives way to a
+// key that is not, nor the one that is kept to any.
 func (c *Conversation) makeRoom(instance uint32, peer Fingerprint) bool {
-	if c.session(instance) != nil || len(c.sessions) < maxSessions {
+	if c.with(instance, peer) != nil || len(c.sessions) < maxSessions {
 		return true
 	}
 	rank := func(s *session) int {
 		switch {
+		case s.id == c.kept:
+			return 3
 		case s.finished:
 			return 0
 		case !slices.Contains(c.accepted, s.peer):
@@ -410,15 +439,15 @@ func (c *Conversation) makeRoom(instance uint32, peer Fingerprint) bool {
 	victim := slices.MinFunc(c.sessions, func(a, b *session) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.lastReceived.Compare(b.lastReceived))
 	})
-	if rank(victim) == 2 && !slices.Contains(c.accepted, peer) {
+	if rank(victim) >= 2 && !slices.Contains(c.accepted, peer) {
 		return false
 	}
 	c.drop(victim)
 	return true
 }
 
-// complete puts the session of an exchange in the place of the one before. The
-// exchange is over, and so are older ones with that instance.
+// complete puts the session of an exchange in the place of the one with the same
+// instance and key. The exchange is over, and so are older ones with that instance.
 func (c *Conversation) complete(now time.Time, e *exchange, theirs element, shared []byte, ssid [8]byte, peer Fingerprint, keyID uint32, res *Result) {
 	key := *e.key
 	s := newSession(e.version, e.instance, &key, &theirs, keyID, shared)
@@ -427,14 +456,18 @@ func (c *Conversation) complete(now time.Time, e *exchange, theirs element, shar
 	if len(c.accepted) == 0 {
 		c.Accept(peer)
 	}
-	event := Event{Kind: Secured}
-	if old := c.session(e.instance); old != nil {
+	event := Event{Kind: Secured, Since: e.began}
+	if old := c.with(e.instance, peer); old != nil {
+		s.id = old.id
 		if old.smp.step != smpIdle {
 			res.Events = append(res.Events, Event{Kind: SMPAborted, Session: c.describe(old)})
 		}
 		before := c.describe(old)
 		event.Before = &before
 		c.drop(old)
+	} else {
+		c.lastID++
+		s.id = c.lastID
 	}
 	c.sessions = append(c.sessions, s)
 	if own := c.commitment; own != nil && own.key.public == e.key.public {

@@ -121,12 +121,43 @@ func readAtom(b string) (x sexp, rest string, err error) {
 	return x, b[end:], nil
 }
 
-// unquote resolves C's escapes, which S-expressions share.
+// unquote resolves C's escapes, which S-expressions share, byte by byte: what stands
+// between them need not be UTF-8.
 func unquote(s string) (string, error) {
-	if !strings.Contains(s, `\`) {
-		return s, nil
+	var b []byte
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' {
+			b = append(b, s[i])
+			continue
+		}
+		if i++; i == len(s) {
+			return "", errSexp
+		}
+		switch c := s[i]; {
+		case strings.IndexByte(`"'\`, c) >= 0:
+			b = append(b, c)
+		case strings.IndexByte("bfnrtv", c) >= 0:
+			b = append(b, "\b\f\n\r\t\v"[strings.IndexByte("bfnrtv", c)])
+		case c == '\n' || c == '\r': // a line that goes on
+			if i+1 < len(s) && s[i+1] == '\r'+'\n'-c {
+				i++
+			}
+		case c == 'x' && i+2 < len(s), c >= '0' && c <= '7' && i+2 < len(s):
+			digits, base := s[i:i+3], 8
+			if c == 'x' {
+				digits, base = s[i+1:i+3], 16
+			}
+			n, err := strconv.ParseUint(digits, base, 8)
+			if err != nil {
+				return "", errSexp
+			}
+			b = append(b, byte(n))
+			i += 2
+		default:
+			return "", errSexp
+		}
 	}
-	return strconv.Unquote(`"` + strings.ReplaceAll(strings.ReplaceAll(s, "\n", `\n`), "\r", `\r`) + `"`)
+	return string(b), nil
 }
 
 // named returns the rest of a list that begins with a word.

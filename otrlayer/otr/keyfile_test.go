@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -50,6 +52,21 @@ func TestKeyFile(t *testing.T) {
 	}
 	if _, err := AppendKey([]byte("(privkeys (account"), "a", "b", alice); err == nil {
 		t.Error("a damaged file was added to")
+	}
+}
+
+// An apostrophe in another account's name is escaped by libgcrypt.
+func TestLibotrNames(t *testing.T) {
+	file, err := AppendKey(nil, "alice@x", "prpl-jabber", testKey(t, "alice"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// another account of the person's, as libgcrypt writes its name
+	other := strings.Replace(string(file), `(name "alice@x")`, `(name "o\'brien@msn")`, 1)
+	both := append(slices.Clone(file[:len(file)-3]), other[len("(privkeys\n"):]...)
+	k, err := FindKey(both, func(n, _ string) bool { return n == "alice@x" })
+	if err != nil || k == nil {
+		t.Errorf("%v %v", k != nil, err)
 	}
 }
 

@@ -121,12 +121,12 @@ func (s *side) say(text string) {
 	if len(list) == 0 {
 		s.t.Fatalf("%s has no session", s.name)
 	}
-	s.sayTo(list[len(list)-1].Instance, text)
+	s.sayTo(list[len(list)-1].ID, text)
 }
 
-func (s *side) sayTo(instance uint32, text string) {
+func (s *side) sayTo(id ID, text string) {
 	s.t.Helper()
-	m, err := s.c.Encrypt(*s.clock, instance, []byte(text))
+	m, err := s.c.Encrypt(*s.clock, id, []byte(text))
 	if err != nil {
 		s.t.Fatalf("%s: encrypt: %v", s.name, err)
 	}
@@ -146,13 +146,13 @@ func pump(a, b *side) {
 	}
 }
 
-func (s *side) instance() uint32 {
+func (s *side) id() ID {
 	s.t.Helper()
 	list := s.c.Sessions()
 	if len(list) == 0 {
 		s.t.Fatalf("%s has no session", s.name)
 	}
-	return list[len(list)-1].Instance
+	return list[len(list)-1].ID
 }
 
 // read takes what the person has read so far.

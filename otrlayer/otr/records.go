@@ -27,7 +27,7 @@ func ParseFingerprints(file []byte) (keys []KnownKey) {
 		line = strings.TrimRight(line, "\r\n")
 		part := strings.SplitN(line, "\t", 5)
 		k := KnownKey{Other: line}
-		if len(part) >= 4 && part[0] != "" && !strings.HasPrefix(line, "#") {
+		if len(part) >= 4 && part[0] != "" { // a name may begin with #, and a comment has no fingerprint
 			if fp, err := ParseFingerprint(part[3]); err == nil {
 				k = KnownKey{Contact: part[0], Account: part[1], Protocol: part[2], Fingerprint: fp}
 				if len(part) == 5 {

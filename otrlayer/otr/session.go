@@ -50,6 +50,7 @@ var (
 // A session is a private conversation with one instance of the peer (OTR version
 // 3, "Exchanging data"). The newest key is at index 0, the one before at 1.
 type session struct {
+	id           ID
 	version      Version
 	instance     uint32 // of the peer
 	peer         Fingerprint
@@ -340,8 +341,11 @@ func (s *session) open(b []byte) (plain []byte, extra [sha256.Size]byte, err err
 	d := &k.receive
 	d.ready()
 	counter := binary.BigEndian.Uint64(ctr)
-	if subtle.ConstantTimeCompare(d.authenticate(authentic), mac) != 1 || counter <= d.counter {
+	if subtle.ConstantTimeCompare(d.authenticate(authentic), mac) != 1 {
 		return nil, extra, ErrUnreadable
+	}
+	if counter <= d.counter {
+		return nil, extra, ErrReplayed
 	}
 	var theirNext *element
 	if j == 0 { // the peer tells its next key while it uses the newest

@@ -152,10 +152,10 @@ func (c *Conversation) smpSecret(s *session, weStarted bool, secret []byte) (x s
 	return x
 }
 
-// SMPStart asks an instance to compare secrets, with a question where question is
+// SMPStart asks the peer of a session to compare secrets, with a question where question is
 // not nil, and returns the message to send. The secret is not kept.
-func (c *Conversation) SMPStart(now time.Time, instance uint32, question *string, secret []byte) ([]byte, error) {
-	s, err := c.open(instance)
+func (c *Conversation) SMPStart(now time.Time, id ID, question *string, secret []byte) ([]byte, error) {
+	s, err := c.open(id)
 	if err != nil {
 		return nil, err
 	}
@@ -185,9 +185,9 @@ func (c *Conversation) SMPStart(now time.Time, instance uint32, question *string
 	return m, nil
 }
 
-// SMPAnswer answers what an instance has asked, and returns the message to send.
-func (c *Conversation) SMPAnswer(now time.Time, instance uint32, secret []byte) ([]byte, error) {
-	s, err := c.open(instance)
+// SMPAnswer answers what the peer of a session has asked, and returns the message to send.
+func (c *Conversation) SMPAnswer(now time.Time, id ID, secret []byte) ([]byte, error) {
+	s, err := c.open(id)
 	if err != nil {
 		return nil, err
 	}
@@ -209,8 +209,8 @@ func (c *Conversation) SMPAnswer(now time.Time, instance uint32, secret []byte) 
 
 // SMPAbort gives a comparison up, whether one is under way or not, and returns the
 // message that tells the peer.
-func (c *Conversation) SMPAbort(now time.Time, instance uint32) ([]byte, error) {
-	s, err := c.open(instance)
+func (c *Conversation) SMPAbort(now time.Time, id ID) ([]byte, error) {
+	s, err := c.open(id)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ func TestSMP(t *testing.T) {
 				alice, bob := private(t, v)
 				for _, turn := range [][2]*side{{alice, bob}, {bob, alice}} {
 					a, b := turn[0], turn[1]
-					m, err := a.c.SMPStart(*a.clock, a.instance(), tt.question, []byte("blue"))
+					m, err := a.c.SMPStart(*a.clock, a.id(), tt.question, []byte("blue"))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -32,7 +32,7 @@ func TestSMP(t *testing.T) {
 					if !tt.right {
 						secret = "red"
 					}
-					m, err = b.c.SMPAnswer(*b.clock, b.instance(), []byte(secret))
+					m, err = b.c.SMPAnswer(*b.clock, b.id(), []byte(secret))
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -181,12 +181,12 @@ func TestTwoInstances(t *testing.T) {
 			}
 			// The second key is another one than the first accepted: nothing goes to it before
 			// a person says so.
-			if _, err := us.conv.Encrypt(us.clock, list[1].Instance, []byte("too early")); err != otr.ErrKeyChanged {
+			if _, err := us.conv.Encrypt(us.clock, list[1].ID, []byte("too early")); err != otr.ErrKeyChanged {
 				t.Errorf("to a key nobody accepted: %v", err)
 			}
 			us.conv.Accept(list[1].Fingerprint)
-			for i, tag := range tags {
-				m, err := us.conv.Encrypt(us.clock, tag, []byte("for you alone"))
+			for i := range tags {
+				m, err := us.conv.Encrypt(us.clock, list[i].ID, []byte("for you alone"))
 				if err != nil {
 					t.Fatal(err)
 				}

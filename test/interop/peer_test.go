@@ -79,7 +79,7 @@ type ours struct {
 	clock   time.Time
 	private bool // a private conversation is there, or was ended by the other side
 	plain   bool // the other side answered the tag in plain
-	last    uint32
+	last    otr.ID
 }
 
 func newOurs(t testing.TB, s settings) *ours {
@@ -211,7 +211,7 @@ func (o *ours) encoded(m otr.Message, wire func([]byte, error), add func(string,
 	for _, e := range res.Events {
 		switch e.Kind {
 		case otr.Secured:
-			o.private, o.last = true, e.Session.Instance
+			o.private, o.last = true, e.Session.ID
 			refresh := "0"
 			if e.Before != nil && !e.Before.Finished {
 				refresh = "1"

@@ -150,6 +150,7 @@ func (m *measure) take(configs [2]otr.Config) error {
 // A pair is the two ends of a conversation.
 type pair struct {
 	c      [2]*otr.Conversation
+	id     [2]otr.ID // of each one's session
 	now    time.Time
 	sealed []byte // as the account that encrypts keeps it
 }
@@ -211,8 +212,12 @@ func (p *pair) exchange() error {
 	if _, err = p.pass(1, m); err != nil {
 		return err
 	}
-	if len(p.c[0].Sessions()) != 1 || len(p.c[1].Sessions()) != 1 {
-		return errors.New("no session")
+	for i, c := range p.c {
+		list := c.Sessions()
+		if len(list) != 1 {
+			return errors.New("no session")
+		}
+		p.id[i] = list[0].ID
 	}
 	return nil
 }
@@ -220,7 +225,7 @@ func (p *pair) exchange() error {
 // carry encrypts a text on one side and reads it on the other.
 func (p *pair) carry(from int, text []byte) error {
 	var err error
-	if p.sealed, err = p.c[from].AppendEncrypt(p.sealed[:0], p.now, tags[1-from], text); err != nil {
+	if p.sealed, err = p.c[from].AppendEncrypt(p.sealed[:0], p.now, p.id[from], text); err != nil {
 		return err
 	}
 	res, err := p.c[1-from].Receive(p.now, otr.Parse(p.sealed))
@@ -232,14 +237,14 @@ func (p *pair) carry(from int, text []byte) error {
 
 func (p *pair) compare() error {
 	p.now = p.now.Add(time.Minute) // what a peer can make us do is bounded
-	m, err := p.c[0].SMPStart(p.now, tags[1], nil, []byte("secret"))
+	m, err := p.c[0].SMPStart(p.now, p.id[0], nil, []byte("secret"))
 	if err != nil {
 		return err
 	}
 	if _, err = p.pass(0, m); err != nil {
 		return err
 	}
-	if m, err = p.c[1].SMPAnswer(p.now, tags[0], []byte("secret")); err != nil {
+	if m, err = p.c[1].SMPAnswer(p.now, p.id[1], []byte("secret")); err != nil {
 		return err
 	}
 	_, err = p.pass(1, m)
