@@ -80,7 +80,15 @@ type Message struct {
 	since   time.Time
 	expires time.Time
 	to      Fingerprint // the key it was encrypted to
-	ssid    [8]byte     // and the keys' secure session id
+	ssid    [8]byte     // of the keys, and how many texts they had encrypted with it
+	count   int
+	at      string // the JID it went to
+	again   bool   // it is being sent again
+}
+
+// Lean is what is needed to give a message back.
+func (m *Message) Lean() *Message {
+	return &Message{Contact: m.Contact, To: m.To, ID: m.ID, outlet: m.outlet}
 }
 
 // An Action says what becomes of a message. The zero value blocks it.
@@ -307,6 +315,9 @@ func (a *Account) Detach(o Outlet) {
 		if c.carrier == o {
 			c.carrier = nil
 		}
+		if c.complains == o {
+			c.complains = nil
+		}
 	}
 }
 
@@ -349,7 +360,7 @@ func (a *Account) conv(contact string) *conversation {
 
 // fresh is a conversation that is not kept, as for what strangers send.
 func (a *Account) fresh(contact string) *conversation {
-	return &conversation{a: a, contact: contact, live: map[otr.ID]*session{}, online: map[string]bool{}}
+	return &conversation{a: a, contact: contact, live: map[otr.ID]*session{}, online: map[string]bool{}, unread: map[string]int{}}
 }
 
 // forget drops the conversations in which nothing is left: anybody on the list of
@@ -379,6 +390,9 @@ func (a *Account) schedule() {
 			continue
 		}
 		a.wakeAt(c.otr.Expire(now))
+		if s := c.current(); s != nil && len(c.held) > 0 {
+			a.wakeAt(c.otr.SealedUntil(now, s.Instance))
+		}
 		if idle > 0 {
 			_, next := c.otr.Idle(now, idle)
 			a.wakeAt(next)
@@ -429,6 +443,9 @@ func (a *Account) expire() {
 			}
 		}
 		c.flush(now)
+		if c.queried.IsZero() { // what waited for an exchange nobody went on with
+			c.attempt(now, false)
+		}
 	}
 	a.schedule()
 	a.pieces = 0

@@ -1,6 +1,7 @@
 package otrlayer
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -584,7 +585,7 @@ func TestAttackTypedDuringExchange(t *testing.T) {
 	alice.a.Start(alice, "bob@y") // query
 	toBob()                       // D-H Commit
 	toAlice()                     // D-H Key
-	if v := alice.say("1", "typed meanwhile"); v.Action() != Encrypted {
+	if v := alice.say("1", "typed meanwhile"); v.Action() != Held {
 		t.Fatal(v.Action())
 	}
 	carry(alice, bob)
@@ -627,5 +628,376 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	for range 4 {
 		<-done
+	}
+}
+
+// restart starts a person's program anew on the same state, without a word.
+func (p *person) restart() {
+	p.t.Helper()
+	jid := p.a.jid
+	p.open(filepath.Dir(filepath.Dir(p.a.dir)), jid)
+}
+
+// A contact's end crosses a message: the unread one is sent again, not the one before.
+func TestAttackResendAfterEnd(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("0", "zero")
+	carry(alice, bob)
+	alice.later(time.Second)
+	alice.say("1", "read before")
+	carry(alice, bob)
+	alice.later(time.Second)
+	alice.say("2", "crossing")
+	bob.a.End(bob, "alice@x")
+	carry(alice, bob)
+	if got := strings.Join(bob.read, "|"); strings.Contains(got, "[resent] read before") || strings.Contains(got, "[resent] zero") || !strings.Contains(got, "[resent] crossing") {
+		t.Errorf("bob read %q", bob.read)
+	}
+}
+
+// What the contact sent before its restart says nothing about what came after.
+func TestAttackCrossedBySignOfLife(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("0", "zero")
+	carry(alice, bob)
+	bob.say("9", "sent before the restart")
+	w := bob.take()
+	bob.restart()
+	alice.later(time.Second)
+	alice.say("1", "one")
+	for _, v := range w {
+		alice.get(v, false)
+	}
+	carry(alice, bob)
+	alice.later(61 * time.Second)
+	alice.a.expire()
+	carry(alice, bob)
+	if got := strings.Join(bob.read, "|"); !strings.Contains(got, "[resent] one") {
+		t.Errorf("bob read %q; alice: %q", bob.read, alice.notices[len(alice.notices)-2:])
+	}
+}
+
+// Another program of the contact's completes an exchange while a message is on its way to the first.
+func TestAttackOtherProgramForgets(t *testing.T) {
+	alice, bob := couple(t)
+	join(t, alice, bob, "desk")
+	phone := newPerson(t, keyedState(t, "bob@y"), "bob@y")
+	bob.read = nil
+	bob.restart()
+	alice.later(time.Second)
+	alice.say("1", "for the desk")
+	w := alice.take()
+	alice.later(time.Second)
+	join(t, alice, phone, "phone")
+	for _, v := range w {
+		bob.get(v, false)
+	}
+	drive(alice, bob, "desk")
+	if got := strings.Join(bob.read, "|") + strings.Join(phone.read, "|"); !strings.Contains(got, "[resent] for the desk") {
+		t.Errorf("bob read %q and %q; returned %q; alice: %q", bob.read, phone.read, alice.returned, alice.notices[len(alice.notices)-2:])
+	}
+}
+
+// A paste of many lines into a session the contact has lost.
+func TestAttackManyUnread(t *testing.T) {
+	for _, n := range []int{16, 20, 40} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			alice, bob := couple(t)
+			alice.say("0", "zero")
+			carry(alice, bob)
+			bob.read = nil
+			bob.restart()
+			for i := range n {
+				alice.say(fmt.Sprint(i), fmt.Sprintf("line %d.", i))
+			}
+			carry(alice, bob)
+			got := strings.Join(bob.read, "|")
+			var lost []int
+			for i := range n {
+				if !strings.Contains(got, fmt.Sprintf("line %d.", i)) {
+					lost = append(lost, i)
+				}
+			}
+			if lost != nil {
+				t.Errorf("of %d lines %v are lost; alice: %q", n, lost, alice.notices)
+			}
+		})
+	}
+}
+
+// The resending finds the only client ending.
+func TestAttackResendToEndingClient(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("0", "zero")
+	carry(alice, bob)
+	bob.read = nil
+	bob.restart()
+	alice.say("1", "one")
+	toBob := func() {
+		for _, v := range alice.take() {
+			if !strings.HasPrefix(v.Body(), "?OTRv") { // alice's own query is slow: she commits, bob does not
+				bob.get(v, false)
+			}
+		}
+	}
+	toAlice := func() {
+		for _, v := range bob.take() {
+			alice.get(v, false)
+		}
+	}
+	toBob()           // unreadable
+	toAlice()         // error and query
+	toBob()           // D-H Commit
+	toAlice()         // D-H Key
+	toBob()           // Reveal Signature
+	alice.dead = true // her client has closed its stream; what the server still sends is read
+	toAlice()         // Signature
+	alice.a.Detach(alice)
+	alice.dead = false
+	alice.a.Attach(alice)
+	carry(alice, bob)
+	d := alice.a.Conversation("bob@y")
+	if got := strings.Join(bob.read, "|"); !strings.Contains(got, "[resent] one") && d.Held == 0 {
+		t.Errorf("bob read %q; held %d; returned %q; alice: %q", bob.read, d.Held, alice.returned, alice.notices[len(alice.notices)-1:])
+	}
+}
+
+// The contact refreshes while a message is on its way, which it reads; what it loses later is another one.
+func TestAttackOlderWasRead(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("0", "zero")
+	carry(alice, bob)
+	alice.later(time.Second)
+	bob.later(time.Second)
+	tick := func() { alice.later(10 * time.Millisecond); bob.later(10 * time.Millisecond) }
+	// bob commits: alice's query is answered.
+	alice.a.Start(alice, "bob@y")
+	toBob := func() {
+		for _, v := range alice.take() {
+			bob.get(v, false)
+		}
+		tick()
+	}
+	toAlice := func() {
+		for _, v := range bob.take() {
+			alice.get(v, false)
+		}
+		tick()
+	}
+	toBob()   // query
+	toAlice() // D-H Commit; alice answers with D-H Key
+	alice.say("1", "during the refresh")
+	tick()
+	toBob()
+	carry(alice, bob)
+	if got := strings.Join(bob.read, "|"); got != "zero|during the refresh" {
+		t.Fatalf("bob read %q", got)
+	}
+	bob.read = nil
+	tick()
+	bob.restart()
+	alice.say("2", "after the restart")
+	tick()
+	carry(alice, bob)
+	if got := strings.Join(bob.read, "|"); strings.Contains(got, "during") || !strings.Contains(got, "[resent] after the restart") {
+		t.Errorf("bob read %q; alice: %q", bob.read, alice.notices[len(alice.notices)-2:])
+	}
+}
+
+// One error that both clients of the account get is one error.
+func TestAttackErrorToBareJID(t *testing.T) {
+	alice, bob := couple(t)
+	second := &person{t: t, a: alice.a, peer: bob, event: make(chan struct{}, 100)}
+	alice.a.Attach(second)
+	alice.say("0", "zero")
+	carry(alice, bob)
+	alice.later(time.Second)
+	alice.say("1", "read")
+	carry(alice, bob)
+	bob.read = nil
+	bob.restart()
+	alice.later(time.Second)
+	alice.say("2", "unread")
+	for range 10 {
+		for _, v := range alice.take() {
+			bob.get(v, false)
+		}
+		for _, v := range bob.take() {
+			alice.get(v, false)
+			second.get(v, false) // sent to the bare JID
+		}
+	}
+	for _, x := range bob.read {
+		if strings.HasPrefix(x, "[resent] read") || strings.HasPrefix(x, "[resent] zero") {
+			t.Errorf("bob read %q", bob.read)
+		}
+	}
+}
+
+// A key that stands twice in the file: Pidgin writes the account's resource with it.
+func TestAttackVerifiedKeyListedTwice(t *testing.T) {
+	dir := keyedState(t, "alice@x")
+	k, _ := testKey("bob@y")
+	fp := k.Fingerprint()
+	file := "bob@y\talice@x/Home\tprpl-jabber\t" + fp.Hex() + "\t\n" + "bob@y\talice@x/Work\tprpl-jabber\t" + fp.Hex() + "\t\n"
+	if err := os.WriteFile(filepath.Join(dir, "accounts", "alice@x", fingerprintFile), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	alice, bob := newPerson(t, dir, "alice@x"), newPerson(t, keyedState(t, "bob@y"), "bob@y")
+	alice.peer, bob.peer = bob, alice
+	alice.say("0", "zero")
+	carry(alice, bob)
+	bob.wantRead("zero")
+	alice.verify(t, bob)
+	d := alice.a.Conversation("bob@y")
+	v := alice.say("1", "to the verified key")
+	carry(alice, bob)
+	if d.Trust != Verified || v.Action() != Encrypted {
+		t.Errorf("after Verify said ok: trust %s; verdict %v %s; bob read %q; notices %q", d.Trust, v.Action(), v.Cause(), bob.read, alice.notices[len(alice.notices)-1])
+	}
+}
+
+// The same, of another key that is verified.
+func TestAttackOtherVerifiedKeyForgotten(t *testing.T) {
+	dir := keyedState(t, "alice@x")
+	kb, _ := testKey("bob@y")
+	kp, _ := testKey("carol@y")
+	fb, fp := kb.Fingerprint(), kp.Fingerprint()
+	file := "bob@y\talice@x/Home\tprpl-jabber\t" + fp.Hex() + "\tverified\n" + "bob@y\talice@x/Work\tprpl-jabber\t" + fp.Hex() + "\t\n" + "bob@y\talice@x\tprpl-jabber\t" + fb.Hex() + "\t\n"
+	if err := os.WriteFile(filepath.Join(dir, "accounts", "alice@x", fingerprintFile), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	alice, bob := newPerson(t, dir, "alice@x"), newPerson(t, keyedState(t, "bob@y"), "bob@y")
+	alice.peer, bob.peer = bob, alice
+	alice.say("0", "zero")
+	carry(alice, bob)
+	alice.verify(t, bob)
+	if tr := alice.a.fps.trust("bob@y", fp); tr != Verified {
+		t.Errorf("the other verified key is now %s; notices %q", tr, alice.notices[len(alice.notices)-1])
+	}
+}
+
+// Verifying a key while nothing is private lets the other, unverified keys go too.
+func TestAttackVerifyWithoutSession(t *testing.T) {
+	alice, bob := couple(t)
+	mallory := newPerson(t, keyedState(t, "mallory@y"), "mallory@y")
+	join(t, alice, mallory, "r") // was first, by standing in between
+	join(t, alice, bob, "r")
+	if ok, err := alice.a.Accept("bob@y"); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	alice.a.End(alice, "bob@y")
+	drive(alice, bob, "r")
+	alice.verify(t, bob) // by telephone, with no conversation open
+	mallory.read = nil
+	alice.say("1", "for bob alone")
+	for range 8 {
+		drive(alice, mallory, "r")
+	}
+	if len(mallory.read) > 0 {
+		t.Errorf("LEAK: mallory, whom nobody verified, read %q although bob's key is verified; %+v", mallory.read, alice.a.Conversation("bob@y"))
+	}
+}
+
+// A comparison that another program's arrival ends is told of.
+func TestAttackCompareThenOtherProgram(t *testing.T) {
+	alice, bob := couple(t)
+	phone := newPerson(t, keyedState(t, "bob@y"), "bob@y")
+	join(t, alice, bob, "desk")
+	if err := alice.a.Compare(alice, "bob@y", nil, "secret"); err != nil {
+		t.Fatal(err)
+	}
+	drive(alice, bob, "desk")
+	join(t, alice, phone, "phone")
+	if !alice.noticed("was given up, for the conversation goes on with another device") {
+		t.Errorf("alice is told %q; trust %s", alice.notices, alice.trust())
+	}
+}
+
+// An exchange that nobody went on with: what waits is asked for again.
+func TestAttackNobodyAsksAgain(t *testing.T) {
+	alice, bob := couple(t)
+	alice.hold.For = 10 * time.Minute
+	bob.a.Start(bob, "alice@x")
+	for _, v := range bob.take() {
+		alice.get(v, false)
+	}
+	alice.take() // our commit is lost
+	alice.say("1", "x")
+	for range 9 {
+		alice.later(time.Minute)
+		alice.a.expire()
+		carry(alice, bob)
+	}
+	if len(bob.read) == 0 {
+		t.Errorf("nine minutes later nobody was asked: held %d", alice.a.Conversation("bob@y").Held)
+	}
+}
+
+// An error that comes late, when the conversation has been ended, is told of all the same.
+func TestAttackLateErrorSilent(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("0", "zero")
+	carry(alice, bob)
+	bob.restart()
+	alice.say("1", "one")
+	w := alice.take() // slow
+	alice.a.End(alice, "bob@y")
+	alice.take()
+	alice.later(61 * time.Second)
+	alice.a.expire()
+	alice.notices = nil
+	for _, v := range w {
+		bob.get(v, false)
+	}
+	carry(alice, bob)
+	if !strings.Contains(strings.Join(bob.read, "|"), "resent") && !alice.noticed("could not read") {
+		t.Errorf("bob read %q; alice is told %q", bob.read, alice.notices)
+	}
+}
+
+// A message that came back to the person as an error is not sent again behind their back.
+func TestAttackBouncedAndResent(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("0", "zero")
+	carry(alice, bob)
+	bob.read = nil
+	bob.restart()
+	alice.later(time.Second)
+	alice.say("1", "unread")
+	first := alice.take()
+	alice.say("2", "bounced") // bob's server returns it
+	alice.take()
+	if alice.a.Returned(alice, "bob@y", "2") {
+		t.Error("it came back to whom it should")
+	}
+	for _, v := range first {
+		bob.get(v, false)
+	}
+	carry(alice, bob)
+	if got := strings.Join(bob.read, "|"); strings.Contains(got, "bounced") || !strings.Contains(got, "[resent] unread") {
+		t.Errorf("bob read %q", bob.read)
+	}
+}
+
+// What a second client writes leaves through its own connection, but not within a
+// moment of the first's; and what comes back of it comes back to it.
+func TestSecondClient(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("0", "zero")
+	carry(alice, bob)
+	second := &person{t: t, a: alice.a, peer: bob, event: make(chan struct{}, 100)}
+	alice.a.Attach(second)
+	second.say("1", "at once")
+	if len(alice.take()) != 1 || len(second.take()) != 0 {
+		t.Error("two connections within a moment")
+	}
+	if !alice.a.Returned(alice, "bob@y", "1") || len(second.returned) != 1 || len(alice.returned) != 0 {
+		t.Errorf("returned to the first %q, to the second %q", alice.returned, second.returned)
+	}
+	alice.later(2 * time.Second)
+	second.say("2", "later")
+	if len(alice.take()) != 0 || len(second.take()) != 1 {
+		t.Error("the second client's text left through the first's connection")
 	}
 }

@@ -97,7 +97,7 @@ func (c *conversation) compared(now time.Time, e otr.Event) {
 			return
 		}
 		c.a.notice(who, "The secrets are the same: the key of "+who+" is verified.")
-		c.saved(c.trusts(now, s, SMP))
+		c.saved(c.trusts(now, s.Fingerprint, SMP))
 	case otr.SMPFailure:
 		c.a.notice(who, "The secrets are NOT the same. Either one of you mistyped, or somebody else is in between. Try again, or compare fingerprints by another way.")
 	case otr.SMPAborted:

@@ -18,7 +18,8 @@ type conversation struct {
 	a       *Account
 	contact string
 	outlet  Outlet // the client's session that the person used last
-	carrier Outlet // the one that carries what is encrypted: the order on one connection is kept
+	carrier Outlet // the one that carried what was encrypted last, at carried
+	carried time.Time
 
 	live   map[otr.ID]*session
 	active otr.ID       // the session that text is sent on
@@ -41,8 +42,14 @@ type conversation struct {
 
 	read   [][32]byte // sums of the data messages read last
 	recent []*Message // sent in the last minute, in case the contact could not read them
-	unread int        // how many of them the contact says it could not read
-	stale  time.Time  // until when nothing is sent on a session the contact seems to have lost
+	// unread is how many messages the contact says it could not read, by the full JID of
+	// the program that says so.
+	unread map[string]int
+	spoke  time.Time // when a text was last encrypted
+	// complains is the client's session through which it said so: an error that was
+	// sent to the bare JID reaches all of them.
+	complains Outlet
+	stale     time.Time // until when nothing is sent on a session the contact seems to have lost
 
 	online  map[string]bool // the contact's resources that have come online
 	wrote   bool            // the person has written to this contact
@@ -67,12 +74,14 @@ const (
 	maxEarly      = 8                // handshakes kept until our key is there
 	places        = 16               // more than the sessions an engine keeps
 	resendWindow  = 60 * time.Second // libotr's RESEND_INTERVAL
-	maxRecent     = 32
+	maxRecent     = 128              // no fewer than a program answers as unreadable at once
 	maxRead       = 64
 	maxOnline     = 32               // resources of a contact that are kept track of
 	queryInterval = 60 * time.Second // between two queries nobody answered
 	errorInterval = 10 * time.Second // in which at most maxErrors are sent to a contact
-	maxErrors     = 16
+	rememberFor   = time.Hour        // for which an error after the end is still told
+	maxErrors     = maxRecent
+	oneCarrier    = time.Second // in which what is encrypted does not change to another connection
 	staleFor      = 15 * time.Second
 )
 
@@ -160,18 +169,22 @@ func (c *conversation) describe() Conversation {
 	return d
 }
 
-// emit queues what is encrypted, or of the OTR protocol, through one and the same
-// client's session as long as there is that one: on two connections to the server the
-// later message could come first, and the earlier be taken for a replay. It reports
-// false when nobody takes it.
+// emit queues what is encrypted, or of the OTR protocol, preferably through the
+// session of the client that it came from. What follows within a moment takes the same
+// connection: on another the later message could come first, and the earlier be taken
+// for a replay. It reports false when nobody takes it.
 func (c *conversation) emit(preferred Outlet, v Verdict) bool {
-	order := []Outlet{c.carrier, preferred}
+	now := c.a.now()
+	order := []Outlet{preferred}
+	if now.Sub(c.carried) < oneCarrier {
+		order = []Outlet{c.carrier, preferred}
+	}
 	for i := len(c.a.outlets) - 1; i >= 0; i-- {
 		order = append(order, c.a.outlets[i])
 	}
 	for i, o := range order {
 		if o != nil && !slices.Contains(order[:i], o) && slices.Contains(c.a.outlets, o) && o.Emit(v) {
-			c.carrier = o
+			c.carrier, c.carried = o, now
 			return true
 		}
 	}
@@ -247,7 +260,7 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 		return
 	}
 	was := c.state
-	c.activate(id)
+	c.activate(now, id)
 	if trust == Unverified && c.a.fps.find(c.contact, fp) == nil {
 		c.saved(c.a.fps.remember(c.contact, fp, Unverified))
 	}
@@ -268,20 +281,23 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 		c.a.notice(c.contact, "Private conversation with "+c.contact+" started"+versionWords(s.Version)+"; not verified. Their fingerprint: "+fp.String()+
 			". Compare it with them, then !otr verify FINGERPRINT; or !otr smp ask QUESTION | ANSWER.")
 	}
-	if c.unread > 0 {
-		var lost [8]byte
-		if cur != nil {
-			lost = cur.SSID
-		}
-		c.resend(now, lost)
+	c.resend(now, fp)
+	if before != nil {
+		// What went out on the keys before has been read or complained of by now: nothing
+		// is sent while an exchange is under way.
+		c.recent = slices.DeleteFunc(c.recent, func(m *Message) bool { return m.ssid == before.SSID })
 	}
-	c.unread = 0
-	c.recent = slices.DeleteFunc(c.recent, func(m *Message) bool { return m.since.Before(e.Since) })
 	c.flush(now)
 }
 
 // activate makes a session the one that text is sent on.
-func (c *conversation) activate(id otr.ID) {
+func (c *conversation) activate(now time.Time, id otr.ID) {
+	if old, ok := c.otr.Session(c.active); ok && old.Comparing && c.active != id {
+		if m, err := c.otr.SMPAbort(now, c.active); err == nil {
+			c.protocol(c.to(c.live[c.active]), string(m), false)
+		}
+		c.a.notice(c.contact, "The comparison of secrets with "+c.contact+" was given up, for the conversation goes on with another device. Begin it again.")
+	}
 	c.active, c.state = id, StateEncrypted
 	c.otr.Keep(id)
 	c.stale, c.queried = time.Time{}, time.Time{}
@@ -317,56 +333,67 @@ func (c *conversation) saved(err error) {
 	}
 }
 
-// trusts records how far the key of a session is trusted, lets text go to it, and
-// sends what waits for that. Where somebody has verified it, the contact's other keys
-// that nobody has verified are forgotten: one of them may have been first by standing
-// in between, and has to be accepted again.
-func (c *conversation) trusts(now time.Time, s *session, t Trust) error {
-	c.otr.Accept(s.Fingerprint)
-	err := c.a.fps.remember(c.contact, s.Fingerprint, t)
-	if t.Sure() {
-		var others []string
-		for _, k := range c.a.fps.of(c.contact) {
-			if k.Trust == "" {
+// trusts records how far a key is trusted, lets text go to it, and sends what waits
+// for that. Where somebody has verified it, the contact's other keys that nobody has
+// verified are forgotten: one of them may have been first by standing in between, and
+// has to be accepted again.
+func (c *conversation) trusts(now time.Time, fp Fingerprint, t Trust) error {
+	err := c.a.fps.remember(c.contact, fp, t)
+	var others []string
+	for _, k := range c.a.fps.of(c.contact) {
+		if t.Sure() && !c.a.fps.trust(c.contact, k.Fingerprint).Sure() {
+			err = errors.Join(err, c.a.fps.forget(c.contact, k.Fingerprint))
+			others = append(others, k.Fingerprint.String())
+			if c.otr != nil {
 				c.otr.Revoke(k.Fingerprint)
-				err = errors.Join(err, c.a.fps.forget(c.contact, k.Fingerprint))
-				others = append(others, k.Fingerprint.String())
 			}
 		}
-		if others != nil {
-			c.a.notice(c.contact, "Nothing is sent any more to the other keys known of "+c.contact+", which nobody has verified: "+strings.Join(others, "; ")+".")
-		}
 	}
-	for _, other := range c.live { // of the same key or not
-		other.trust = c.a.fps.trust(c.contact, other.Fingerprint)
+	if others != nil {
+		c.a.notice(c.contact, "Nothing is sent any more to the other keys known of "+c.contact+", which nobody has verified: "+strings.Join(others, "; ")+".")
+	}
+	if c.otr != nil {
+		c.otr.Accept(fp)
+	}
+	for _, s := range c.live { // of the same key or not
+		s.trust = c.a.fps.trust(c.contact, s.Fingerprint)
 	}
 	c.flush(now)
 	return err
 }
 
-// resend sends once more what the contact said it could not read, to the same key
-// only (rules.md O3): of as many messages as it sent errors, first those that went out
-// on keys older than the ones it lost, for of these it has read none; then the last
-// ones.
-func (c *conversation) resend(now time.Time, lost [8]byte) {
-	older := 0
-	for older < len(c.recent) && c.recent[older].ssid != lost {
-		older++
+// resend puts what the contact said it could not read before all that waits, to be
+// sent once more, to the same key only (rules.md O3): as many of the last messages that
+// went to a program as it sent errors. Errors from where nothing went are those of a
+// program that has come back under another resource.
+func (c *conversation) resend(now time.Time, to Fingerprint) {
+	c.forgetRecent(now)
+	moved := 0
+	for jid, n := range c.unread {
+		if !slices.ContainsFunc(c.recent, func(m *Message) bool { return m.at == jid }) {
+			moved += n
+		}
 	}
-	older = min(older, c.unread)
-	last := max(older, len(c.recent)-(c.unread-older))
-	again := slices.Concat(c.recent[:older], c.recent[last:])
-	c.recent = slices.Clone(c.recent[older:last])
-	policy := c.a.settings().Policy(c.contact)
-	for _, m := range again {
-		s := c.current()
-		if action, _ := c.decide(policy); action != Encrypted || s == nil || m.to != s.Fingerprint || now.Sub(m.since) > resendWindow {
+	var again, kept []*Message
+	for _, m := range slices.Backward(c.recent) {
+		switch {
+		case m.to == to && c.unread[m.at] > 0:
+			c.unread[m.at]--
+		case m.to == to && moved > 0:
+			moved--
+		default:
+			kept = append(kept, m)
 			continue
 		}
 		copied := *m
-		copied.Text = "[resent] " + m.Text
-		c.encrypt(&copied, false)
+		copied.again, copied.expires = true, now.Add(c.a.settings().Hold.For)
+		again = append(again, &copied)
+		c.heldBytes += len(m.Text) + len(m.Extra)
 	}
+	slices.Reverse(again)
+	slices.Reverse(kept)
+	c.held, c.recent = append(again, c.held...), kept
+	clear(c.unread)
 }
 
 // end ends all sessions politely and forgets the exchanges under way.
@@ -409,7 +436,7 @@ func (c *conversation) idle(now time.Time, id otr.ID) {
 // minute: it may have crossed the contact's end.
 func (c *conversation) over(s MessageState) {
 	c.active, c.state = 0, s
-	c.unread, c.stale, c.queried = 0, time.Time{}, time.Time{}
+	c.stale, c.queried = time.Time{}, time.Time{}
 }
 
 // giveBack returns what waits.

@@ -140,15 +140,24 @@ func loadFingerprints(dir, name, account string) (*fingerprints, error) {
 	return &fingerprints{dir: dir, name: name, account: account, all: otr.ParseFingerprints(b)}, err
 }
 
-// find is what is known of one key of a contact.
+// find is what is known of one key of a contact, nil for nothing.
 func (f *fingerprints) find(contact string, fp Fingerprint) *otr.KnownKey {
+	if lines := f.lines(contact, fp); len(lines) > 0 {
+		return lines[0]
+	}
+	return nil
+}
+
+// lines are all that is known of one key of a contact: a program that writes the
+// resource, as Pidgin does, has several.
+func (f *fingerprints) lines(contact string, fp Fingerprint) (out []*otr.KnownKey) {
 	mine := ours(f.account)
 	for i := range f.all {
 		if k := &f.all[i]; k.Contact == contact && k.Fingerprint == fp && mine(k.Account, k.Protocol) {
-			return k
+			out = append(out, k)
 		}
 	}
-	return nil
+	return out
 }
 
 // of lists what is known of a contact.
@@ -164,16 +173,21 @@ func (f *fingerprints) of(contact string) (out []otr.KnownKey) {
 
 // trust is how far a key is trusted for a contact.
 func (f *fingerprints) trust(contact string, fp Fingerprint) Trust {
-	k := f.find(contact, fp)
-	switch {
-	case k == nil && len(f.of(contact)) > 0:
+	lines := f.lines(contact, fp)
+	if len(lines) == 0 && len(f.of(contact)) > 0 {
 		return Changed
-	case k == nil || k.Trust == "":
-		return Unverified
-	case k.Trust == string(SMP):
-		return SMP
 	}
-	return Verified
+	best := Unverified
+	for _, k := range lines {
+		switch {
+		case k.Trust == "" || best == Verified:
+		case k.Trust == string(SMP):
+			best = SMP
+		default:
+			best = Verified
+		}
+	}
+	return best
 }
 
 // remember records a key and how far it is trusted.
@@ -187,11 +201,10 @@ func (f *fingerprints) remember(contact string, fp Fingerprint, t Trust) error {
 
 // forget takes a key out of what is known of a contact.
 func (f *fingerprints) forget(contact string, fp Fingerprint) error {
-	k := f.find(contact, fp)
-	if k == nil {
-		return nil
-	}
-	f.all = slices.DeleteFunc(f.all, func(x otr.KnownKey) bool { return x == *k })
+	mine := ours(f.account)
+	f.all = slices.DeleteFunc(f.all, func(k otr.KnownKey) bool {
+		return k.Contact == contact && k.Fingerprint == fp && mine(k.Account, k.Protocol)
+	})
 	return write(f.dir, f.name, otr.FormatFingerprints(f.all))
 }
 
@@ -200,13 +213,17 @@ func (f *fingerprints) set(contact string, fp Fingerprint, value string) error {
 	if strings.ContainsAny(contact, "\t\r\n") {
 		return errors.New("a contact whose name has a tab or a line end in it cannot be remembered")
 	}
-	if k := f.find(contact, fp); k != nil {
-		if k.Trust == value {
-			return nil
-		}
+	lines := f.lines(contact, fp)
+	changed := len(lines) == 0
+	for _, k := range lines {
+		changed = changed || k.Trust != value
 		k.Trust = value
-	} else {
+	}
+	if len(lines) == 0 {
 		f.all = append(f.all, otr.KnownKey{Contact: contact, Account: f.account, Protocol: protocol, Fingerprint: fp, Trust: value})
+	}
+	if !changed {
+		return nil
 	}
 	return write(f.dir, f.name, otr.FormatFingerprints(f.all))
 }

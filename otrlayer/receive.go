@@ -71,7 +71,7 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 	case otr.Query:
 		c.queriedBy(now, w, m)
 	case otr.Error:
-		c.errorFrom(now, m)
+		c.errorFrom(now, o, m)
 	case otr.Fragment:
 		return c.fragment(now, m, w)
 	case otr.Encoded:
@@ -148,24 +148,38 @@ func (c *conversation) begin(now time.Time, v otr.Version, m Incoming) {
 // session and resends nothing by itself. It may start one exchange a minute, and
 // until that is settled nothing more is sent on a session the contact seems to
 // have lost.
-func (c *conversation) errorFrom(now time.Time, m Incoming) {
+func (c *conversation) errorFrom(now time.Time, o Outlet, m Incoming) {
 	c.forgetRecent(now)
 	private := c.state == StateEncrypted
-	if !c.mayAnswer(m) || !private && len(c.recent) == 0 {
+	if !c.mayAnswer(m) || !private && now.Sub(c.spoke) >= rememberFor {
 		return
 	}
-	c.unread = min(c.unread+1, len(c.recent))
+	if c.complains == nil || len(c.unread) == 0 {
+		c.complains = o
+	}
+	if c.complains != o {
+		return // another client of the account has got it, too
+	}
+	if n := c.unread[m.From]; n < len(c.recent) && (n > 0 || len(c.unread) < maxOnline) {
+		c.unread[m.From] = n + 1
+	}
+	again := "It is sent again then."
+	if len(c.recent) == 0 {
+		again = "It is not kept any more: write it again."
+	}
 	switch {
 	case private && !c.stale.IsZero() || now.Sub(c.warned) < errorInterval:
 		return // it has been told
+	case !private && len(c.recent) == 0:
+		c.a.notice(c.contact, c.contact+" could not read a message of yours: the private conversation had ended. "+again)
 	case !private:
 		c.a.notice(c.contact, c.contact+" could not read your last message: the private conversation had ended. It is sent again if a new one begins within a minute; else write it again.")
 	case now.Sub(c.errored) < queryInterval:
-		c.a.notice(c.contact, c.contact+" could not read your last message either. Write !otr start to ask for a new private conversation; it is sent again if that begins within a minute.")
+		c.a.notice(c.contact, c.contact+" could not read your last message either. Write !otr start to ask for a new private conversation. "+again)
 	default:
 		c.errored = now
 		c.stale = now.Add(staleFor)
-		c.a.notice(c.contact, c.contact+" could not read your last message; asking for a new private conversation. It is sent again then.")
+		c.a.notice(c.contact, c.contact+" could not read your last message; asking for a new private conversation. "+again)
 		c.query(now)
 	}
 	c.warned = now
@@ -242,8 +256,9 @@ func (c *conversation) data(now time.Time, m Incoming, w otr.Message) Reading {
 	}
 	trust := s.trust
 	c.handle(now, res.Events, m.From)
+	c.recent = slices.DeleteFunc(c.recent, func(x *Message) bool { return x.ssid == s.SSID && x.count <= res.Read })
+	delete(c.unread, m.From) // the session is alive on the other side
 	if res.Session == c.active && c.state == StateEncrypted {
-		c.recent, c.unread = nil, 0 // the session is alive on the other side
 		c.stale = time.Time{}
 		if len(c.held) > 0 {
 			c.flush(now)
@@ -334,6 +349,33 @@ func (a *Account) Presence(o Outlet, from, contact string, available bool) {
 	if arrived || (c.otr == nil || !c.otr.Exchanging(now)) && now.Sub(c.queried) > errorInterval {
 		c.attempt(now, true)
 	}
+}
+
+// Returned tells that a message of the person's came back from the server as an
+// error to a client's session: it is not sent again. Where another client has written
+// it, that one gets it back, and Returned reports true.
+func (a *Account) Returned(o Outlet, contact, id string) (elsewhere bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.convs[contact]
+	if c == nil || id == "" {
+		return false
+	}
+	i := slices.IndexFunc(c.recent, func(m *Message) bool { return m.ID == id })
+	if i < 0 {
+		return false
+	}
+	m := c.recent[i]
+	c.recent = slices.Delete(c.recent, i, i+1)
+	return m.outlet != o && m.outlet != nil && a.attached(m.outlet) && m.outlet.Return(m, CauseBounced, CauseBounced.Sentence(contact))
+}
+
+// GiveBack returns a message that did not leave to the client that has written it, or
+// to another one of the account.
+func (a *Account) GiveBack(m *Message, c Cause) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.giveBack(m, c)
 }
 
 // Bounced tells that a message of the protocol came back as an error. gone means

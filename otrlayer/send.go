@@ -118,6 +118,7 @@ var wish = regexp.MustCompile(`^\?OTR(?:\?|\??v[0-9]{1,4}\?)$`)
 func (a *Account) Pass(o Outlet, m Message) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	m.outlet = o
 	return o.Emit(Verdict{action: Plain, message: &m, to: m.To})
 }
 
@@ -130,6 +131,7 @@ func (a *Account) PassInClear(o Outlet, m Message) bool {
 	if c := a.convs[m.Contact]; c != nil && c.state != "" {
 		return false
 	}
+	m.outlet = o
 	return o.Emit(Verdict{action: Plain, message: &m, to: m.To})
 }
 
@@ -178,8 +180,12 @@ func (c *conversation) waitsFor() Cause {
 	return CauseExpired
 }
 
-// errNobody says that no client is connected through which a message could leave.
-var errNobody = errors.New("no session to the server")
+var (
+	// errNobody says that no client is connected through which a message could leave.
+	errNobody = errors.New("no session to the server")
+	// errOtherKey says that a message is not to be sent again, for the key is another.
+	errOtherKey = errors.New("another key than the message went to before")
+)
 
 // encodedLen is the size of the data message that carries a text.
 func encodedLen(text string) int {
@@ -202,8 +208,12 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 		return err
 	}
 	sent := *m
-	sent.Raw, sent.Rewrite, sent.to, sent.ssid = nil, nil, s.Fingerprint, s.SSID
-	if !c.emit(m.outlet, Verdict{action: Encrypted, message: &sent, to: c.to(s), body: string(sealed), store: true}) {
+	sent.Raw, sent.Rewrite, sent.to, sent.ssid, sent.at = nil, nil, s.Fingerprint, s.SSID, c.to(s)
+	if engine, ok := c.otr.Session(c.active); ok {
+		sent.count = engine.Sent
+	}
+	c.spoke = c.a.now()
+	if !c.emit(m.outlet, Verdict{action: Encrypted, message: &sent, to: sent.at, body: string(sealed), store: true}) {
 		return errNobody
 	}
 	if remember {
@@ -230,7 +240,9 @@ func (c *conversation) resendUntil() time.Time {
 // forgetRecent drops what is too old to be sent again.
 func (c *conversation) forgetRecent(now time.Time) {
 	c.recent = slices.DeleteFunc(c.recent, func(m *Message) bool { return now.Sub(m.since) > resendWindow })
-	c.unread = min(c.unread, len(c.recent))
+	if len(c.recent) == 0 {
+		clear(c.unread)
+	}
 }
 
 // hold queues a message until the conversation is private.
@@ -255,13 +267,13 @@ func (c *conversation) announce() {
 	if c.told || len(c.a.outlets) == 0 {
 		return
 	}
-	switch cause := c.waitsFor(); {
+	switch cause, s := c.waitsFor(), c.current(); {
+	case cause == CauseExpired && s != nil && !s.gone:
+		return // for a moment only, or it has been told
 	case cause != CauseExpired:
 		c.a.notice(c.contact, "Your message waits. "+strings.TrimPrefix(cause.Sentence(c.contact), "Not sent: "))
-	case c.stale.IsZero():
-		c.a.notice(c.contact, "Your message waits for a private conversation with "+c.contact+" and is sent as soon as they answer with OTR.")
 	default:
-		return // the error that made it wait has been announced
+		c.a.notice(c.contact, "Your message waits for a private conversation with "+c.contact+" and is sent as soon as they answer with OTR.")
 	}
 	c.told = true
 }
@@ -274,20 +286,41 @@ func (c *conversation) flush(now time.Time) {
 			break
 		}
 		m := c.held[0]
-		err := c.encrypt(m, true)
-		if err == errNobody {
-			break // it goes when a client comes back
+		cause := CauseNone
+		switch err := c.release(m); err {
+		case nil:
+		case errNobody: // it goes when a client comes back
+			c.a.schedule()
+			return
+		case errOtherKey:
+			cause = CauseKeyChanged
+		default:
+			cause = CauseEngine
 		}
 		c.held = slices.Delete(c.held, 0, 1)
 		c.heldBytes -= len(m.Text) + len(m.Extra)
-		if err != nil {
-			c.a.giveBack(m, CauseEngine)
+		if cause != CauseNone {
+			c.a.giveBack(m, cause)
 		}
 	}
 	if len(c.held) == 0 {
 		c.told = false
 	}
 	c.a.schedule()
+}
+
+// release sends a message that has waited. What is sent again goes to the key that it
+// went to before, and is not kept another time.
+func (c *conversation) release(m *Message) error {
+	if !m.again {
+		return c.encrypt(m, true)
+	}
+	if m.to != c.current().Fingerprint {
+		return errOtherKey
+	}
+	copied := *m
+	copied.Text = "[resent] " + m.Text
+	return c.encrypt(&copied, false)
 }
 
 // Start asks a contact for a private conversation, or refreshes it.
@@ -338,7 +371,7 @@ func (a *Account) Accept(contact string) (bool, error) {
 	if s == nil || s.trust != Changed {
 		return false, nil
 	}
-	return true, c.trusts(a.now(), s, Unverified)
+	return true, c.trusts(a.now(), s.Fingerprint, Unverified)
 }
 
 // Verify records that a person compared a contact's fingerprint, and sends what
@@ -352,15 +385,13 @@ func (a *Account) Verify(contact string, fp Fingerprint) (ok bool, err error) {
 		for id, other := range c.live {
 			if other.Fingerprint == fp {
 				s = other
-				c.activate(id)
+				c.activate(a.now(), id)
+				break
 			}
 		}
 	}
-	switch {
-	case s != nil && s.Fingerprint == fp:
-		return true, c.trusts(a.now(), s, Verified)
-	case s != nil || a.fps.find(contact, fp) == nil:
+	if (s == nil || s.Fingerprint != fp) && (s != nil || a.fps.find(contact, fp) == nil) {
 		return false, nil
 	}
-	return true, a.fps.remember(contact, fp, Verified)
+	return true, c.trusts(a.now(), fp, Verified)
 }

@@ -249,6 +249,10 @@ func (s *session) bounce(st *stanza.Stanza, from address) {
 		s.p.metrics.count(in, message, swallowed)
 		return
 	}
+	if s.account.Returned(s, from.bare, root.Attr("id")) {
+		s.p.metrics.count(in, message, swallowed)
+		return
+	}
 	e := st.Edit()
 	for el := range root.Children() {
 		if el.Is(stanza.NSClient, "body") {

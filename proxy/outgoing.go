@@ -407,7 +407,7 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 	case otrlayer.Encrypted:
 		extra := append([]byte{}, m.Extra...)
 		extra = append(extra, "<encryption xmlns='"+nsEME+"' namespace='"+nsOTR+"' name='OTR'/><no-copy xmlns='"+nsHints+"'/><no-permanent-store xmlns='"+nsHints+"'/><private xmlns='"+nsCarbons+"'/>"...)
-		ok = s.server.message(lean(m), func(b []byte) []byte {
+		ok = s.server.message(m.Lean(), func(b []byte) []byte {
 			return stanza.Message{To: v.To(), ID: m.ID, Type: orChat(safeType(m.Type)), Body: v.Body(), Extra: extra}.AppendTo(b)
 		})
 		if ok {
@@ -424,11 +424,6 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 	}
 	s.server.kick()
 	return ok
-}
-
-// lean is what is needed to give a message back.
-func lean(m *otrlayer.Message) *otrlayer.Message {
-	return &otrlayer.Message{Contact: m.Contact, To: m.To, ID: m.ID}
 }
 
 func orChat(t string) string {

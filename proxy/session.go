@@ -230,7 +230,7 @@ func (s *session) serverGone(err error) {
 	s.server.conn.Close() // and a write that hangs ends
 	s.server.halt()
 	for _, m := range s.server.unsent() {
-		s.Return(m, otrlayer.CauseUpstream, otrlayer.CauseUpstream.Sentence(m.Contact))
+		s.account.GiveBack(m, otrlayer.CauseUpstream)
 	}
 	s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, cause.condition(), text) })
 	s.end()

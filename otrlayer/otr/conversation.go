@@ -12,6 +12,9 @@ const (
 	// ExchangeLife is how long an exchange nobody goes on with is kept, and how long
 	// the pieces of a message wait for the next one.
 	ExchangeLife = 60 * time.Second
+	// answerLife is how long a peer may take to go on with an exchange that we have
+	// answered, before it is taken for one that was forged or given up.
+	answerLife = 15 * time.Second
 	// HeartbeatAfter is how long we may be silent before a message of the peer is
 	// answered with an empty one, so that keys move on (libotr's
 	// HEARTBEAT_INTERVAL).
@@ -110,11 +113,13 @@ type Session struct {
 	Finished bool
 	// Comparing tells that an SMP is under way.
 	Comparing bool
+	// Sent is how many texts were encrypted with the keys of the present exchange.
+	Sent int
 }
 
 func (c *Conversation) describe(s *session) Session {
 	return Session{ID: s.id, Instance: s.instance, Version: s.version, Fingerprint: s.peer, SSID: s.ssid,
-		Accepted: slices.Contains(c.accepted, s.peer), Finished: s.finished, Comparing: s.smp.step != smpIdle}
+		Accepted: slices.Contains(c.accepted, s.peer), Finished: s.finished, Comparing: s.smp.step != smpIdle, Sent: s.texts}
 }
 
 // Session is one of the private conversations.
@@ -184,10 +189,8 @@ type Event struct {
 	Session Session
 
 	// Of Secured: the session in whose place this one has come, with the same instance
-	// and key; and when our part of the exchange went out. What was sent before that,
-	// the peer has read or complained of by now.
+	// and key.
 	Before *Session
-	Since  time.Time
 
 	// Of SMPAsked; and of SMPSuccess, whether it was us who answered a question: that
 	// proves who we are to the other side and nothing to us.
@@ -205,8 +208,10 @@ type Event struct {
 type Result struct {
 	// Text is what the peer wrote; nil where there is nothing to show.
 	Text []byte
-	// Session is what the message came on.
+	// Session is what the message came on, and Read how many of the texts sent with its
+	// present keys the peer must have read to know the key it has used.
 	Session ID
+	Read    int
 	// Replies are to be sent to where the message came from, in order.
 	Replies [][]byte
 	Events  []Event
@@ -320,7 +325,7 @@ func (c *Conversation) data(now time.Time, m Message) (Result, error) {
 	}
 	s.lastReceived = now
 	text, list := records(plain)
-	res := Result{Session: s.id}
+	res := Result{Session: s.id, Read: s.read}
 	if len(text) > 0 {
 		res.Text = text
 	}
@@ -528,13 +533,20 @@ func (c *Conversation) Exchanging(now time.Time) bool {
 	return c.commitment != nil && len(c.commitment.done) == 0 || len(c.exchanges) > 0
 }
 
-// SealedUntil tells that an exchange with an instance waits for its last message
-// only, and until when: the peer may have replaced the keys of the present session
-// already, so that what is sent with them could not be read. It is zero where none
-// does.
+// SealedUntil tells that the peer has gone on with, or begun, an exchange with an
+// instance, and until when its end is to be waited for: it may have replaced the keys of
+// the present session already, or have lost them before it began, so that what is sent
+// with them could not be read. It is zero where there is none.
 func (c *Conversation) SealedUntil(now time.Time, instance uint32) (until time.Time) {
 	for _, e := range c.exchanges {
-		if end := e.began.Add(ExchangeLife); e.committed && e.instance == instance && now.Before(end) {
+		if e.instance != instance {
+			continue
+		}
+		end := e.began.Add(ExchangeLife)
+		if !e.committed { // anybody can send a D-H Commit
+			end = e.began.Add(answerLife)
+		}
+		if now.Before(end) && end.After(until) {
 			until = end
 		}
 	}

@@ -456,7 +456,7 @@ func (c *Conversation) complete(now time.Time, e *exchange, theirs element, shar
 	if len(c.accepted) == 0 {
 		c.Accept(peer)
 	}
-	event := Event{Kind: Secured, Since: e.began}
+	event := Event{Kind: Secured}
 	if old := c.with(e.instance, peer); old != nil {
 		s.id = old.id
 		if old.smp.step != smpIdle {

@@ -66,6 +66,10 @@ type session struct {
 	lastSent     time.Time
 	lastReceived time.Time
 	finished     bool // by the other side
+
+	texts    int // sent
+	announce int // of these, up to the first that told the peer our newest key
+	read     int // of these, read by the peer for sure
 }
 
 // keys are what one key of ours and one of theirs make together.
@@ -276,8 +280,15 @@ func (s *session) seal(dst []byte, random io.Reader, ourTag uint32, flags byte, 
 	if size > maxText {
 		return dst, ErrTooLong
 	}
+	fresh := s.our[0] == nil
 	if err := s.next(random); err != nil {
 		return dst, err
+	}
+	if len(text) > 0 {
+		s.texts++
+	}
+	if fresh {
+		s.announce = s.texts
 	}
 	d := &s.between(1, 0).send
 	d.ready()
@@ -358,6 +369,7 @@ func (s *session) open(b []byte) (plain []byte, extra [sha256.Size]byte, err err
 	d.counter, d.used, extra = counter, true, k.extra
 	d.crypt(b[len(authentic)-len(encrypted):len(authentic)+spare], encrypted, counter)
 	if i == 0 {
+		s.read = s.announce
 		s.rotateOurs()
 	}
 	if j == 0 {
