@@ -585,8 +585,8 @@ func TestAttackTypedDuringExchange(t *testing.T) {
 	alice.a.Start(alice, "bob@y") // query
 	toBob()                       // D-H Commit
 	toAlice()                     // D-H Key
-	if v := alice.say("1", "typed meanwhile"); v.Action() != Held {
-		t.Fatal(v.Action())
+	if v := alice.say("1", "typed meanwhile"); v.Action() != Held || !alice.noticed("waits for a moment") {
+		t.Fatal(v.Action(), alice.notices)
 	}
 	carry(alice, bob)
 	alice.later(61 * time.Second)

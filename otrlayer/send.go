@@ -268,8 +268,10 @@ func (c *conversation) announce() {
 		return
 	}
 	switch cause, s := c.waitsFor(), c.current(); {
+	case cause == CauseExpired && !c.stale.IsZero():
+		return // the error that made it wait has been announced
 	case cause == CauseExpired && s != nil && !s.gone:
-		return // for a moment only, or it has been told
+		c.a.notice(c.contact, "Your message waits for a moment: a new private conversation with "+c.contact+" is being settled.")
 	case cause != CauseExpired:
 		c.a.notice(c.contact, "Your message waits. "+strings.TrimPrefix(cause.Sentence(c.contact), "Not sent: "))
 	default:
