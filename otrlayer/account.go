@@ -293,7 +293,7 @@ func (a *Account) Attach(o Outlet) {
 		c.flush(now)
 		if len(c.held) > 0 {
 			c.announce()
-			c.attempt(now, false)
+			c.attempt(now, true) // an answer may have come while nobody was there
 		}
 	}
 }
@@ -309,6 +309,13 @@ func (a *Account) Detach(o Outlet) {
 		}
 	}
 	for _, c := range a.convs {
+		if c.carrier == o || len(a.outlets) == 0 {
+			// The contact sees us go, and some programs forget their sessions then without
+			// a word (seen with Profanity).
+			for _, s := range c.live {
+				s.gone = true
+			}
+		}
 		if c.outlet == o {
 			c.outlet = nil
 		}

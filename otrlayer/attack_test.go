@@ -132,7 +132,8 @@ func TestAttackOvertaken(t *testing.T) {
 	alice.a.Attach(alice)
 	alice.say("2", "second")
 	carry(alice, bob)
-	if got := strings.Join(bob.read, "|"); got != "first|second" {
+	// The error was forged, and had the last message sent again.
+	if got := strings.Join(bob.read, "|"); got != "[resent] zero|first|second" {
 		t.Errorf("bob read %q; held %d", got, alice.a.Conversation("bob@y").Held)
 	}
 }

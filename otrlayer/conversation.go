@@ -61,7 +61,7 @@ type conversation struct {
 type session struct {
 	jid   string // full JID it answered from
 	trust Trust
-	gone  bool // its resource went offline, and many programs forget their sessions then
+	gone  bool // its resource went offline, or ours did, and many programs forget their sessions then
 	otr.Session
 }
 

@@ -263,3 +263,38 @@ func TestExchangeIsForgotten(t *testing.T) {
 		t.Errorf("a conversation is kept that has nothing in it: %+v", c)
 	}
 }
+
+// A contact's program may forget its session when it sees us go (Profanity does,
+// without a word): what is written after we have come back waits for a new exchange,
+// or for a sign that the old session is still there.
+func TestWeWereAway(t *testing.T) {
+	for _, forgets := range []bool{true, false} {
+		t.Run(map[bool]string{true: "forgotten", false: "still there"}[forgets], func(t *testing.T) {
+			alice, bob := couple(t)
+			alice.say("0", "x")
+			carry(alice, bob)
+			bob.wantRead("x")
+			alice.a.Detach(alice)
+			if forgets {
+				bob.a.End(bob, "alice@x")
+				bob.take() // nobody is there to be told
+			}
+			alice.a.Attach(alice)
+			if !forgets {
+				bob.say("1", "still there?")
+				carry(alice, bob)
+				if v := alice.say("2", "yes"); v.Action() != Encrypted {
+					t.Errorf("%v", v.Action())
+				}
+				carry(alice, bob)
+				bob.wantRead("yes")
+				return
+			}
+			if v := alice.say("2", "back"); v.Action() != Held {
+				t.Errorf("%v", v.Action())
+			}
+			carry(alice, bob)
+			bob.wantRead("back")
+		})
+	}
+}

@@ -58,7 +58,7 @@ func TestConversation(t *testing.T) {
 // Every program restarts once, politely or not, and the talk goes on.
 func TestRestarts(t *testing.T) {
 	for server, startServer := range serverKinds {
-		for contact, startContact := range contacts {
+		for contact, startContact := range everyContact {
 			t.Run(server+"/"+contact, func(t *testing.T) {
 				s := startServer(t, "starttls")
 				h := startOTRProxy(t, s, "")
@@ -66,6 +66,7 @@ func TestRestarts(t *testing.T) {
 				jid := "alice@" + s.domain
 				alice := startSlixmpp(t, jid, h.addr, "starttls")
 				alice.online()
+				befriended(t, s, "bob", jid)
 				bob := startContact(t, s, "bob", jid)
 				alice.befriend(bob)
 				talk := func(when string) {
