@@ -393,7 +393,37 @@ func TestE5Truncated(t *testing.T) {
 		t.Logf("%d of %d cut messages brought a panic", panics, len(raw))
 		return panics > 0
 	})
+	t.Run("fragments of otr3", func(t *testing.T) {
+		clock := time.Unix(1_700_000_000, 0)
+		bob, alice := newOTR3Victim(t, "bob", victimTag, Set(V3)), newSide(t, "alice", &clock, Set(V3))
+		begin(t, bob, alice)
+		empty := 0
+		for size := uint16(60); size < 200; size++ {
+			bob.c.SetFragmentSize(size)
+			bob.say("some text")
+			for _, m := range bob.sent() {
+				if strings.HasSuffix(m, ",,") {
+					empty++
+				}
+			}
+		}
+		broke := func(f func()) (broken bool) {
+			defer func() { broken = recover() != nil }()
+			f()
+			return
+		}
+		bob.c.SetFragmentSize(1000)
+		large := broke(func() { bob.say(strings.Repeat("x", 100_000)) })
+		tags := broke(func() { otr3.ExtractInstanceTags([]byte("?OTR:")) })
+		t.Logf("otr3: %d of 140 messages end in an empty piece; more than 64 KiB panics: %v; tags of \"?OTR:\" panic: %v", empty, large, tags)
+		if empty == 0 || !large || !tags {
+			t.Error("otr3 does not show the defect: the test is blind")
+		}
+	})
 	t.Run("fragments", func(t *testing.T) {
+		if m := Parse([]byte("?OTR:")); m.Kind != Foreign {
+			t.Errorf("%+v", m)
+		}
 		for size := 60; size < 200; size++ {
 			message := encode(append(appendHeader(nil, V3, Data, 0x100, 0x200), make([]byte, 300)...))
 			pieces, err := Split(message, size)
