@@ -82,6 +82,9 @@ func readAtom(b string) (x sexp, rest string, err error) {
 		}, b[1:1+end])
 		var raw []byte
 		if c == '#' {
+			if len(clean)%2 != 0 { // a number without its leading zero, as otr3 writes it
+				clean = "0" + clean
+			}
 			raw, err = hex.DecodeString(clean)
 		} else {
 			raw, err = base64.StdEncoding.DecodeString(clean)

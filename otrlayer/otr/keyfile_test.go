@@ -10,17 +10,17 @@ import (
 )
 
 func TestSexp(t *testing.T) {
-	x, err := parseSexp(` (a "b\"c\x41" #4142 43# |RA==| 2:() (d) e-f)` + "\n")
+	x, err := parseSexp(` (a "b\"c\x41" #4142 43# |RA==| 2:() (d) e-f #142#)` + "\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"a", "b\"cA", "ABC", "D", "()", "", "e-f"}
+	want := []string{"a", "b\"cA", "ABC", "D", "()", "", "e-f", "\x01B"}
 	for i, w := range want {
 		if x.list[i].atom != w {
 			t.Errorf("%d: %q", i, x.list[i].atom)
 		}
 	}
-	for _, bad := range []string{"", "(", ")", "(a", "(a #1#)", "(a \"b)", "(a 5:b)", "(a) b", "(a |!|)"} {
+	for _, bad := range []string{"", "(", ")", "(a", "(a #1g#)", "(a \"b)", "(a 5:b)", "(a) b", "(a |!|)"} {
 		if _, err := parseSexp(bad); err == nil {
 			t.Errorf("%q accepted", bad)
 		}

@@ -12,7 +12,8 @@ import (
 // may import none.
 var allowed = map[string][]string{
 	"otrproxy/otrlayer":       {"otrproxy/otrlayer/otr"},
-	"otrproxy/test/interop":   {"otrproxy/otrlayer/otr"},
+	"otrproxy/test/interop":   {"otrproxy/otrlayer/otr", "otrproxy/test/need"},
+	"otrproxy/test/need":      {"otrproxy/otrlayer/otr"},
 	"otrproxy/proxy":          {"otrproxy/config", "otrproxy/otrlayer", "otrproxy/proxy/control", "otrproxy/stanza"},
 	"otrproxy/cmd/otrproxy":   {"otrproxy/config", "otrproxy/proxy", "otrproxy/proxy/control", "otrproxy/test/client", "otrproxy/test/server"},
 	"otrproxy/test/server":    {"otrproxy/stanza"},

@@ -51,7 +51,7 @@ func TestKeyFiles(t *testing.T) {
 	files(t, "generate", path, "bob@example.org/home", "prpl-jabber")
 	files(t, "generate", path, "bob", "prpl-irc")
 	theirs := read(t, path)
-	ours := key(t, "alice")
+	ours := need.Key(t, "alice")
 	both, err := otr.AppendKey(theirs, "alice@example.org", "prpl-jabber", ours)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"otrproxy/otrlayer/otr"
+	"otrproxy/test/need"
 )
 
 // An implementation is a program the matrix is run against.
@@ -131,7 +132,7 @@ func (k *talk) secured(v otr.Version, keys [2]string) {
 			k.t.Fatalf("side %d is not private: %.300q; log %.2000q", who, fmt.Sprint(k.events[who]), k.log)
 		}
 		f := strings.Fields(got[len(got)-1])
-		if fp := key(k.t, keys[1-who]).Fingerprint().Hex(); !strings.EqualFold(f[0], fp) {
+		if fp := need.Key(k.t, keys[1-who]).Fingerprint().Hex(); !strings.EqualFold(f[0], fp) {
 			k.t.Errorf("side %d sees the fingerprint %s, want %s", who, f[0], fp)
 		}
 		if who == 0 && f[1] != fmt.Sprint(v) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"otrproxy/otrlayer/otr"
+	"otrproxy/test/need"
 
 	"github.com/coyim/otr3"
 )
@@ -162,7 +163,7 @@ func (p *otr3Peer) do(t testing.TB, words ...string) []event {
 func TestOTR3ReadsOurKeys(t *testing.T) {
 	for _, name := range []string{"alice", "bob", "carol"} {
 		k := otr3Key(t, name)
-		if want := key(t, name).Fingerprint(); !bytes.Equal(k.PublicKey().Fingerprint(), want[:]) {
+		if want := need.Key(t, name).Fingerprint(); !bytes.Equal(k.PublicKey().Fingerprint(), want[:]) {
 			t.Errorf("%s: otr3 reads %x", name, k.PublicKey().Fingerprint())
 		}
 	}

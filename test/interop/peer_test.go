@@ -43,30 +43,11 @@ type settings struct {
 	instance uint32
 }
 
-// Keys come from testdata/keys: libotr's format, one account for every name.
-func key(t testing.TB, name string) *otr.PrivateKey {
-	t.Helper()
-	file, err := os.ReadFile(filepath.Join("..", "..", "otrlayer", "otr", "testdata", "otr.private_key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := otr.FindKey(file, func(n, _ string) bool { return n == name+"@example.org" })
-	if err != nil || k == nil {
-		t.Fatalf("the test key of %s: %v", name, err)
-	}
-	return k
-}
-
-// keyFile writes the key of a name as that of the account peer@example.org, which
-// is what the programs on pipes look for.
+// keyFile writes the key of a name as that of an account.
 func keyFile(t testing.TB, name, account string) string {
 	t.Helper()
-	file, err := otr.AppendKey(nil, account, "prpl-jabber", key(t, name))
-	if err != nil {
-		t.Fatal(err)
-	}
 	path := filepath.Join(t.TempDir(), "otr.private_key")
-	if err := os.WriteFile(path, file, 0o600); err != nil {
+	if err := os.WriteFile(path, need.KeyFile(t, name, account, "prpl-jabber"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -90,7 +71,7 @@ func newOurs(t testing.TB, s settings) *ours {
 
 func (o *ours) forget(t testing.TB) {
 	o.private, o.plain = false, false
-	o.conv = otr.New(otr.Config{Key: key(t, o.key), Instance: o.instance, Random: rand.Reader, Versions: func() otr.Versions { return o.versions }})
+	o.conv = otr.New(otr.Config{Key: need.Key(t, o.key), Instance: o.instance, Random: rand.Reader, Versions: func() otr.Versions { return o.versions }})
 }
 
 func (o *ours) do(t testing.TB, words ...string) (out []event) {

@@ -4,20 +4,29 @@ import (
 	"testing"
 )
 
+// stage starts a server, otrproxy, alice behind it and bob, her friend, with a program
+// of his own.
+func stage(t *testing.T, startServer func(*testing.T, string) *xmppServer, startContact func(*testing.T, *xmppServer, string, string) contact) (*xmppServer, *household, *slixmpp, contact) {
+	t.Helper()
+	s := startServer(t, "starttls")
+	h := startOTRProxy(t, s, "")
+	s.register(t, "alice", "bob")
+	jid := "alice@" + s.domain
+	alice := startSlixmpp(t, jid, h.addr, "starttls")
+	alice.online()
+	befriended(t, s, "bob", jid)
+	bob := startContact(t, s, "bob", jid)
+	alice.befriend(bob)
+	return s, h, alice, bob
+}
+
 // Each program of a contact talks with an unmodified client through otrproxy, both
 // ways, and the two compare secrets.
 func TestEveryContact(t *testing.T) {
 	for server, startServer := range serverKinds {
 		for contact, startContact := range everyContact {
 			t.Run(server+"/"+contact, func(t *testing.T) {
-				s := startServer(t, "starttls")
-				h := startOTRProxy(t, s, "")
-				s.register(t, "alice", "bob")
-				alice := startSlixmpp(t, "alice@"+s.domain, h.addr, "starttls")
-				alice.online()
-				befriended(t, s, "bob", "alice@"+s.domain)
-				bob := startContact(t, s, "bob", "alice@"+s.domain)
-				alice.befriend(bob)
+				s, h, alice, bob := stage(t, startServer, startContact)
 				alice.say(bob.jid(), "m1", typed)
 				bob.reads(typed)
 				bob.say(typed)

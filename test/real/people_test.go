@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"otrproxy/otrlayer/otr"
 	"otrproxy/test/need"
 )
 
@@ -411,22 +410,4 @@ func goSendxmpp(t *testing.T, from, addr, to, text string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go-sendxmpp: %v\n%s", err, out)
 	}
-}
-
-// otrKey is one of the keys that tests have, as a key file of libotr's for an account.
-func otrKey(t *testing.T, name, account, protocol string) string {
-	t.Helper()
-	file, err := os.ReadFile(filepath.Join("..", "..", "otrlayer", "otr", "testdata", "otr.private_key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := otr.FindKey(file, func(n, _ string) bool { return n == name+"@example.org" })
-	if err != nil || k == nil {
-		t.Fatalf("the test key of %s: %v", name, err)
-	}
-	b, err := otr.AppendKey(nil, account, protocol, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }

@@ -46,7 +46,7 @@ func startPidgin(t *testing.T, s *xmppServer, user, peer string) contact {
 <pref name='purple'><pref name='logging'><pref name='log_ims' type='bool' value='1'/><pref name='format' type='string' value='txt'/></pref><pref name='savedstatus'><pref name='startup_current_status' type='bool' value='1'/></pref></pref>
 <pref name='pidgin'><pref name='plugins'><pref name='loaded' type='pathlist'><item value='/usr/lib/pidgin/pidgin-otr.so'/></pref></pref><pref name='debug'><pref name='enabled' type='bool' value='0'/></pref></pref>
 <pref name='OTR'><pref name='enabled' type='bool' value='1'/><pref name='automatic' type='bool' value='1'/><pref name='onlyprivate' type='bool' value='0'/><pref name='avoidloggingotr' type='bool' value='0'/></pref></pref>`,
-		"otr.private_key":                         otrKey(t, "bob", name, "prpl-jabber"),
+		"otr.private_key":                         string(need.KeyFile(t, "bob", name, "prpl-jabber")),
 		"certificates/x509/tls_peers/" + s.ip:     string(cert),
 		"certificates/x509/tls_peers/" + s.domain: string(cert),
 	} {

@@ -32,7 +32,7 @@ func startProfanity(t *testing.T, s *xmppServer, user, peer string) contact {
 	files := map[string]string{
 		"config/profanity/profrc": "[connection]\naccount=" + p.jid() + "\n[logging]\nchlog=true\n[otr]\nlog=on\npolicy=manual\n[ui]\nsplash=false\n[chatstates]\nenabled=false\n",
 		"data/profanity/accounts": fmt.Sprintf("[%s]\nenabled=true\njid=%s\nserver=%s\nport=5222\nresource=profanity\npassword=secret\ntls.policy=trust\notr.policy=manual\n", p.jid(), p.jid(), s.ip),
-		"data/profanity/otr/" + strings.Replace(p.jid(), "@", "_at_", 1) + "/keys.txt": otrKey(t, "bob", p.jid(), "xmpp"),
+		"data/profanity/otr/" + strings.Replace(p.jid(), "@", "_at_", 1) + "/keys.txt": string(need.KeyFile(t, "bob", p.jid(), "xmpp")),
 	}
 	for name, text := range files {
 		path := filepath.Join(p.dir, name)

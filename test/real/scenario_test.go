@@ -60,15 +60,8 @@ func TestRestarts(t *testing.T) {
 	for server, startServer := range serverKinds {
 		for contact, startContact := range everyContact {
 			t.Run(server+"/"+contact, func(t *testing.T) {
-				s := startServer(t, "starttls")
-				h := startOTRProxy(t, s, "")
-				s.register(t, "alice", "bob")
+				s, h, alice, bob := stage(t, startServer, startContact)
 				jid := "alice@" + s.domain
-				alice := startSlixmpp(t, jid, h.addr, "starttls")
-				alice.online()
-				befriended(t, s, "bob", jid)
-				bob := startContact(t, s, "bob", jid)
-				alice.befriend(bob)
 				talk := func(when string) {
 					t.Helper()
 					alice.say(bob.jid(), "id-"+strings.ReplaceAll(when, " ", "-"), typed+" out "+when)
