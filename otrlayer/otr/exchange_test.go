@@ -136,3 +136,24 @@ func TestCrossingSchedules(t *testing.T) {
 		}
 	}
 }
+
+// What a D-H Commit message promised is what has to be revealed: with another hash, or
+// another ciphertext, the exchange comes to nothing.
+func TestCommitBinds(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v Version) {
+		for name, at := range map[string]func(b []byte) int{
+			"hash":       func(b []byte) int { return len(b) - 1 },
+			"ciphertext": func(b []byte) int { return headerSize(v) + 4 + 100 },
+		} {
+			alice, bob := newPair(t, Set(v))
+			alice.commit(v)
+			b := raw(t, alice.take()[0])
+			b[at(b)] ^= 1
+			bob.receive(string(encode(b)))
+			pump(alice, bob)
+			if len(bob.c.Sessions()) > 0 || len(alice.c.Sessions()) > 0 || len(bob.errors) != 1 || bob.errors[0] != ErrForged {
+				t.Errorf("%s: sessions %+v %+v, errors %v", name, alice.c.Sessions(), bob.c.Sessions(), bob.errors)
+			}
+		}
+	})
+}
