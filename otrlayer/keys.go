@@ -148,12 +148,16 @@ func (f *fingerprints) find(contact string, fp Fingerprint) *otr.KnownKey {
 	return nil
 }
 
+// about reports whether a line is the account's, and about a contact.
+func (f *fingerprints) about(k *otr.KnownKey, contact string) bool {
+	return k.Contact == contact && ours(f.account)(k.Account, k.Protocol)
+}
+
 // lines are all that is known of one key of a contact: a program that writes the
 // resource, as Pidgin does, has several.
 func (f *fingerprints) lines(contact string, fp Fingerprint) (out []*otr.KnownKey) {
-	mine := ours(f.account)
 	for i := range f.all {
-		if k := &f.all[i]; k.Contact == contact && k.Fingerprint == fp && mine(k.Account, k.Protocol) {
+		if k := &f.all[i]; k.Fingerprint == fp && f.about(k, contact) {
 			out = append(out, k)
 		}
 	}
@@ -162,9 +166,8 @@ func (f *fingerprints) lines(contact string, fp Fingerprint) (out []*otr.KnownKe
 
 // of lists what is known of a contact.
 func (f *fingerprints) of(contact string) (out []otr.KnownKey) {
-	mine := ours(f.account)
 	for _, k := range f.all {
-		if k.Contact == contact && mine(k.Account, k.Protocol) {
+		if f.about(&k, contact) {
 			out = append(out, k)
 		}
 	}
@@ -201,10 +204,7 @@ func (f *fingerprints) remember(contact string, fp Fingerprint, t Trust) error {
 
 // forget takes a key out of what is known of a contact.
 func (f *fingerprints) forget(contact string, fp Fingerprint) error {
-	mine := ours(f.account)
-	f.all = slices.DeleteFunc(f.all, func(k otr.KnownKey) bool {
-		return k.Contact == contact && k.Fingerprint == fp && mine(k.Account, k.Protocol)
-	})
+	f.all = slices.DeleteFunc(f.all, func(k otr.KnownKey) bool { return k.Fingerprint == fp && f.about(&k, contact) })
 	return write(f.dir, f.name, otr.FormatFingerprints(f.all))
 }
 

@@ -340,8 +340,7 @@ func (c *Conversation) data(now time.Time, m Message) (Result, error) {
 		}
 	}
 	if len(text) > 0 && now.Sub(s.lastSent) >= HeartbeatAfter && slices.Contains(c.accepted, s.peer) {
-		if beat, err := s.seal(nil, c.config.Random, c.config.Instance, flagIgnore, nil, nil); err == nil {
-			s.lastSent = now
+		if beat, err := c.send(now, s, nil); err == nil {
 			res.Replies = append(res.Replies, beat)
 		}
 	}
@@ -394,7 +393,8 @@ func (c *Conversation) open(id ID) (*session, error) {
 	return s, nil
 }
 
-// send makes a data message that carries a record and no text.
+// send makes a data message that carries a record, or nothing where that is nil, and
+// no text.
 func (c *Conversation) send(now time.Time, s *session, record *tlv) ([]byte, error) {
 	m, err := s.seal(nil, c.config.Random, c.config.Instance, flagIgnore, nil, record)
 	if err != nil {
@@ -465,8 +465,7 @@ func (c *Conversation) End(now time.Time, id ID) ([]byte, error) {
 // is over: its key must not outlive the session's.
 func (c *Conversation) spent(instance uint32) {
 	if c.commitment != nil && slices.Contains(c.commitment.done, instance) {
-		c.commitment.wipe()
-		c.commitment = nil
+		c.withdraw()
 	}
 }
 
@@ -490,6 +489,11 @@ func (c *Conversation) Forget() {
 // other side already (SealedUntil).
 func (c *Conversation) Abort() {
 	c.removeExchanges(func(e *exchange) bool { return !e.committed })
+	c.withdraw()
+}
+
+// withdraw forgets our D-H Commit, if there is one, and its secrets.
+func (c *Conversation) withdraw() {
 	c.commitment.wipe()
 	c.commitment = nil
 }
@@ -519,8 +523,7 @@ func (c *Conversation) Expire(now time.Time) (next time.Time) {
 func (c *Conversation) expire(now time.Time) {
 	old := func(began time.Time) bool { return now.Sub(began) >= ExchangeLife }
 	if c.commitment != nil && old(c.commitment.began) {
-		c.commitment.wipe()
-		c.commitment = nil
+		c.withdraw()
 	}
 	c.removeExchanges(func(e *exchange) bool { return old(e.began) })
 	c.pieces = slices.DeleteFunc(c.pieces, func(p instancePieces) bool { return old(p.last) })
