@@ -167,7 +167,8 @@ type Rule struct {
 	// Versions of OTR that may be spoken; nil for 3, and 2 where the contact has
 	// nothing better.
 	Versions []int
-	Line     int // in the configuration file, 0 for the built-in rule
+	Drop     bool // clear text is not shown where encryption is expected, instead of marked
+	Line     int  // in the configuration file, 0 for the built-in rule
 }
 
 // Allows reports whether the rule lets something pass unprotected.
@@ -184,6 +185,21 @@ func (c *Config) RuleFor(account, contact string) *Rule {
 		}
 	}
 	return &defaultRule
+}
+
+// HandsOff reports whether the rules leave an account alone, whoever its contact is.
+func (c *Config) HandsOff(account string) bool {
+	for i := range c.OTR {
+		if r := &c.OTR[i]; match(r.Account, account) {
+			if r.Policy != Never {
+				return false
+			}
+			if r.Contact == "*" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // match compares a bare JID with a pattern in which each * stands for any

@@ -257,6 +257,12 @@ func (c *Config) otr(n *yaml.Node) error {
 				}
 				return err
 			},
+			"clear": func(n *yaml.Node) error {
+				var s string
+				err := word(n, &s, "mark", "drop")
+				r.Drop = s == "drop"
+				return err
+			},
 			"allow": func(n *yaml.Node) error {
 				r.Allow = []Allow{}
 				return each(n, "allow", func(n *yaml.Node) error {

@@ -46,6 +46,9 @@ type Settings struct {
 	Hold     Hold
 	Largest  int           // bytes an encrypted body may have; 0 for no limit
 	Idle     time.Duration // after which silence ends a private conversation; 0 for never
+	// Drop says that what a contact sends in clear where encryption is expected is not
+	// shown; nil for never.
+	Drop func(contact string) bool
 }
 
 var everyVersion = otr.Set(otr.V2, otr.V3)
@@ -165,6 +168,7 @@ type Account struct {
 	fps       *fingerprints
 	spoken    *fingerprints // the highest version spoken with each key
 	convs     map[string]*conversation
+	programs  map[string]string // what known programs of contacts call themselves, by full JID
 	outlets   []Outlet
 	owed      []returned // to be handed back to the next client that comes
 	timer     *time.Timer
@@ -197,7 +201,7 @@ func Open(state, jid string, settings func() Settings, events Events) (*Account,
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the account's directory cannot be made: %w", err)
 	}
-	a := &Account{jid: jid, dir: dir, settings: settings, events: events, clock: time.Now, convs: map[string]*conversation{}, generated: make(chan struct{})}
+	a := &Account{jid: jid, dir: dir, settings: settings, events: events, clock: time.Now, convs: map[string]*conversation{}, programs: map[string]string{}, generated: make(chan struct{})}
 	var err error
 	if a.fps, err = loadFingerprints(dir, fingerprintFile, jid); err != nil {
 		return nil, err
@@ -308,6 +312,9 @@ func (a *Account) Detach(o Outlet) {
 			break
 		}
 	}
+	if len(a.outlets) == 0 {
+		clear(a.programs) // nobody tells us any more who goes
+	}
 	for _, c := range a.convs {
 		if c.carrier == o || len(a.outlets) == 0 {
 			// The contact sees us go, and some programs forget their sessions then without
@@ -393,6 +400,7 @@ func (a *Account) schedule() {
 		}
 		a.wakeAt(c.stale)
 		a.wakeAt(c.resendUntil())
+		a.wakeAt(c.copiesUntil())
 		if c.otr == nil {
 			continue
 		}
@@ -440,6 +448,7 @@ func (a *Account) expire() {
 			c.told = false
 		}
 		c.forgetRecent(now)
+		c.forgetTexts(now)
 		if !c.stale.IsZero() && !now.Before(c.stale) {
 			c.stale = time.Time{}
 		}

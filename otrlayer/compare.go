@@ -87,7 +87,7 @@ func (c *conversation) compared(now time.Time, e otr.Event) {
 	switch e.Kind {
 	case otr.SMPAsked:
 		if e.HasQuestion {
-			c.a.notice(who, fmt.Sprintf("%s wants to know whether it is you, and asks: \"%s\" Answer with !otr smp answer ANSWER, or !otr smp abort.", who, question(e.Question)))
+			c.a.notice(who, fmt.Sprintf("%s wants to know whether it is you, and asks: \"%s\" Answer with !otr smp answer ANSWER, or !otr smp abort.", who, question(e.Question, c.formatOf(s).writes)))
 			return
 		}
 		c.a.notice(who, who+" wants to compare a secret that only you two know. Write !otr smp answer SECRET, or !otr smp abort.")
@@ -111,13 +111,13 @@ func (c *conversation) compared(now time.Time, e otr.Event) {
 const maxQuestion = 500
 
 // question is a contact's question made fit for a line of ours.
-func question(q string) string {
+func question(q string, writes format) string {
 	line := strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == unicode.ReplacementChar {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(fromPayload(q), " "))
+	}, strings.ToValidUTF8(fromPayload(q, writes), " "))
 	if runes := []rune(line); len(runes) > maxQuestion {
 		return string(runes[:maxQuestion]) + "..."
 	}

@@ -32,6 +32,7 @@ type conversation struct {
 	queried time.Time         // when the last query left
 	errored time.Time         // when an error of the contact's last made us ask again
 	warned  time.Time         // when the person was last told of one
+	dropped time.Time         // when the person was last told of a text that was not shown
 
 	answering time.Time // since when, and how many, unreadable messages were answered with an error
 	answers   int
@@ -40,7 +41,7 @@ type conversation struct {
 	heldBytes int
 	told      bool // that messages wait, in the present attempt
 
-	read   [][32]byte // sums of the data messages read last
+	read   []*reading // the data messages read last
 	recent []*Message // sent in the last minute, in case the contact could not read them
 	// unread is how many messages the contact says it could not read, by the full JID of
 	// the program that says so.
@@ -61,6 +62,7 @@ type conversation struct {
 type session struct {
 	jid   string // full JID it answered from
 	trust Trust
+	plain bool // its program has sent what cannot be HTML
 	gone  bool // its resource went offline, or ours did, and many programs forget their sessions then
 	otr.Session
 }
@@ -75,7 +77,7 @@ const (
 	places        = 16               // more than the sessions an engine keeps
 	resendWindow  = 60 * time.Second // libotr's RESEND_INTERVAL
 	maxRecent     = 128              // no fewer than a program answers as unreadable at once
-	maxRead       = 64
+	dropInterval  = 10 * time.Minute // between two lines about dropped texts
 	maxOnline     = 32               // resources of a contact that are kept track of
 	queryInterval = 60 * time.Second // between two queries nobody answered
 	errorInterval = 10 * time.Second // in which at most maxErrors are sent to a contact

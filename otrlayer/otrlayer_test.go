@@ -382,7 +382,7 @@ func TestContactComesBackForgetful(t *testing.T) {
 	bob.wantRead("before")
 	bob.say("0", "reply")
 	carry(alice, bob)
-	alice.a.Presence(alice, "bob@y/r", "bob@y", false)
+	alice.a.Presence(alice, "bob@y/r", "bob@y", false, "")
 	bob.open(filepath.Dir(filepath.Dir(bob.a.dir)), "bob@y")
 	if v := alice.say("2", "while away"); v.Action() != Held {
 		t.Fatalf("%v", v.Action())
@@ -391,7 +391,7 @@ func TestContactComesBackForgetful(t *testing.T) {
 	alice.a.mu.Lock()
 	alice.a.convs["bob@y"].queried = time.Now().Add(-time.Minute)
 	alice.a.mu.Unlock()
-	alice.a.Presence(alice, "bob@y/r", "bob@y", true)
+	alice.a.Presence(alice, "bob@y/r", "bob@y", true, "")
 	carry(alice, bob)
 	bob.wantRead("while away")
 }
@@ -402,7 +402,7 @@ func TestContactReconnects(t *testing.T) {
 	alice, bob := couple(t)
 	alice.say("1", "before")
 	carry(alice, bob)
-	alice.a.Presence(alice, "bob@y/r", "bob@y", false)
+	alice.a.Presence(alice, "bob@y/r", "bob@y", false, "")
 	alice.say("2", "while away")
 	alice.take()
 	bob.say("3", "back")
@@ -740,7 +740,7 @@ func TestPayload(t *testing.T) {
 		"no markup":                  "no markup",
 		"<script>x</script>":         "<script>x</script>",
 	} {
-		if got := fromPayload(in); got != want {
+		if got := fromPayload(in, unknown); got != want {
 			t.Errorf("%q: got %q want %q", in, got, want)
 		}
 	}
@@ -749,7 +749,7 @@ func TestPayload(t *testing.T) {
 func FuzzPayload(f *testing.F) {
 	f.Add(typed)
 	f.Fuzz(func(t *testing.T, s string) {
-		if got := fromPayload(toPayload(s)); got != s && !strings.Contains(s, "\u00a0") {
+		if got := fromPayload(toPayload(s, unknown), unknown); got != s && !strings.Contains(s, "\u00a0") {
 			t.Errorf("%q became %q", s, got)
 		}
 	})

@@ -17,6 +17,12 @@ type Incoming struct {
 	Text    string
 	Delayed bool // it was stored somewhere on its way (XEP-0203)
 	Welcome bool // the contact may see our presence: a handshake may be answered
+	// Copy says that it stands in a carbon or in what an archive gave: what a person
+	// wrote is read where that can be done; nothing else is, and nothing is answered.
+	Copy bool
+	// Marked says that the stanza names its encryption (XEP-0380), as proxies like this
+	// one do and few programs.
+	Marked bool
 }
 
 // A Reading says what becomes of an incoming text. The zero value is: nothing
@@ -27,6 +33,8 @@ type Reading struct {
 	Changed    bool   // Text differs from what came
 	Encrypted  bool   // it was decrypted
 	Unreadable bool   // it is a placeholder for what nobody could read
+	Answerable bool   // a receipt may be given: they are no stranger
+	Clear      bool   // it came in clear where encryption is expected, and says so
 }
 
 // Receive takes a contact's text. Answers of the protocol have been emitted
@@ -38,6 +46,8 @@ func (a *Account) Receive(o Outlet, m Incoming) Reading {
 	if !r.Deliver {
 		a.events.Swallowed()
 	}
+	c := a.convs[m.Contact]
+	r.Answerable = m.Welcome || c != nil && c.wrote
 	return r
 }
 
@@ -61,6 +71,9 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 	if w.Kind == otr.Plain || w.Kind == otr.Tagged {
 		return c.clear(now, policy, m, w)
 	}
+	if m.Copy {
+		return c.copied(now, o, m, w)
+	}
 	if a.key == nil && (w.Kind == otr.Query || w.Kind == otr.Encoded) {
 		if len(c.early) < maxEarly {
 			c.early = append(c.early, arrival{o, m})
@@ -73,9 +86,9 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 	case otr.Error:
 		c.errorFrom(now, o, m)
 	case otr.Fragment:
-		return c.fragment(now, m, w)
+		return c.fragment(now, o, m, w)
 	case otr.Encoded:
-		return c.encoded(now, m, w)
+		return c.encoded(now, o, m, w)
 	case otr.Foreign:
 		if !m.Delayed {
 			a.notice(c.contact, c.contact+" sent an encrypted message that cannot be read: it is of an OTR version other than 2 and 3, or damaged.")
@@ -86,7 +99,9 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 
 // mayAnswer reports whether the protocol may answer by itself: never to
 // strangers and never to what was stored on its way.
-func (c *conversation) mayAnswer(m Incoming) bool { return !m.Delayed && (m.Welcome || c.wrote) }
+func (c *conversation) mayAnswer(m Incoming) bool {
+	return !m.Delayed && !m.Copy && (m.Welcome || c.wrote)
+}
 
 // clear is text without OTR.
 func (c *conversation) clear(now time.Time, policy Policy, m Incoming, w otr.Message) Reading {
@@ -97,7 +112,7 @@ func (c *conversation) clear(now time.Time, policy Policy, m Incoming, w otr.Mes
 		text = string(clean)
 	}
 	r := Reading{Deliver: true, Text: text, Changed: tagged}
-	if c.offered && !tagged {
+	if c.offered && !tagged && !m.Copy {
 		c.refused = true
 	}
 	if tagged && policy != Manual && c.state != StateEncrypted && c.mayAnswer(m) && c.a.key != nil {
@@ -105,12 +120,32 @@ func (c *conversation) clear(now time.Time, policy Policy, m Incoming, w otr.Mes
 			c.begin(now, v, m)
 		}
 	}
-	if c.state == StateEncrypted || policy.requires() {
-		r.Text, r.Changed = "[otrproxy] Not encrypted: "+text, true
-	} else if d := defused(text); d != text {
-		r.Text, r.Changed = d, true // nobody else speaks with our voice
+	switch expected := c.state == StateEncrypted || policy.requires(); {
+	case expected && m.Copy && m.Delayed:
+		// An archive may be older than the wish for privacy.
+		if d := defused(text); d != text {
+			r.Text, r.Changed = d, true
+		}
+	case expected && c.a.drops(c.contact):
+		if now.Sub(c.dropped) >= dropInterval {
+			c.dropped = now
+			c.a.notice(c.contact, "What "+c.contact+" sends without encryption is not shown, as the rules say (clear: drop).")
+		}
+		return Reading{}
+	case expected:
+		r.Text, r.Changed, r.Clear = "[otrproxy] Not encrypted: "+text, true, true
+	default:
+		if d := defused(text); d != text {
+			r.Text, r.Changed = d, true // nobody else speaks with our voice
+		}
 	}
 	return r
+}
+
+// drops reports whether a contact's clear text is not to be shown.
+func (a *Account) drops(contact string) bool {
+	drop := a.settings().Drop
+	return drop != nil && drop(contact)
 }
 
 func (p Policy) requires() bool { return p == Require || p == RequireVerified }
@@ -185,7 +220,7 @@ func (c *conversation) errorFrom(now time.Time, o Outlet, m Incoming) {
 	c.warned = now
 }
 
-func (c *conversation) fragment(now time.Time, m Incoming, w otr.Message) Reading {
+func (c *conversation) fragment(now time.Time, o Outlet, m Incoming, w otr.Message) Reading {
 	if !m.Welcome && !c.wrote || c.a.key == nil {
 		return Reading{}
 	}
@@ -199,13 +234,13 @@ func (c *conversation) fragment(now time.Time, m Incoming, w otr.Message) Readin
 	if err != nil || !ok {
 		return Reading{}
 	}
-	return c.encoded(now, m, whole)
+	return c.encoded(now, o, m, whole)
 }
 
 // encoded gives an encoded message to the engine.
-func (c *conversation) encoded(now time.Time, m Incoming, w otr.Message) Reading {
+func (c *conversation) encoded(now time.Time, o Outlet, m Incoming, w otr.Message) Reading {
 	if w.Type == otr.Data {
-		return c.data(now, m, w)
+		return c.data(now, o, m, w)
 	}
 	if m.Delayed || !c.mayAnswer(m) {
 		return Reading{}
@@ -231,10 +266,10 @@ func (c *conversation) encoded(now time.Time, m Incoming, w otr.Message) Reading
 }
 
 // data decrypts a data message.
-func (c *conversation) data(now time.Time, m Incoming, w otr.Message) Reading {
+func (c *conversation) data(now time.Time, o Outlet, m Incoming, w otr.Message) Reading {
 	sum := w.Sum()
-	if slices.Contains(c.read, sum) {
-		return Reading{} // another session of the account has got it, or somebody replays it
+	if r := c.known(sum); r != nil {
+		return r.again(o)
 	}
 	res, err := c.engine().Receive(now, w)
 	if errors.Is(err, otr.ErrNotForUs) || errors.Is(err, otr.ErrReplayed) {
@@ -245,16 +280,18 @@ func (c *conversation) data(now time.Time, m Incoming, w otr.Message) Reading {
 		c.a.events.Log(0, "a data message was refused", err)
 		return c.unreadable(now, m, w)
 	}
-	if c.read = append(c.read, sum); len(c.read) > maxRead {
-		c.read = c.read[1:]
-	}
 	if !m.Delayed {
 		c.moved(s, m.From)
 	}
 	for _, r := range res.Replies {
 		c.protocol(c.to(s), string(r), false)
 	}
-	trust := s.trust
+	return c.opened(now, o, m, s, sum, res)
+}
+
+// opened is a data message that a session could read.
+func (c *conversation) opened(now time.Time, o Outlet, m Incoming, s *session, sum [32]byte, res otr.Result) Reading {
+	trust, writes := s.trust, c.formatOf(s).writes
 	c.handle(now, res.Events, m.From)
 	c.recent = slices.DeleteFunc(c.recent, func(x *Message) bool { return x.ssid == s.SSID && x.count <= res.Read })
 	delete(c.unread, m.From) // the session is alive on the other side
@@ -264,25 +301,46 @@ func (c *conversation) data(now time.Time, m Incoming, w otr.Message) Reading {
 			c.flush(now)
 		}
 	}
-	if res.Text == nil {
-		return Reading{}
+	r := Reading{}
+	if res.Text != nil {
+		switch {
+		case m.Marked:
+			writes = unknown // a proxy like this one stands before that program
+		case writes == unknown && noHTML.Match(res.Text):
+			s.plain, writes = true, plainText
+		}
+		r = Reading{Deliver: true, Text: fromPayload(string(res.Text), writes), Changed: true, Encrypted: true}
+		switch cur := c.current(); {
+		case trust == Changed, cur != nil && cur.trust.Sure() && !trust.Sure():
+			r.Text = "[otrproxy] From a key that is not verified: " + r.Text
+		default:
+			r.Text = defused(r.Text)
+		}
 	}
-	r := Reading{Deliver: true, Text: fromPayload(string(res.Text)), Changed: true, Encrypted: true}
-	switch cur := c.current(); {
-	case trust == Changed, cur != nil && cur.trust.Sure() && !trust.Sure():
-		r.Text = "[otrproxy] From a key that is not verified: " + r.Text
-	default:
-		r.Text = defused(r.Text)
-	}
+	c.remember(now, o, sum, r)
 	return r
 }
 
 // defused marks a text that imitates the proxy's own lines.
 func defused(text string) string {
-	if strings.HasPrefix(strings.TrimLeftFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }), "[otrproxy]") {
+	if Imitates(text) {
 		return "> " + text
 	}
 	return text
+}
+
+// Imitates reports whether a text would look like one of the proxy's own lines.
+func Imitates(text string) bool {
+	return strings.HasPrefix(strings.TrimLeftFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }), "[otrproxy]")
+}
+
+// Expects reports whether a contact's text is expected to be encrypted now.
+func (a *Account) Expects(contact string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	policy := a.settings().Policy(contact)
+	c := a.convs[contact]
+	return policy.requires() || policy != Never && c != nil && c.state == StateEncrypted
 }
 
 // finished notes that the contact has ended the session.
@@ -321,10 +379,16 @@ func (c *conversation) unreadable(now time.Time, m Incoming, w otr.Message) Read
 	return Reading{Deliver: true, Changed: true, Unreadable: true, Text: "[otrproxy] " + c.contact + " sent a message that could not be read. They have been asked to send it again."}
 }
 
-// Presence tells that a resource of a contact has come or gone.
-func (a *Account) Presence(o Outlet, from, contact string, available bool) {
+// Presence tells that a resource of a contact has come or gone, and what its program
+// calls itself (XEP-0115), "" for nothing.
+func (a *Account) Presence(o Outlet, from, contact string, available bool, program string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if _, known := habits[program]; known && available && len(a.programs) < maxPrograms {
+		a.programs[from] = program
+	} else {
+		delete(a.programs, from)
+	}
 	c := a.convs[contact]
 	if c == nil {
 		return
@@ -395,18 +459,4 @@ func (a *Account) Bounced(contact string, gone bool) {
 	}
 	c.giveBack(CauseBounced)
 	a.schedule()
-}
-
-// Scrub turns a text the engine must not see (a copy, something from an archive)
-// into what may be shown: OTR becomes a placeholder, whitespace tags go.
-func Scrub(text string) (shown string, changed bool) {
-	switch w := otr.Parse([]byte(text)); w.Kind {
-	case otr.Plain, otr.Tagged:
-		clean, _, tagged := otr.CutTag([]byte(text))
-		safe := defused(string(clean))
-		return safe, tagged || safe != text
-	case otr.Query:
-		return "[otrproxy] A request for a private conversation.", true
-	}
-	return "[otrproxy] An encrypted message, readable only where it was received.", true
 }

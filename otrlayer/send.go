@@ -190,7 +190,7 @@ var (
 // encodedLen is the size of the data message that carries a text.
 func encodedLen(text string) int {
 	const overhead = 700 // header, next key, revealed MAC keys
-	return base64.StdEncoding.EncodedLen(len(toPayload(text))) + overhead
+	return base64.StdEncoding.EncodedLen(len(toPayload(text, unknown))) + overhead
 }
 
 // encrypt sends a message on the live session.
@@ -199,7 +199,7 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 	if s == nil || len(c.a.outlets) == 0 {
 		return errNobody
 	}
-	sealed, err := c.otr.AppendEncrypt(c.a.sealed[:0], c.a.now(), c.active, []byte(toPayload(m.Text)))
+	sealed, err := c.otr.AppendEncrypt(c.a.sealed[:0], c.a.now(), c.active, []byte(toPayload(m.Text, c.formatOf(s).reads)))
 	if c.a.sealed = sealed; cap(sealed) > maxSealed {
 		c.a.sealed = nil
 	}

@@ -60,15 +60,37 @@ func (s *session) inPresence(root stanza.Element, from address) {
 	}
 	switch root.Attr("type") {
 	case "":
-		s.account.Presence(s, from.full, from.bare, true)
+		program := ""
+		if c, ok := root.Child(nsCaps, "c"); ok {
+			program = c.Attr("node")
+		}
+		s.account.Presence(s, from.full, from.bare, true, program)
+		s.joined(root, from)
 	case "unavailable":
-		s.account.Presence(s, from.full, from.bare, false)
+		s.account.Presence(s, from.full, from.bare, false, "")
+	}
+}
+
+// joined tells of a room once it has let us in (XEP-0045 section 7.2.2).
+func (s *session) joined(root stanza.Element, from address) {
+	x, ok := root.Child(nsMUC+"#user", "x")
+	if !ok || !s.isRoom(from.bare) {
+		return
+	}
+	for c := range x.Children() {
+		if string(c.Local()) == "status" && string(c.RawAttr("code")) == "110" {
+			s.tellOfRoom(from.bare)
+		}
 	}
 }
 
 func (s *session) inIQ(st *stanza.Stanza, from address) {
 	root := st.Root()
 	typ := root.Attr("type")
+	if (typ == "result" || typ == "error") && !s.requests.answered(s, root, from) {
+		s.p.metrics.count(in, iq, blocked)
+		return // nobody has asked: CVE-2014-2744's kin would have an id guessed
+	}
 	fromServer := !from.ok || from.bare == s.jid || from.bare == bareDomain(s.jid)
 	for el := range root.Children() {
 		switch string(el.NS()) {
@@ -107,56 +129,164 @@ func (s *session) roster(query stanza.Element) {
 // inMessage is the way of a message in.
 func (s *session) inMessage(st *stanza.Stanza, from address) {
 	root := st.Root()
-	typ := root.Attr("type")
 	if kind := wrapped(root); kind != "" {
-		own := !from.ok || from.full == s.jid
-		if !own && (kind == nsCarbons || !s.isRoom(from.full)) || fromService(root) {
-			return // a forged carbon (CVE-2017-5589 and its kin), or an archive's result nobody asked for
-		}
-		s.scrubbed(st)
+		s.inCopy(st, from, kind)
 		return
 	}
 	if !from.ok || from.bare == s.jid && !from.resource || s.isRoom(from.bare) {
 		s.scrubbed(st)
 		return
 	}
-	if typ == "error" {
+	if root.Attr("type") == "error" {
 		s.bounce(st, from)
 		return
 	}
-	body, others := bodies(root)
+	body, _ := bodies(root)
 	if body == nil {
-		s.scrubbed(st)
+		s.inBare(st, from)
 		return
 	}
-	r := s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, Text: body.Text(), Delayed: delayed(root), Welcome: s.isWelcome(from.bare)})
-	switch {
-	case !r.Deliver:
+	r := s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, Text: body.Text(), Delayed: delayed(root),
+		Welcome: s.isWelcome(from.bare), Marked: marked(root)})
+	if r.Unreadable && delayed(root) && s.quietened(from.bare) {
+		r.Deliver = false
+	} else if r.Deliver && !r.Unreadable {
+		delete(s.quiet, from.bare)
+	}
+	if !r.Deliver {
 		s.p.metrics.count(in, message, swallowed)
-	case !r.Changed:
-		s.client.queue(st.Raw)
-		s.p.metrics.count(in, message, passed)
-	default:
-		e := st.Edit()
-		e.SetText(*body, r.Text)
-		for _, o := range others {
-			e.Remove(o)
-		}
-		for el := range root.Children() {
-			switch ns := string(el.NS()); {
-			case ns == "http://jabber.org/protocol/xhtml-im", ns == nsEME && r.Encrypted:
-				e.Remove(el)
-			case ns == nsReceipts && !r.Encrypted && r.Unreadable && string(el.Local()) == "request":
-				e.Remove(el) // no receipt for what nobody could read
-			}
-		}
+		return
+	}
+	e := st.Edit()
+	s.rewrite(e, root, r)
+	if e.Changed() {
 		s.client.build(e.AppendTo)
-		if r.Encrypted {
-			s.p.metrics.count(in, message, decrypted)
-		} else {
-			s.p.metrics.count(in, message, passed)
+	} else {
+		s.client.queue(st.Raw)
+	}
+	if r.Encrypted {
+		s.p.metrics.count(in, message, decrypted)
+	} else {
+		s.p.metrics.count(in, message, passed)
+	}
+}
+
+// besides is what may stand beside a text that was decrypted, or came in clear where it
+// should not have: the rest was not in the encryption, and whoever put it there would
+// speak with the contact's voice, or have the client change what it shows.
+var besides = map[string]bool{
+	nsChatStates:             true,
+	nsReceipts:               true,
+	nsMarkers:                true,
+	nsStanzaID:               true,
+	nsHints:                  true,
+	nsCarbons:                true, // <private/>
+	"urn:xmpp:delay":         true,
+	"jabber:x:delay":         true,
+	"jabber:x:event":         true,
+	"urn:xmpp:mam:tmp":       true, // <archived/> of ejabberd
+	"urn:xmpp:occupant-id:0": true,
+}
+
+// rewrite puts what was read in the place of a message's text.
+func (s *session) rewrite(e *stanza.Edit, root stanza.Element, r otrlayer.Reading) {
+	body, others := bodies(root)
+	if !r.Changed {
+		// Formatted text is shown in place of the body, and could imitate our voice.
+		if el, ok := root.Child(nsXHTML, "html"); ok && otrlayer.Imitates(allText(el)) {
+			e.Remove(el)
+		}
+		return
+	}
+	e.SetText(*body, r.Text)
+	for _, o := range others {
+		e.Remove(o)
+	}
+	for el := range root.Children() {
+		ns := string(el.NS())
+		switch {
+		case el.Is(stanza.NSClient, "body"), el.Is(stanza.NSClient, "thread"):
+		case ns == nsXHTML, (r.Encrypted || r.Clear) && !besides[ns]:
+			e.Remove(el)
+		case (ns == nsReceipts && string(el.Local()) == "request" || ns == nsMarkers && string(el.Local()) == "markable") &&
+			(r.Unreadable || (r.Encrypted || r.Clear) && !r.Answerable):
+			e.Remove(el) // no receipt for what nobody could read, and none to strangers
 		}
 	}
+}
+
+// allText is all the text in an element.
+func allText(el stanza.Element) string {
+	var b strings.Builder
+	for d := range el.Descendants() {
+		b.WriteString(d.Text())
+	}
+	return b.String()
+}
+
+// spoken is what says something to people without a body, or changes what was said.
+var spoken = map[string]bool{
+	nsXHTML:                           true,
+	"jabber:x:oob":                    true,
+	"jabber:x:data":                   true,
+	"urn:xmpp:forward:0":              true,
+	"urn:xmpp:message-correct:0":      true,
+	"urn:xmpp:message-retract:0":      true,
+	"urn:xmpp:message-retract:1":      true,
+	"urn:xmpp:fasten:0":               true,
+	"urn:xmpp:reactions:0":            true,
+	"urn:xmpp:sfs:0":                  true,
+	"urn:xmpp:sims:1":                 true,
+	"urn:xmpp:bob":                    true,
+	"urn:xmpp:stickers:0":             true,
+	"http://jabber.org/protocol/nick": true,
+}
+
+// inBare is a message without a body. What it says otherwise is clear text: where
+// encryption is expected, it is told in a line that says so.
+func (s *session) inBare(st *stanza.Stanza, from address) {
+	root := st.Root()
+	e := st.Edit()
+	var says []string
+	for el := range root.Children() {
+		ns := string(el.NS())
+		if !(spoken[ns] || el.Is(stanza.NSClient, "subject") && el.Inner().Len() > 0) || !s.account.Expects(from.bare) {
+			continue
+		}
+		e.Remove(el)
+		if text := strings.TrimSpace(el.Text() + allText(el)); text != "" {
+			says = append(says, text)
+		} else if ns != nsNick {
+			what := content[ns]
+			if what == "" {
+				what = "nothing"
+			}
+			says = append(says, "("+what+")")
+		}
+	}
+	if says == nil {
+		if e.Changed() {
+			s.client.build(e.AppendTo)
+		} else {
+			s.client.queue(st.Raw)
+		}
+		s.p.metrics.count(in, message, passed)
+		return
+	}
+	r := s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, Text: strings.Join(says, " "), Copy: true})
+	if !r.Deliver {
+		s.p.metrics.count(in, message, swallowed)
+		return
+	}
+	e.Append(root, append(stanza.AppendEscaped([]byte("<body>"), r.Text), "</body>"...))
+	s.client.build(e.AppendTo)
+	s.p.metrics.count(in, message, passed)
+}
+
+// marked reports whether a message names OTR as its encryption (XEP-0380).
+func marked(root stanza.Element) bool {
+	el, ok := root.Child(nsEME, "encryption")
+	return ok && string(el.RawAttr("namespace")) == nsOTR
 }
 
 // bodies are the body to read, the one without a language first, and the others.
@@ -185,50 +315,6 @@ func delayed(root stanza.Element) bool {
 	}
 	_, ok := root.Child("jabber:x:delay", "x")
 	return ok
-}
-
-// wrapped tells what a message is a wrapper of: a carbon or something from an
-// archive, by its namespace; "" for live text.
-func wrapped(root stanza.Element) string {
-	for el := range root.Children() {
-		switch ns, local := string(el.NS()), string(el.Local()); {
-		case ns == nsCarbons && local != "private":
-			return nsCarbons
-		case strings.HasPrefix(ns, "urn:xmpp:mam:") && local == "result":
-			return ns // servers also put <archived/> of that namespace beside live text
-		}
-	}
-	return ""
-}
-
-// fromService reports whether anything inside a wrapper claims to come from us.
-func fromService(root stanza.Element) bool {
-	for d := range root.Descendants() {
-		if bare, _, _ := strings.Cut(d.Attr("from"), "/"); strings.EqualFold(strings.TrimSuffix(bare, "."), serviceJID) {
-			return true
-		}
-	}
-	return false
-}
-
-// scrubbed passes a message that the engine must not see: OTR in it becomes a
-// placeholder, whitespace tags go.
-func (s *session) scrubbed(st *stanza.Stanza) {
-	e := st.Edit()
-	for el := range st.Root().Descendants() {
-		if !el.Is(stanza.NSClient, "body") {
-			continue
-		}
-		if text, changed := otrlayer.Scrub(el.Text()); changed {
-			e.SetText(el, text)
-		}
-	}
-	if e.Changed() {
-		s.client.build(e.AppendTo)
-	} else {
-		s.client.queue(st.Raw)
-	}
-	s.p.metrics.count(in, message, passed)
 }
 
 // bounce handles a message that came back. Those of the protocol are swallowed;
@@ -270,8 +356,12 @@ func (s *session) Notice(contact, text string) {
 	if contact == s.jid {
 		contact = serviceJID
 	}
+	s.notice(contact, "chat", text)
+}
+
+func (s *session) notice(from, typ, text string) {
 	s.client.build(func(b []byte) []byte {
-		return stanza.Message{From: contact, To: s.full(), ID: ownID + streamID(), Type: "chat", Body: "[otrproxy] " + text,
+		return stanza.Message{From: from, To: s.full(), ID: ownID + streamID(), Type: typ, Body: "[otrproxy] " + text,
 			Extra: []byte("<no-store xmlns='" + nsHints + "'/><no-copy xmlns='" + nsHints + "'/>")}.AppendTo(b)
 	})
 	s.client.kick()

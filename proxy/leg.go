@@ -101,6 +101,9 @@ func newOutbox(conn net.Conn, onError func(error)) *outbox {
 	return o
 }
 
+// stanza is build for a stanza.
+func (o *outbox) stanza(f func([]byte) []byte) bool { return o.build(f) }
+
 // queue appends bytes, which leave with the next flush. It reports false when the
 // leg takes no more.
 func (o *outbox) queue(b []byte) bool {

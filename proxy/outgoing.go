@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"regexp"
+	"slices"
 	"strings"
 
 	"otrproxy/config"
@@ -23,6 +24,10 @@ const (
 	nsOTR        = "urn:xmpp:otr:0"
 	nsMUC        = "http://jabber.org/protocol/muc"
 	nsRoster     = "jabber:iq:roster"
+	nsXHTML      = "http://jabber.org/protocol/xhtml-im"
+	nsNick       = "http://jabber.org/protocol/nick"
+	nsCaps       = "http://jabber.org/protocol/caps"
+	nsMarkers    = "urn:xmpp:chat-markers:0"
 )
 
 // outgoing decides about one stanza of the client. The stanza errors it answers
@@ -63,7 +68,9 @@ func (s *session) outgoing(st *stanza.Stanza) error {
 func (s *session) nonza(st *stanza.Stanza, ns, local string) error {
 	switch {
 	case ns == "urn:xmpp:csi:0" && (local == "active" || local == "inactive"):
-		s.server.queue([]byte("<" + local + " xmlns='urn:xmpp:csi:0'/>"))
+		if st.Root().Inner().Len() == 0 {
+			s.server.queue(st.Raw)
+		}
 		return nil
 	case ns == "urn:xmpp:sm:3" || ns == "urn:xmpp:sm:2":
 		if local == "enable" || local == "resume" { // not offered, and not ours to pass on
@@ -133,16 +140,38 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		}
 	}
 	requires := rule.Policy.Requires()
-	if m.Type == "groupchat" || s.isRoom(contact) || invitation(root) {
-		if requires && (!rule.Allows(config.Groupchat) || m.Type != "groupchat" && !invitation(root)) {
-			s.block(root, otrlayer.CauseUnprotected, contact)
+	if room := m.Type == "groupchat" || s.isRoom(contact); room || invitation(root) {
+		switch {
+		case !requires:
+		case !rule.Allows(config.Groupchat):
+			what := "an invitation"
+			if room {
+				what = "what is said in rooms (a rule with allow: [groupchat] lets it pass as it is)"
+			}
+			s.unprotected(root, what, contact)
 			return
+		case room && m.Type != "groupchat" && !invitation(root):
+			s.unprotected(root, "what is said in a room to one person", contact)
+			return
+		case !room:
+			var ok bool
+			if m.Raw, ok = invitationAlone(st); !ok {
+				s.unprotected(root, "what stands beside an invitation", contact)
+				return
+			}
+		}
+		if m.Type == "groupchat" {
+			s.tellOfRoom(contact)
 		}
 		pass()
 		return
 	}
 	if contact == s.jid && requires {
-		s.block(root, otrlayer.CauseUnprotected, contact) // nobody is there to hold the other end of OTR
+		s.unprotected(root, "notes to yourself, for nobody is there to hold the other end,", contact)
+		return
+	}
+	if m.Type == "headline" && (requires || s.account.Private(contact)) {
+		s.unprotected(root, "a headline, which programs show without decrypting it", contact)
 		return
 	}
 	if m.Type == "error" {
@@ -163,8 +192,12 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 			return
 		}
 		switch {
-		case carried.sealed, carried.lost != "" && carried.opaque == nil, body != nil && body.HasChildren():
-			s.block(root, otrlayer.CauseUnprotected, contact)
+		case carried.sealed:
+			s.unprotected(root, "what your program has encrypted in another way (a rule with allow: [omemo, openpgp] lets it pass)", contact)
+		case carried.lost != "" && carried.opaque == nil:
+			s.unprotected(root, carried.lost, contact)
+		case body != nil && body.HasChildren():
+			s.unprotected(root, "markup inside a text", contact)
 		case carried.opaque != nil:
 			m.Raw = s.endToEnd(root, carried)
 			pass()
@@ -177,7 +210,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		return
 	}
 	if body.HasChildren() && (requires || s.account.Private(contact)) {
-		s.block(root, otrlayer.CauseUnprotected, contact)
+		s.unprotected(root, "markup inside a text", contact)
 		return
 	}
 	m.Rewrite = func(text string) []byte {
@@ -192,18 +225,73 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 	case otrlayer.Held:
 		s.p.metrics.count(out, message, held)
 	}
-	if carried.dropped != "" && (v.Action() == otrlayer.Held || v.Action() == otrlayer.Encrypted) {
-		s.Notice(contact, "Your text is sent encrypted; what OTR cannot protect was left out: "+carried.dropped+".")
+	if v.Action() == otrlayer.Held || v.Action() == otrlayer.Encrypted {
+		s.tellOfDropped(contact, carried)
 	}
 }
+
+// unprotected refuses what OTR cannot protect, by name.
+func (s *session) unprotected(root stanza.Element, what, contact string) {
+	kind := iq
+	if string(root.Local()) == "message" {
+		kind = message
+	}
+	s.p.metrics.blocked(otrlayer.CauseUnprotected)
+	s.p.metrics.count(out, kind, blocked)
+	s.refuse(root, blockError(otrlayer.CauseUnprotected,
+		"Not sent: OTR can encrypt text only, so it cannot protect "+what+", and the rules demand encryption for "+contact+"."))
+}
+
+// tellOfDropped says what was left out of a message: content each time, what only the
+// person's program understands once.
+func (s *session) tellOfDropped(contact string, c carried) {
+	dropped := c.dropped
+	for _, name := range c.strange {
+		if key := contact + " " + name; !s.strange[key] && len(s.strange) < maxTold {
+			s.strange[key] = true
+			dropped = append(dropped, "an extension of your program ("+name+"; not mentioned again)")
+		}
+	}
+	if len(dropped) > 0 {
+		s.Notice(contact, "Your text is sent encrypted; what OTR cannot protect was left out: "+strings.Join(slices.Compact(dropped), ", ")+".")
+	}
+}
+
+// maxTold bounds what is remembered in order not to be said again.
+const maxTold = 1000
 
 // carried is what stands in a message besides its body.
 type carried struct {
 	extra   []byte          // rebuilt: may stand beside ciphertext
 	opaque  *stanza.Element // end-to-end encrypted by the client itself
 	sealed  bool            // the same, but it may not pass, and the body is no substitute
-	dropped string          // content that is left out when there is a body
+	dropped []string        // content that is left out when there is a body
+	strange []string        // names of extensions that are left out
 	lost    string          // content that cannot be kept, without which the message says nothing
+}
+
+// content names what OTR cannot protect, by namespace.
+var content = map[string]string{
+	"jabber:x:oob":                            "a link to a file",
+	"jabber:x:data":                           "a form",
+	"urn:xmpp:message-correct:0":              "the mark that it corrects an earlier message (it arrives as a new one)",
+	"urn:xmpp:message-retract:0":              "a retraction",
+	"urn:xmpp:message-retract:1":              "a retraction",
+	"urn:xmpp:fasten:0":                       "what is attached to an earlier message",
+	"urn:xmpp:reactions:0":                    "a reaction",
+	"urn:xmpp:sfs:0":                          "a file",
+	"urn:xmpp:sims:1":                         "a file",
+	"urn:xmpp:bob":                            "a picture",
+	"urn:xmpp:stickers:0":                     "a sticker",
+	"urn:xmpp:attention:0":                    "a nudge",
+	"urn:xmpp:jingle-message:0":               "a call",
+	"urn:xmpp:call-invites:0":                 "a call",
+	"urn:xmpp:forward:0":                      "a forwarded message",
+	"http://jabber.org/protocol/ibb":          "a file",
+	"http://jabber.org/protocol/geoloc":       "a place",
+	"http://jabber.org/protocol/rosterx":      "contacts",
+	"http://jabber.org/protocol/httpauth":     "a login request",
+	"http://jabber.org/protocol/pubsub#event": "an event",
 }
 
 // compose picks the one body to encrypt and rebuilds what may stand beside it,
@@ -223,12 +311,12 @@ func compose(root stanza.Element, rule *config.Rule) (body *stanza.Element, c ca
 			case body.RawAttr("xml:lang") != nil && el.RawAttr("xml:lang") == nil:
 				body = &el
 			}
-			c.dropped = "the same in another language"
+			c.dropped = append(c.dropped, "the same in another language")
 		case ns == stanza.NSClient && local == "thread":
 			c.extra = append(stanza.AppendEscaped(append(c.extra, "<thread>"...), threadID(el.Text())), "</thread>"...)
 		case ns == stanza.NSClient && local == "subject":
 			if el.Inner().Len() > 0 {
-				c.dropped, c.lost = "the subject", "the subject"
+				c.dropped, c.lost = append(c.dropped, "the subject"), "a subject"
 			}
 		case ns == nsChatStates:
 			switch local {
@@ -248,8 +336,7 @@ func compose(root stanza.Element, rule *config.Rule) (body *stanza.Element, c ca
 			}
 		case ns == nsStanzaID && local == "origin-id":
 			c.extra = append(stanza.AppendAttr(append(c.extra, "<origin-id xmlns='"+nsStanzaID+"'"...), "id", token(el.Attr("id"))), "/>"...)
-		case ns == nsHints, ns == nsEME, ns == nsCarbons && local == "private", ns == "urn:xmpp:chat-markers:0",
-			ns == "http://jabber.org/protocol/caps":
+		case ns == nsHints, ns == nsEME, ns == nsCarbons && local == "private", ns == nsMarkers, ns == nsCaps, ns == "jabber:x:event":
 			// ours are put in their place, or nobody misses them
 		case (ns == "eu.siacs.conversations.axolotl" || ns == "urn:xmpp:omemo:1" || ns == "urn:xmpp:omemo:2") && local == "encrypted":
 			if rule.Allows(config.OMEMO) && opaque(el) {
@@ -263,16 +350,18 @@ func compose(root stanza.Element, rule *config.Rule) (body *stanza.Element, c ca
 			} else {
 				c.sealed = true
 			}
-		case ns == "http://jabber.org/protocol/xhtml-im", ns == "http://jabber.org/protocol/nick", ns == "urn:xmpp:message-correct:0",
-			ns == "urn:xmpp:fallback:0", ns == "urn:xmpp:styling:0", ns == "urn:xmpp:message-attaching:1":
+		case ns == nsXHTML, ns == nsNick, ns == "urn:xmpp:fallback:0", ns == "urn:xmpp:styling:0", ns == "urn:xmpp:message-attaching:1":
 			c.lost = "formatted text" // without a body; beside one it says the same again
+		case content[ns] != "":
+			c.lost = content[ns]
+			c.dropped = append(c.dropped, content[ns])
 		default:
-			c.lost = "an extension"
-			c.dropped = "an extension of your client (" + clip(local) + ")"
+			c.lost = "an extension of your program (" + clip(local) + ")"
+			c.strange = append(c.strange, clip(local))
 		}
 	}
 	if strings.TrimSpace(root.Text()) != "" {
-		c.lost, c.dropped = "text outside the body", "text outside the body"
+		c.lost, c.dropped = "text outside the body", append(c.dropped, "text outside the body")
 	}
 	return body, c
 }
@@ -371,6 +460,21 @@ func invitation(root stanza.Element) bool {
 	return false
 }
 
+// invitationAlone is an invitation without anything beside it.
+func invitationAlone(st *stanza.Stanza) (raw []byte, ok bool) {
+	root := st.Root()
+	if strings.TrimSpace(root.Text()) != "" {
+		return nil, false
+	}
+	m := stanza.Message{To: root.Attr("to"), ID: root.Attr("id"), Type: safeType(root.Attr("type"))}
+	for el := range root.Children() {
+		if ns := string(el.NS()); (ns == "jabber:x:conference" || ns == nsMUC+"#user") && el.RawAttr("xmlns") != nil {
+			m.Extra = append(m.Extra, el.Raw()...)
+		}
+	}
+	return m.AppendTo(nil), m.Extra != nil
+}
+
 // conditions are the stanza error conditions of RFC 6120 section 8.3.3.
 var conditions = regexp.MustCompile(`^(bad-request|conflict|feature-not-implemented|forbidden|gone|internal-server-error|item-not-found|jid-malformed|not-acceptable|not-allowed|not-authorized|policy-violation|recipient-unavailable|redirect|registration-required|remote-server-not-found|remote-server-timeout|resource-constraint|service-unavailable|subscription-required|undefined-condition|unexpected-request)$`)
 
@@ -431,86 +535,4 @@ func orChat(t string) string {
 		return "chat"
 	}
 	return t
-}
-
-// outPresence notes who may see our presence and which rooms are joined. Status
-// text is what the person wrote: it passes where the rule says so.
-func (s *session) outPresence(st *stanza.Stanza, to address) {
-	root := st.Root()
-	typ := root.Attr("type")
-	if to.ok {
-		_, joins := root.Child(nsMUC, "x")
-		switch {
-		case typ == "" && joins:
-			s.mu.Lock()
-			s.rooms[to.bare] = true
-			s.mu.Unlock()
-		case typ == "unavailable" && to.resource:
-			s.mu.Lock()
-			delete(s.rooms, to.bare)
-			s.mu.Unlock()
-		case typ == "" || typ == "subscribed":
-			s.setWelcome(to.bare, true)
-		case typ == "unsubscribed":
-			s.setWelcome(to.bare, false)
-		}
-	}
-	rule := s.p.Config().RuleFor(s.jid, to.bare)
-	if rule.Policy.Requires() && !rule.Allows(config.Status) {
-		e := st.Edit()
-		for el := range root.Children() {
-			if el.Is(stanza.NSClient, "status") || string(el.NS()) == "http://jabber.org/protocol/nick" {
-				e.Remove(el)
-			}
-		}
-		s.server.build(e.AppendTo)
-	} else {
-		s.server.queue(st.Raw)
-	}
-	s.p.metrics.count(out, presence, passed)
-}
-
-// fileNamespaces carry content that OTR cannot protect.
-var fileNamespaces = map[string]bool{
-	"http://jabber.org/protocol/ibb": true,
-	"http://jabber.org/protocol/si":  true,
-	"urn:xmpp:http:upload:0":         true,
-	"urn:xmpp:http:upload":           true,
-	"jabber:iq:oob":                  true,
-}
-
-// outIQ guards requests that carry files, learns the bound resource, and asks for
-// whole rosters, from which we learn who may see our presence.
-func (s *session) outIQ(st *stanza.Stanza, to address) {
-	root := st.Root()
-	typ := root.Attr("type")
-	if (typ == "set" || typ == "get") && carriesFile(root) {
-		rule := s.p.Config().RuleFor(s.jid, to.bare)
-		if rule.Policy.Requires() && !rule.Allows(config.Files) {
-			s.p.metrics.blocked(otrlayer.CauseUnprotected)
-			s.p.metrics.count(out, iq, blocked)
-			s.refuse(root, stanza.Error{Type: "cancel", Condition: "policy-violation",
-				Text: "Not sent: OTR cannot protect files, and the rules demand encryption for " + to.bare + ". A rule with allow: [files] would let them pass."})
-			return
-		}
-	}
-	if q, ok := root.Child(nsRoster, "query"); ok && typ == "get" && len(q.RawAttr("ver")) > 0 {
-		e := st.Edit()
-		e.SetAttr(q, "ver", "")
-		s.server.build(e.AppendTo)
-	} else {
-		s.server.queue(st.Raw)
-	}
-	s.p.metrics.count(out, iq, passed)
-}
-
-// carriesFile looks at every element of a request: a file is one wherever it stands.
-func carriesFile(root stanza.Element) bool {
-	for d := range root.Descendants() {
-		ns := string(d.NS())
-		if fileNamespaces[ns] || strings.HasPrefix(ns, "urn:xmpp:jingle:apps:file-transfer:") {
-			return true
-		}
-	}
-	return false
 }

@@ -8,7 +8,8 @@
 //	upstream.go   finds, dials and secures the server; pins.go decides whether it is the right one
 //	login.go      logs in there with the strongest mechanism both have
 //	session.go    relays, one reader and one writer (leg.go) for each leg
-//	outgoing.go   what a client's stanza may do; incoming.go, a server's
+//	outgoing.go   what a client's message may do; guard.go, its presence and requests
+//	incoming.go   what a server's stanza may do; copies.go, a carbon or an archive's result; asked.go, an answer
 package proxy
 
 import (
@@ -69,6 +70,7 @@ type Proxy struct {
 	sessions  map[*session]struct{}
 	accounts  map[string]*otrlayer.Account
 	refusals  map[string]*refusal
+	toldOf    map[string]bool // rooms that were said not to be encrypted, by account and room
 	closing   bool
 }
 
@@ -82,7 +84,7 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, state: state, started: time.Now(),
-		conns: map[net.Conn]struct{}{}, sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}}
+		conns: map[net.Conn]struct{}{}, sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, toldOf: map[string]bool{}}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -244,6 +246,7 @@ func (p *Proxy) account(jid string) (*otrlayer.Account, error) {
 		return otrlayer.Settings{
 			Policy:   func(contact string) otrlayer.Policy { return policy(cfg.RuleFor(jid, contact).Policy) },
 			Versions: func(contact string) []int { return cfg.RuleFor(jid, contact).Versions },
+			Drop:     func(contact string) bool { return cfg.RuleFor(jid, contact).Drop },
 			Idle:     cfg.Idle,
 			Hold:     otrlayer.Hold{Messages: cfg.Hold.Messages, Bytes: cfg.Hold.Bytes, For: cfg.Hold.For},
 			Largest:  cfg.Limits.Stanza,

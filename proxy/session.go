@@ -40,11 +40,15 @@ type session struct {
 	ended    sync.Once
 	closing  atomic.Bool // the proxy stops, or one side has ended the session
 
+	requests requests
+
 	// Owned by the goroutine that reads the client.
-	to jidCache
+	to      jidCache
+	strange map[string]bool // extensions that were said to be left out, by contact and name
 
 	// Owned by the goroutine that reads the server.
-	from jidCache
+	from  jidCache
+	quiet map[string]bool // contacts whose copies were said to be unreadable just before
 
 	mu      sync.Mutex
 	rooms   map[string]bool // joined, by bare JID
@@ -54,7 +58,7 @@ type session struct {
 func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *session {
 	s := &session{p: c.p, account: account, jid: account.JID(), entry: c.entry, how: how, since: time.Now(), tls: c.tlsVersion, up: u,
 		upTLS: tls.VersionName(u.conn.ConnectionState().Version), fromClient: c.scan, fromServer: u.scan,
-		rooms: map[string]bool{}, welcome: map[string]bool{}}
+		rooms: map[string]bool{}, welcome: map[string]bool{}, strange: map[string]bool{}, quiet: map[string]bool{}}
 	s.client = newOutbox(c.conn, func(error) { s.cut() })
 	// A server that takes nothing ends the session through its reader, which gives
 	// back what has not left.

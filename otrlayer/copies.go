@@ -1,0 +1,124 @@
+package otrlayer
+
+import (
+	"slices"
+	"time"
+
+	"otrproxy/otrlayer/otr"
+)
+
+// A message reaches a person in more than one way: live, as a carbon of what another
+// client got, out of an archive. Its ciphertext can be opened once only; here is what
+// becomes of the copies.
+
+const (
+	maxRead    = 256              // messages by which copies are known
+	copyWindow = 60 * time.Second // in which another client may get a copy's text
+)
+
+// placeholder stands for a copy nobody can read any more.
+const placeholder = "[otrproxy] An encrypted message; it can be read only where and when it was received."
+
+// A reading is a data message that has been read.
+type reading struct {
+	sum  [32]byte // of the ciphertext
+	at   time.Time
+	said Reading  // forgotten after copyWindow
+	by   []Outlet // the clients that have got it
+}
+
+// remember notes what a data message said.
+func (c *conversation) remember(now time.Time, o Outlet, sum [32]byte, said Reading) {
+	if c.read = append(c.read, &reading{sum: sum, at: now, said: said, by: []Outlet{o}}); len(c.read) > maxRead {
+		c.read = slices.Delete(c.read, 0, 1)
+	}
+	if said.Deliver {
+		c.a.wakeAt(c.copiesUntil())
+	}
+}
+
+// known finds a data message that has been read.
+func (c *conversation) known(sum [32]byte) *reading {
+	for _, r := range c.read {
+		if r.sum == sum {
+			return r
+		}
+	}
+	return nil
+}
+
+// again is the text once more, for a client that has not got it: the server brought
+// the message to several. To one that has, somebody replays it.
+func (r *reading) again(o Outlet) Reading {
+	if !r.said.Deliver || slices.Contains(r.by, o) {
+		return Reading{}
+	}
+	r.by = append(r.by, o)
+	return r.said
+}
+
+// copied reads a copy of a data message. A session that still exists can read one that
+// has not come otherwise, such as one the server put into its archive only: who has
+// sealed it is certain, and it cannot be read twice. Nothing else of OTR in a copy is
+// anybody's business, and nothing is answered.
+func (c *conversation) copied(now time.Time, o Outlet, m Incoming, w otr.Message) Reading {
+	if w.Kind == otr.Encoded && w.Type == otr.Data && !w.Ignorable {
+		sum := w.Sum()
+		if r := c.known(sum); r != nil {
+			if r.said.Deliver {
+				r.by = append(r.by, o)
+				return r.said
+			}
+		} else if c.otr != nil {
+			res, err := c.otr.Receive(now, w)
+			if s := c.live[res.Session]; err == nil && s != nil {
+				return c.opened(now, o, m, s, sum, res)
+			}
+		}
+	}
+	return unread(w)
+}
+
+// unread is what stands for a message of OTR that nobody reads: nothing for what only
+// programs have to say to each other.
+func unread(w otr.Message) Reading {
+	switch {
+	case w.Kind == otr.Encoded && (w.Type != otr.Data || w.Ignorable):
+		return Reading{}
+	case w.Kind == otr.Query:
+		return Reading{Deliver: true, Changed: true, Unreadable: true, Text: "[otrproxy] A request for a private conversation."}
+	}
+	return Reading{Deliver: true, Changed: true, Unreadable: true, Text: placeholder}
+}
+
+// copiesUntil is when the oldest text kept for copies is forgotten.
+func (c *conversation) copiesUntil() time.Time {
+	for _, r := range c.read {
+		if r.said.Deliver {
+			return r.at.Add(copyWindow)
+		}
+	}
+	return time.Time{}
+}
+
+// forgetTexts drops what has been read and is kept for copies only.
+func (c *conversation) forgetTexts(now time.Time) {
+	for _, r := range c.read {
+		if !now.Before(r.at.Add(copyWindow)) {
+			r.said, r.by = Reading{}, nil
+		}
+	}
+}
+
+// Scrub turns a text that no session can read (a copy of what another program of one's
+// own has sent, what a room says) into what may be shown: OTR becomes a placeholder or
+// nothing, whitespace tags go.
+func Scrub(text string) Reading {
+	w := otr.Parse([]byte(text))
+	if w.Kind != otr.Plain && w.Kind != otr.Tagged {
+		return unread(w)
+	}
+	clean, _, _ := otr.CutTag([]byte(text))
+	safe := defused(string(clean))
+	return Reading{Deliver: true, Text: safe, Changed: safe != text}
+}

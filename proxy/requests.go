@@ -1,0 +1,115 @@
+package proxy
+
+import (
+	"strings"
+	"sync"
+
+	"otrproxy/stanza"
+)
+
+// requests are what a client has asked and has not been answered yet. Answers to anything
+// else, and what an archive was not asked for, are forged or stale and do not reach it
+// (rules X8 and X13 of the field).
+type requests struct {
+	mu       sync.Mutex
+	open     map[question]int
+	order    []question
+	archives map[archive]question // by what names their results
+}
+
+// A question is a request (RFC 6120 section 8.2.3): the id and whom it is for.
+type question struct{ id, to string }
+
+// An archive is named in its results by whose it is and by the query (XEP-0313).
+type archive struct{ of, query string }
+
+const (
+	maxAsked    = 4096 // requests without an answer; of more, the oldest are given up
+	maxArchives = 256
+)
+
+// home is where requests without an address go: the account, and its server on its
+// behalf. They answer with any of these names (RFC 6120 section 8.1.2.1), and so do
+// requests to them.
+func (s *session) home(a address) string {
+	if !a.ok || a.full == s.jid || a.full == s.full() || a.full == bareDomain(s.jid) {
+		return ""
+	}
+	return a.full
+}
+
+// request notes a request.
+func (k *requests) request(s *session, root stanza.Element, to address) {
+	q := question{root.Attr("id"), s.home(to)}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.open == nil {
+		k.open, k.archives = map[question]int{}, map[archive]question{}
+	}
+	k.open[q]++
+	k.order = append(k.order, q)
+	if len(k.order) >= 2*maxAsked {
+		k.shorten()
+	}
+	for el := range root.Children() {
+		if strings.HasPrefix(string(el.NS()), "urn:xmpp:mam:") && string(el.Local()) == "query" && len(k.archives) < maxArchives {
+			k.archives[archive{q.to, el.Attr("queryid")}] = q
+		}
+	}
+}
+
+// shorten gives up the oldest requests, and forgets the order of those answered.
+func (k *requests) shorten() {
+	left := k.order[:0]
+	for i, q := range k.order {
+		switch {
+		case k.open[q] == 0:
+		case len(k.order)-i > maxAsked:
+			delete(k.open, q)
+		default:
+			left = append(left, q)
+		}
+	}
+	k.order = left
+}
+
+// answered reports whether an answer is to a request, which is settled with it.
+func (k *requests) answered(s *session, root stanza.Element, from address) bool {
+	q := question{root.Attr("id"), s.home(from)}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.open[q] == 0 {
+		return false
+	}
+	if k.open[q]--; k.open[q] == 0 {
+		delete(k.open, q)
+	}
+	if len(k.open) == 0 {
+		k.order = k.order[:0]
+	}
+	for a, of := range k.archives {
+		if of == q && !early(root) {
+			delete(k.archives, a)
+		}
+	}
+	return true
+}
+
+// early reports whether an answer comes before the results: those of the first
+// versions of XEP-0313 do, which have no <fin/> in it.
+func early(root stanza.Element) bool {
+	for el := range root.Children() {
+		if string(el.Local()) == "fin" {
+			return false
+		}
+	}
+	return root.Attr("type") == "result"
+}
+
+// asksFor reports whether a result is one of an open query of an archive.
+func (k *requests) asksFor(s *session, from address, query string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, ok := k.archives[archive{s.home(from), query}]
+	return ok
+}
