@@ -439,7 +439,19 @@ func (a *Account) Returned(o Outlet, contact, id string) (elsewhere bool) {
 func (a *Account) GiveBack(m *Message, c Cause) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if conv := a.convs[m.Contact]; conv != nil && m.ID != "" { // and then it is not sent again
+		conv.recent = slices.DeleteFunc(conv.recent, func(x *Message) bool { return x.ID == m.ID && x.outlet == m.outlet })
+	}
 	a.giveBack(m, c)
+}
+
+// Refuse returns a message that may not leave to the client it has just come from.
+func (a *Account) Refuse(o Outlet, m *Message, c Cause, sentence string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !o.Return(m, c, sentence) {
+		a.giveBack(m, c) // the client is gone already; another or the next one is told
+	}
 }
 
 // Bounced tells that a message of the protocol came back as an error. gone means

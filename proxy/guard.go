@@ -130,14 +130,16 @@ func (s *session) outIQ(st *stanza.Stanza, to address) {
 			raw = stanza.AppendError(nil, "iq", "", root.Attr("to"), root.Attr("id"), stanza.Error{Type: "cancel", Condition: "service-unavailable"})
 		}
 	}
-	switch typ {
-	case "get", "set":
+	if bind, ok := root.Child(stanza.NSBind, "bind"); ok && typ == "set" && s.binding(root, bind) {
+		return
+	}
+	if typ == "get" || typ == "set" {
 		s.requests.request(s, root, to)
-		if q, ok := root.Child(nsRoster, "query"); ok && typ == "get" && len(q.RawAttr("ver")) > 0 && !cfg.HandsOff(s.jid) {
-			e := st.Edit()
-			e.SetAttr(q, "ver", "")
-			raw = e.AppendTo(nil)
-		}
+	}
+	if q, ok := root.Child(nsRoster, "query"); ok && typ == "get" && len(q.RawAttr("ver")) > 0 && !cfg.HandsOff(s.jid) {
+		e := st.Edit()
+		e.SetAttr(q, "ver", "")
+		raw = e.AppendTo(nil)
 	}
 	s.server.stanza(func(b []byte) []byte { return append(b, raw...) })
 	s.p.metrics.count(out, iq, passed)

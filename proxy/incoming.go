@@ -14,7 +14,13 @@ func (s *session) incoming(st *stanza.Stanza) {
 		return
 	}
 	root := st.Root()
-	if string(root.NS()) != stanza.NSClient {
+	switch string(root.NS()) {
+	case stanza.NSClient:
+		s.handle()
+	case nsSM:
+		s.inAck(root)
+		return
+	default:
 		s.inNonza(st)
 		return
 	}
@@ -106,6 +112,7 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 			if j, ok := el.Child(stanza.NSBind, "jid"); ok && typ == "result" && fromServer && s.resource.Load() == nil {
 				full := j.Text()
 				s.resource.Store(&full)
+				s.counting()
 				defer s.account.Attach(s) // behind the answer: what is owed to the client comes now
 			}
 		}
@@ -369,7 +376,7 @@ func (s *session) notice(from, typ, text string) {
 
 // Return hands a message back to the client as an error with its own id.
 func (s *session) Return(m *otrlayer.Message, c otrlayer.Cause, sentence string) bool {
-	ok := s.client.build(func(b []byte) []byte {
+	ok := s.client.message(mark{m: m.Lean(), cause: c}, func(b []byte) []byte {
 		return stanza.AppendError(b, "message", m.To, s.full(), m.ID, blockError(c, sentence))
 	})
 	if ok {

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,25 +54,90 @@ type outbox struct {
 	sent     int64 // bytes written so far
 	marks    []mark
 	onError  func(error)
+
+	// Counting, once the other side has been asked to say what it has taken (XEP-0198).
+	counting bool
+	stanzas  uint32 // queued since then
+	asks     bool   // a person's message is queued since it was last asked
 }
 
-// A mark is a person's message in the queue, by where it ends, so that it can be
-// given back when the leg breaks before it has left.
+// A mark is a person's message in the queue, by where it ends and how many stanzas
+// there are up to it, so that it can be given back when the leg breaks before it has
+// left or, where the other side says so, before it was taken.
 type mark struct {
-	end int64
-	m   *otrlayer.Message
+	end     int64
+	counted bool
+	n       uint32
+	m       *otrlayer.Message
+	cause   otrlayer.Cause // towards the client: why it is given back
 }
 
-// message is build for a person's message.
-func (o *outbox) message(m *otrlayer.Message, f func([]byte) []byte) bool {
+// maxMarks bounds what a server may leave unconfirmed.
+const maxMarks = 10_000
+
+// message is build for a person's message, or for what gives one back.
+func (o *outbox) message(k mark, f func([]byte) []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed || o.err != nil {
 		return false
 	}
 	o.buf = f(o.buf)
-	o.marks = append(o.marks, mark{o.sent + int64(o.inFlight+len(o.buf)), m})
+	o.stanzas++
+	if len(o.marks) >= maxMarks {
+		o.marks = append(o.marks[:0], o.marks[1:]...)
+	}
+	k.end, k.counted, k.n = o.sent+int64(o.inFlight+len(o.buf)), o.counting, o.stanzas
+	o.marks = append(o.marks, k)
+	o.asks = o.counting
 	return true
+}
+
+// stanza is build for any other stanza.
+func (o *outbox) stanza(f func([]byte) []byte) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || o.err != nil {
+		return false
+	}
+	o.buf = f(o.buf)
+	o.stanzas++
+	return true
+}
+
+// count begins to count stanzas behind what asks the other side to do the same; from
+// is how many it has taken already.
+func (o *outbox) count(ask string, from uint32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || o.err != nil {
+		return
+	}
+	o.buf = append(o.buf, ask...)
+	o.counting, o.stanzas = true, from
+}
+
+// uncounted ends that: the other side does not count.
+func (o *outbox) uncounted() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.counting = false
+	for i := range o.marks {
+		o.marks[i].counted = false
+	}
+	o.forget()
+}
+
+// taken notes how many stanzas the other side has taken.
+func (o *outbox) taken(n uint32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.marks = slices.DeleteFunc(o.marks, func(k mark) bool { return k.counted && int32(n-k.n) >= 0 })
+}
+
+// forget drops the marks of what has been written and will not be confirmed.
+func (o *outbox) forget() {
+	o.marks = slices.DeleteFunc(o.marks, func(k mark) bool { return !k.counted && k.end <= o.sent })
 }
 
 // halt refuses everything from now on, and returns once no write is under way.
@@ -84,15 +150,13 @@ func (o *outbox) halt() {
 	}
 }
 
-// unsent takes the messages that have not left.
-func (o *outbox) unsent() (out []*otrlayer.Message) {
+// unsent takes the messages that have not left, or of which nobody has said that they
+// were taken.
+func (o *outbox) unsent() (left []mark) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, k := range o.marks {
-		out = append(out, k.m)
-	}
-	o.marks = nil
-	return out
+	left, o.marks = o.marks, nil
+	return left
 }
 
 func newOutbox(conn net.Conn, onError func(error)) *outbox {
@@ -100,9 +164,6 @@ func newOutbox(conn net.Conn, onError func(error)) *outbox {
 	o.room.L = &o.mu
 	return o
 }
-
-// stanza is build for a stanza.
-func (o *outbox) stanza(f func([]byte) []byte) bool { return o.build(f) }
 
 // queue appends bytes, which leave with the next flush. It reports false when the
 // leg takes no more.
@@ -148,6 +209,9 @@ func (o *outbox) drain() {
 	}
 	o.writing = true
 	for len(o.buf) > 0 && o.err == nil {
+		if o.asks {
+			o.buf, o.asks = append(o.buf, askTaken...), false
+		}
 		out := o.buf
 		o.buf = o.spare[:0]
 		if now := time.Now(); o.deadline.Sub(now) < writeLimit*3/4 {
@@ -161,11 +225,7 @@ func (o *outbox) drain() {
 		o.inFlight = 0
 		if err == nil {
 			o.sent += int64(len(out))
-			n := 0
-			for n < len(o.marks) && o.marks[n].end <= o.sent {
-				n++
-			}
-			o.marks = append(o.marks[:0], o.marks[n:]...)
+			o.forget()
 		}
 		if cap(out) > 2*highWater {
 			out = nil
@@ -202,8 +262,8 @@ func (o *outbox) wait() {
 // finish writes what is queued, tells the other side that this was all, and waits
 // for it to have taken everything, for the given time at most. Closing at once
 // would throw away what the kernel has not delivered yet, if the other side has
-// sent anything meanwhile.
-func (o *outbox) finish(within time.Duration) {
+// sent anything meanwhile. Whoever reads the leg goes on until read is closed.
+func (o *outbox) finish(within time.Duration, read <-chan struct{}) {
 	until := time.Now().Add(within)
 	o.mu.Lock()
 	o.closed = true
@@ -213,12 +273,24 @@ func (o *outbox) finish(within time.Duration) {
 		o.room.Wait()
 	}
 	o.drain()
-	ok := o.err == nil
+	ok, counting := o.err == nil, o.counting
 	o.mu.Unlock()
 	if ok {
-		halfClose(o.conn)
 		raw := rawConn(o.conn)
 		raw.SetReadDeadline(until)
+		timeout := time.NewTimer(within)
+		defer timeout.Stop()
+		if counting { // its last word is how much it has taken
+			select {
+			case <-read:
+			case <-timeout.C:
+			}
+		}
+		halfClose(o.conn)
+		select {
+		case <-read:
+		case <-timeout.C:
+		}
 		var b [4096]byte
 		for range 1 << 14 {
 			if _, err := raw.Read(b[:]); err != nil {
@@ -248,7 +320,7 @@ func halfClose(c net.Conn) {
 	if t, ok := c.(*tls.Conn); ok {
 		t.CloseWrite()
 	}
-	if t, ok := rawConn(c).(*net.TCPConn); ok {
+	if t, ok := rawConn(c).(interface{ CloseWrite() error }); ok {
 		t.CloseWrite()
 	}
 }

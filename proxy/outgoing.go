@@ -92,9 +92,7 @@ func (s *session) refuse(root stanza.Element, e stanza.Error) {
 
 // block refuses a message for a cause of the closed set.
 func (s *session) block(root stanza.Element, c otrlayer.Cause, contact string) {
-	s.p.metrics.blocked(c)
-	s.p.metrics.count(out, message, blocked)
-	s.refuse(root, blockError(c, c.Sentence(contact)))
+	s.account.Refuse(s, &otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id")}, c, c.Sentence(contact))
 }
 
 func blockError(c otrlayer.Cause, sentence string) stanza.Error {
@@ -102,7 +100,7 @@ func blockError(c otrlayer.Cause, sentence string) stanza.Error {
 	switch c {
 	case otrlayer.CauseQueueFull:
 		e = stanza.Error{Type: "wait", Condition: "resource-constraint", Text: sentence}
-	case otrlayer.CauseShutdown, otrlayer.CauseUpstream:
+	case otrlayer.CauseShutdown, otrlayer.CauseUpstream, otrlayer.CauseUncertain:
 		e = stanza.Error{Type: "wait", Condition: "remote-server-timeout", Text: sentence}
 	case otrlayer.CauseBounced:
 		e = stanza.Error{Type: "cancel", Condition: "item-not-found", Text: sentence}
@@ -232,14 +230,14 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 
 // unprotected refuses what OTR cannot protect, by name.
 func (s *session) unprotected(root stanza.Element, what, contact string) {
-	kind := iq
+	sentence := "Not sent: OTR can encrypt text only, so it cannot protect " + what + ", and the rules demand encryption for " + contact + "."
 	if string(root.Local()) == "message" {
-		kind = message
+		s.account.Refuse(s, &otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id")}, otrlayer.CauseUnprotected, sentence)
+		return
 	}
 	s.p.metrics.blocked(otrlayer.CauseUnprotected)
-	s.p.metrics.count(out, kind, blocked)
-	s.refuse(root, blockError(otrlayer.CauseUnprotected,
-		"Not sent: OTR can encrypt text only, so it cannot protect "+what+", and the rules demand encryption for "+contact+"."))
+	s.p.metrics.count(out, iq, blocked)
+	s.refuse(root, blockError(otrlayer.CauseUnprotected, sentence))
 }
 
 // tellOfDropped says what was left out of a message: content each time, what only the
@@ -499,9 +497,9 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 	case otrlayer.Plain:
 		switch {
 		case m.Raw != nil && v.Body() == "":
-			ok = s.server.message(m, func(b []byte) []byte { return append(b, m.Raw...) })
+			ok = s.server.message(mark{m: m.Lean()}, func(b []byte) []byte { return append(b, m.Raw...) })
 		case m.Rewrite != nil:
-			ok = s.server.message(m, func(b []byte) []byte { return append(b, m.Rewrite(v.Body())...) })
+			ok = s.server.message(mark{m: m.Lean()}, func(b []byte) []byte { return append(b, m.Rewrite(v.Body())...) })
 		}
 		m.Raw, m.Rewrite = nil, nil // valid until now only
 		if ok {
@@ -511,7 +509,7 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 	case otrlayer.Encrypted:
 		extra := append([]byte{}, m.Extra...)
 		extra = append(extra, "<encryption xmlns='"+nsEME+"' namespace='"+nsOTR+"' name='OTR'/><no-copy xmlns='"+nsHints+"'/><no-permanent-store xmlns='"+nsHints+"'/><private xmlns='"+nsCarbons+"'/>"...)
-		ok = s.server.message(m.Lean(), func(b []byte) []byte {
+		ok = s.server.message(mark{m: m.Lean()}, func(b []byte) []byte {
 			return stanza.Message{To: v.To(), ID: m.ID, Type: orChat(safeType(m.Type)), Body: v.Body(), Extra: extra}.AppendTo(b)
 		})
 		if ok {
@@ -522,7 +520,7 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 		if !v.Store() {
 			hints = "<no-copy xmlns='" + nsHints + "'/><no-store xmlns='" + nsHints + "'/><private xmlns='" + nsCarbons + "'/>"
 		}
-		ok = s.server.build(func(b []byte) []byte {
+		ok = s.server.stanza(func(b []byte) []byte {
 			return stanza.Message{To: v.To(), ID: ownID + streamID(), Type: "chat", Body: v.Body(), Extra: []byte(hints)}.AppendTo(b)
 		})
 	}

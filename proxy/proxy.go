@@ -7,7 +7,7 @@
 //	negotiate.go  finds the domain, has the server dialled, takes the credentials
 //	upstream.go   finds, dials and secures the server; pins.go decides whether it is the right one
 //	login.go      logs in there with the strongest mechanism both have
-//	session.go    relays, one reader and one writer (leg.go) for each leg
+//	session.go    relays, one reader and one writer (leg.go) for each leg; acks.go knows what the server has taken
 //	outgoing.go   what a client's message may do; guard.go, its presence and requests
 //	incoming.go   what a server's stanza may do; copies.go, a carbon or an archive's result; asked.go, an answer
 package proxy
@@ -40,6 +40,10 @@ type Options struct {
 	Log      *slog.Logger   // nil discards
 	Roots    *x509.CertPool // CAs for trust "ca" and first use; nil for the system's
 	Resolver *net.Resolver  // nil for the system's
+
+	// The network; nil for this machine's.
+	Listen func(network, addr string) (net.Listener, error)
+	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // A Proxy serves clients until it is shut down.
@@ -49,7 +53,6 @@ type Proxy struct {
 	log      *slog.Logger
 	roots    *x509.CertPool
 	resolver *net.Resolver
-	dialer   net.Dialer
 	state    *State
 	ca       *authority
 	pins     *pinStore
@@ -70,7 +73,8 @@ type Proxy struct {
 	sessions  map[*session]struct{}
 	accounts  map[string]*otrlayer.Account
 	refusals  map[string]*refusal
-	toldOf    map[string]bool // rooms that were said not to be encrypted, by account and room
+	toldOf    map[string]bool          // rooms that were said not to be encrypted, by account and room
+	suspended map[[2]string]*suspended // sessions that lost their server, by account and resource
 	closing   bool
 }
 
@@ -84,14 +88,19 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, state: state, started: time.Now(),
-		conns: map[net.Conn]struct{}{}, sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, toldOf: map[string]bool{}}
+		conns: map[net.Conn]struct{}{}, sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, toldOf: map[string]bool{}, suspended: map[[2]string]*suspended{}}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	if p.resolver == nil {
 		p.resolver = net.DefaultResolver
 	}
-	p.dialer.Resolver = p.resolver
+	if p.opt.Listen == nil {
+		p.opt.Listen = net.Listen
+	}
+	if p.opt.Dial == nil {
+		p.opt.Dial = (&net.Dialer{Resolver: p.resolver}).DialContext
+	}
 	rand.Read(p.logKey[:])
 	p.cfg.Store(cfg)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -157,7 +166,7 @@ func (p *Proxy) Reload(cfg *config.Config) error {
 // Listen opens the configured addresses.
 func (p *Proxy) Listen() error {
 	for _, addr := range p.Config().Listen {
-		l, err := net.Listen("tcp", addr)
+		l, err := p.opt.Listen("tcp", addr)
 		if err != nil {
 			p.closeListeners()
 			return fmt.Errorf("cannot listen on %s: %s; another program may use the port: end it, or set \"listen\" to another one", addr, short(err))
@@ -206,6 +215,8 @@ func (p *Proxy) Shutdown(within time.Duration) {
 	p.closeListeners()
 	p.mu.Lock()
 	p.closing = true
+	left := slices.Collect(maps.Values(p.suspended))
+	clear(p.suspended)
 	accounts := make([]*otrlayer.Account, 0, len(p.accounts))
 	for _, a := range p.accounts {
 		accounts = append(accounts, a)
@@ -215,6 +226,11 @@ func (p *Proxy) Shutdown(within time.Duration) {
 		sessions = append(sessions, s)
 	}
 	p.mu.Unlock()
+	for _, old := range left {
+		if old.expires.Stop() {
+			old.giveBack(otrlayer.CauseUncertain)
+		}
+	}
 	for _, a := range accounts {
 		<-a.Ready() // a key that is just being written
 		a.Close()

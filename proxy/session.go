@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -40,6 +41,10 @@ type session struct {
 	ended    sync.Once
 	closing  atomic.Bool // the proxy stops, or one side has ended the session
 
+	clientRead, serverRead chan struct{} // closed when nobody reads the leg any more
+
+	acks
+
 	requests requests
 
 	// Owned by the goroutine that reads the client.
@@ -58,7 +63,9 @@ type session struct {
 func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *session {
 	s := &session{p: c.p, account: account, jid: account.JID(), entry: c.entry, how: how, since: time.Now(), tls: c.tlsVersion, up: u,
 		upTLS: tls.VersionName(u.conn.ConnectionState().Version), fromClient: c.scan, fromServer: u.scan,
+		clientRead: make(chan struct{}), serverRead: make(chan struct{}),
 		rooms: map[string]bool{}, welcome: map[string]bool{}, strange: map[string]bool{}, quiet: map[string]bool{}}
+	_, s.offered = u.features.Root().Child(nsSM, "sm")
 	s.client = newOutbox(c.conn, func(error) { s.cut() })
 	// A server that takes nothing ends the session through its reader, which gives
 	// back what has not left.
@@ -91,11 +98,19 @@ func (s *session) relay() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.readServer()
+		end := s.readServer()
+		close(s.serverRead)
+		end()
 	}()
-	s.readClient()
+	end := s.readClient()
+	close(s.clientRead)
+	end()
 	<-done
 	s.account.Detach(s)
+	s.settle()
+	for _, k := range s.client.unsent() { // what the client was not told
+		s.account.GiveBack(k.m, k.cause)
+	}
 	s.p.mu.Lock()
 	delete(s.p.sessions, s)
 	s.p.mu.Unlock()
@@ -119,8 +134,8 @@ func (s *session) end() {
 	s.ended.Do(func() {
 		s.closing.Store(true)
 		var wg sync.WaitGroup
-		wg.Go(func() { s.server.finish(lastWords) })
-		wg.Go(func() { s.client.finish(lastWords) })
+		wg.Go(func() { s.server.finish(lastWords, s.serverRead) })
+		wg.Go(func() { s.client.finish(lastWords, s.clientRead) })
 		wg.Wait()
 	})
 }
@@ -134,34 +149,34 @@ func (s *session) shutdown(within time.Duration) {
 			return stanza.AppendStreamError(b, "system-shutdown", "otrproxy is being stopped.")
 		})
 		var wg sync.WaitGroup
-		wg.Go(func() { s.server.finish(within) })
-		wg.Go(func() { s.client.finish(within) })
+		wg.Go(func() { s.server.finish(within, s.serverRead) })
+		wg.Go(func() { s.client.finish(within, s.clientRead) })
 		wg.Wait()
 	})
 }
 
-// readClient is the way up.
-func (s *session) readClient() {
+// readClient is the way up. It returns what is left to do at the end.
+func (s *session) readClient() func() {
 	for {
 		st, err := s.fromClient.Next()
 		if err != nil {
-			s.clientGone(err)
-			return
+			return func() { s.clientGone(err) }
 		}
 		if st.Kind == stanza.KindClose {
-			s.ended.Do(func() { // the client is answered once the server has taken everything
-				s.closing.Store(true)
-				s.server.queue(st.Raw)
-				s.server.finish(lastWords)
-				s.client.queue([]byte(stanza.StreamClose))
-				s.client.finish(lastWords)
-			})
-			return
+			raw := bytes.Clone(st.Raw)
+			return func() {
+				s.ended.Do(func() { // the client is answered once the server has taken everything
+					s.closing.Store(true)
+					s.server.queue(raw)
+					s.server.finish(lastWords, s.serverRead)
+					s.client.queue([]byte(stanza.StreamClose))
+					s.client.finish(lastWords, s.clientRead)
+				})
+			}
 		}
 		start := time.Now()
 		if err := s.outgoing(st); err != nil {
-			s.clientError(err)
-			return
+			return func() { s.clientError(err) }
 		}
 		s.p.metrics.took(start)
 	}
@@ -195,19 +210,20 @@ func (s *session) clientError(err error) {
 	s.end()
 }
 
-// readServer is the way down.
-func (s *session) readServer() {
+// readServer is the way down. It returns what is left to do at the end.
+func (s *session) readServer() func() {
 	for {
 		st, err := s.fromServer.Next()
 		if err != nil {
-			s.serverGone(err)
-			return
+			return func() { s.serverGone(err) }
 		}
 		if st.Kind == stanza.KindClose {
-			s.client.queue([]byte(stanza.StreamClose))
-			s.server.queue([]byte(stanza.StreamClose))
-			s.end()
-			return
+			return func() {
+				s.left.Store(true)
+				s.client.queue([]byte(stanza.StreamClose))
+				s.server.queue([]byte(stanza.StreamClose))
+				s.end()
+			}
 		}
 		start := time.Now()
 		s.incoming(st)
@@ -233,8 +249,8 @@ func (s *session) serverGone(err error) {
 	s.closing.Store(true) // what the client still hands over is refused
 	s.server.conn.Close() // and a write that hangs ends
 	s.server.halt()
-	for _, m := range s.server.unsent() {
-		s.account.GiveBack(m, otrlayer.CauseUpstream)
+	if !s.resumable() {
+		s.settle() // while the client is there
 	}
 	s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, cause.condition(), text) })
 	s.end()

@@ -118,7 +118,7 @@ func (p *Proxy) connect(ctx context.Context, d config.Domain) (*upstream, *Failu
 	}
 	for _, t := range places {
 		dctx, cancel := context.WithTimeout(ctx, dialLimit)
-		conn, err := p.dialer.DialContext(dctx, "tcp", t.addr())
+		conn, err := p.opt.Dial(dctx, "tcp", t.addr())
 		cancel()
 		if err != nil {
 			var dns *net.DNSError

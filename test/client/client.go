@@ -37,6 +37,8 @@ type Config struct {
 	Manual   bool        // the caller reads with Next; Wait and what builds on it must not be used
 	Pipeline string      // sent in one write with the request to bind a resource
 	Declared string      // further declarations in the stream header
+
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil for this machine's network
 }
 
 // A Client is logged in until Close.
@@ -67,8 +69,11 @@ func (e *LoginError) Error() string { return e.Condition + ": " + e.Text }
 
 // Open connects and negotiates up to where a login is possible.
 func Open(ctx context.Context, cfg Config) (*Client, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", cfg.Addr)
+	dial := cfg.Dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	conn, err := dial(ctx, "tcp", cfg.Addr)
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,11 @@ type Config struct {
 	Bindings   bool              // announce channel bindings (XEP-0440)
 	MaxTLS     uint16            // 0: what Go has
 	Forget     bool              // do not record what is received
-	Faults     Faults
+	Listener   net.Listener      // nil: a free port of the loopback interface
+	// Bounce says whether a message comes back as an error instead of being delivered;
+	// nil for never.
+	Bounce func(m *stanza.Stanza) bool
+	Faults Faults
 }
 
 // Faults make the server misbehave.
@@ -50,6 +54,8 @@ type Faults struct {
 	Silent        bool   // accepts and says nothing
 	BehindLogin   string // bytes inside TLS behind <success/>
 	BadDowngrade  bool   // a wrong XEP-0474 hash
+	NoCounting    bool   // XEP-0198 is not offered
+	Forgetful     bool   // sessions cannot be resumed
 }
 
 // A Server runs until Close.
@@ -59,15 +65,16 @@ type Server struct {
 	l    net.Listener
 	wg   sync.WaitGroup
 
-	mu       sync.Mutex
-	changed  sync.Cond
-	received []byte
-	sessions map[*session]bool
-	offline  map[string][][]byte // by localpart
-	conns    map[net.Conn]bool
-	accepted int
-	closed   bool
-	creds    map[string]scram.StoredCredentials
+	mu        sync.Mutex
+	changed   sync.Cond
+	received  []byte
+	sessions  map[*session]bool
+	offline   map[string][][]byte // by localpart
+	conns     map[net.Conn]bool
+	accepted  int
+	resumable int
+	closed    bool
+	creds     map[string]scram.StoredCredentials
 }
 
 // Start listens on a free port of the loopback interface.
@@ -89,9 +96,12 @@ func StartOn(addr string, cfg Config) (*Server, error) {
 	if s.cfg.Mechanisms == nil {
 		s.cfg.Mechanisms = []string{"SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"}
 	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, err
+	l := cfg.Listener
+	if l == nil {
+		var err error
+		if l, err = net.Listen("tcp", addr); err != nil {
+			return nil, err
+		}
 	}
 	s.l = l
 	s.wg.Go(s.accept)
@@ -272,12 +282,30 @@ type session struct {
 	user     string
 	resource string
 	present  bool
-	outMu    sync.Mutex
+	sm       *counted // nil until the client asks for it
+	ended    bool     // the client has ended the stream
+	done     chan struct{}
+
+	outMu sync.Mutex
 }
 
 func (x *session) write(b []byte) {
 	x.outMu.Lock()
 	defer x.outMu.Unlock()
+	x.conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
+	x.conn.Write(b)
+}
+
+// deliver writes stanzas to a client, and keeps them until it says that it has them.
+func (x *session) deliver(b []byte) {
+	x.outMu.Lock()
+	defer x.outMu.Unlock()
+	if sm := x.sm; sm != nil {
+		if !sm.keep(b) {
+			return
+		}
+		b = append(slices.Clip(b), "<r xmlns='"+nsSM+"'/>"...)
+	}
 	x.conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
 	x.conn.Write(b)
 }
@@ -288,7 +316,8 @@ func (s *Server) serve(c net.Conn) {
 	s.mu.Lock()
 	faults := s.cfg.Faults
 	s.mu.Unlock()
-	x := &session{s: s, faults: faults}
+	x := &session{s: s, faults: faults, done: make(chan struct{})}
+	defer close(x.done)
 	if faults.Silent {
 		var b [1]byte
 		for {
@@ -344,6 +373,7 @@ func (x *session) stream() bool {
 		st, err := x.scan.Next()
 		if err != nil || st.Kind == stanza.KindClose {
 			if err == nil {
+				x.ended = true
 				x.write([]byte(stanza.StreamClose))
 			}
 			return false
@@ -363,17 +393,25 @@ func (x *session) stream() bool {
 		case string(st.Root().NS()) == stanza.NSClient && x.user == "":
 			x.register(st)
 		case string(st.Root().NS()) == stanza.NSClient:
+			if x.sm != nil {
+				x.sm.received.Add(1)
+			}
 			x.stanza(st)
+		case string(st.Root().NS()) == nsSM:
+			x.count(st.Root())
 		}
 	}
 }
 
 func (x *session) features() string {
-	f := "<stream:features>"
+	f, sm := "<stream:features>", "<sm xmlns='"+nsSM+"'/>"
+	if x.faults.NoCounting {
+		sm = ""
+	}
 	switch {
 	case x.user != "":
 		f += "<bind xmlns='" + stanza.NSBind + "'><required/></bind><session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session>" +
-			"<sm xmlns='urn:xmpp:sm:3'/><compression xmlns='http://jabber.org/features/compress'><method>zlib</method></compression><csi xmlns='urn:xmpp:csi:0'/>" +
+			sm + "<compression xmlns='http://jabber.org/features/compress'><method>zlib</method></compression><csi xmlns='urn:xmpp:csi:0'/>" +
 			"<limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>100000</max-bytes></limits>"
 	default:
 		if x.tls == nil && !x.faults.NoSTARTTLS {
@@ -542,7 +580,23 @@ func (x *session) register(st *stanza.Stanza) {
 func (s *Server) leave(x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if x.sm != nil && !x.ended && !s.closed && s.sessions[x] {
+		x.sm.lost()
+		s.changed.Broadcast()
+		return // it may be resumed
+	}
+	s.over(x)
+}
+
+// over ends a session for good. What its client has not confirmed waits for the next.
+func (s *Server) over(x *session) {
+	if !s.sessions[x] {
+		return
+	}
 	delete(s.sessions, x)
+	if x.sm != nil {
+		s.offline[x.user] = append(s.offline[x.user], x.sm.unconfirmed()...)
+	}
 	if x.present {
 		s.broadcast(x, "<presence type='unavailable' from='"+x.full()+"'/>")
 	}
@@ -553,7 +607,7 @@ func (s *Server) leave(x *session) {
 func (s *Server) broadcast(x *session, raw string) {
 	for y := range s.sessions {
 		if y != x && y.present {
-			go y.write([]byte(raw))
+			go y.deliver([]byte(raw))
 		}
 	}
 }
@@ -584,7 +638,7 @@ func (x *session) stanza(st *stanza.Stanza) {
 			defer s.mu.Unlock()
 			for _, y := range s.available(user) {
 				if y.resource == resource {
-					y.write(raw)
+					y.deliver(raw)
 					return
 				}
 			}
@@ -602,11 +656,11 @@ func (x *session) stanza(st *stanza.Stanza) {
 			if fresh {
 				for y := range s.sessions {
 					if y != x && y.present {
-						go x.write([]byte("<presence from='" + y.full() + "'/>"))
+						go x.deliver([]byte("<presence from='" + y.full() + "'/>"))
 					}
 				}
 				for _, m := range s.offline[x.user] {
-					x.write(m)
+					x.deliver(m)
 				}
 				delete(s.offline, x.user)
 			}
@@ -622,13 +676,17 @@ func (x *session) stanza(st *stanza.Stanza) {
 			return
 		}
 		if _, exists := s.cfg.Users[user]; !exists {
-			x.write(stanza.AppendError(nil, "message", to, x.full(), id, stanza.Error{Type: "cancel", Condition: "item-not-found"}))
+			x.deliver(stanza.AppendError(nil, "message", to, x.full(), id, stanza.Error{Type: "cancel", Condition: "item-not-found"}))
+			return
+		}
+		if s.cfg.Bounce != nil && root.Attr("type") != "error" && s.cfg.Bounce(st) {
+			x.deliver(stanza.AppendError(nil, "message", to, x.full(), id, stanza.Error{Type: "cancel", Condition: "service-unavailable"}))
 			return
 		}
 		all := s.available(user)
 		for _, y := range all {
 			if resource == "" || y.resource == resource {
-				y.write(raw)
+				y.deliver(raw)
 				if resource != "" {
 					return
 				}
@@ -639,7 +697,7 @@ func (x *session) stanza(st *stanza.Stanza) {
 		}
 		if len(all) > 0 { // that resource is gone
 			for _, y := range all {
-				y.write(raw)
+				y.deliver(raw)
 			}
 			return
 		}
@@ -660,7 +718,7 @@ func (x *session) iq(root stanza.Element, id string) {
 	result := func(inner string) {
 		b := stanza.AppendAttr([]byte("<iq type='result'"), "id", id)
 		b = stanza.AppendAttr(b, "to", x.full())
-		x.write(append(append(append(b, '>'), inner...), "</iq>"...))
+		x.deliver(append(append(append(b, '>'), inner...), "</iq>"...))
 	}
 	s := x.s
 	if b, ok := root.Child(stanza.NSBind, "bind"); ok {
@@ -670,6 +728,11 @@ func (x *session) iq(root stanza.Element, id string) {
 		}
 		result("<bind xmlns='" + stanza.NSBind + "'><jid>" + x.full() + "</jid></bind>")
 		s.mu.Lock()
+		for y := range s.sessions {
+			if y.user == x.user && y.resource == x.resource {
+				s.over(y)
+			}
+		}
 		s.sessions[x] = true
 		s.changed.Broadcast()
 		s.mu.Unlock()

@@ -1,0 +1,250 @@
+package proxy
+
+import (
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"otrproxy/otrlayer"
+	"otrproxy/stanza"
+)
+
+// What a server has taken is known for sure where it counts stanzas (XEP-0198, spoken on
+// our leg to it alone): a connection that breaks leaves behind messages that the kernel
+// had accepted and nobody has read. When the client is back, the broken session is
+// resumed in the place of a new one. The server says how far it got; what it has not got
+// is given back to the person, and what it had for the client comes then.
+
+const nsSM = "urn:xmpp:sm:3"
+
+const (
+	askTaken     = "<r xmlns='" + nsSM + "'/>"
+	askCounting  = "<enable xmlns='" + nsSM + "' resume='true'/>"
+	resumeWithin = 2 * time.Minute  // and not longer than the server says
+	resumeAnswer = 10 * time.Second // within which the server says whether it can
+)
+
+// acks is what a session knows of its server's counting.
+type acks struct {
+	offered  bool        // the server counts
+	left     atomic.Bool // the server has ended the stream, and with it what could be resumed
+	wanted   string      // the resource the client asked for
+	resuming atomic.Pointer[resumption]
+
+	// Owned by the goroutine that reads the server.
+	id      string // under which the session can be resumed, "" for not
+	within  time.Duration
+	handled uint32 // stanzas of the server's that have been handed to the client
+	counts  bool   // they are counted
+}
+
+// A resumption is a suspended session that the server has been asked to go on with.
+type resumption struct {
+	old  *suspended
+	bind string        // id of the client's request for a resource
+	done chan struct{} // closed when the server has answered
+}
+
+// A suspended session has lost its connection to the server.
+type suspended struct {
+	id      string
+	full    string
+	handled uint32
+	marks   []mark
+	rooms   map[string]bool
+	welcome map[string]bool
+	account *otrlayer.Account
+	expires *time.Timer
+}
+
+// counting asks the server to count, once the resource is bound.
+func (s *session) counting() {
+	if s.offered {
+		s.server.count(askCounting, 0)
+		s.server.kick()
+	}
+}
+
+// inAck handles what a server says about counting. It is for us alone.
+func (s *session) inAck(root stanza.Element) {
+	h, err := strconv.ParseUint(root.Attr("h"), 10, 32)
+	known := err == nil
+	switch string(root.Local()) {
+	case "enabled":
+		s.counts = true
+		if r := root.Attr("resume"); r == "true" || r == "1" {
+			s.id, s.within = root.Attr("id"), resumeWithin
+			if max, err := strconv.Atoi(root.Attr("max")); err == nil && max >= 0 {
+				s.within = min(s.within, time.Duration(min(max, 1e6))*time.Second)
+			}
+		}
+	case "r":
+		s.client.flush()
+		s.server.queue([]byte("<a xmlns='" + nsSM + "' h='" + strconv.FormatUint(uint64(s.handled), 10) + "'/>"))
+		s.server.kick()
+	case "a":
+		if known {
+			s.server.taken(uint32(h))
+		}
+	case "resumed":
+		if r := s.resuming.Swap(nil); r != nil && known {
+			s.resume(r, uint32(h))
+			close(r.done)
+		}
+	case "failed":
+		r := s.resuming.Swap(nil)
+		switch {
+		case r == nil:
+			s.server.uncounted()
+			return
+		case known:
+			r.old.rest(uint32(h))
+		default:
+			r.old.giveBack(otrlayer.CauseUncertain)
+		}
+		close(r.done)
+	}
+}
+
+// handle counts a stanza of the server's.
+func (s *session) handle() {
+	if s.counts {
+		s.handled++
+	}
+}
+
+// resume goes on with a suspended session in the place of a new one.
+func (s *session) resume(r *resumption, h uint32) {
+	old := r.old
+	s.counts, s.handled, s.id, s.within = true, old.handled, old.id, resumeWithin
+	s.mu.Lock()
+	s.rooms, s.welcome = old.rooms, old.welcome
+	s.mu.Unlock()
+	s.resource.Store(&old.full)
+	s.server.count("", h)
+	s.client.build(func(b []byte) []byte {
+		b = stanza.AppendAttr(append(b, "<iq type='result'"...), "id", r.bind)
+		b = append(b, "><bind xmlns='"+stanza.NSBind+"'><jid>"...)
+		return append(stanza.AppendEscaped(b, old.full), "</jid></bind></iq>"...)
+	})
+	s.client.kick()
+	s.p.log.Info("a session goes on that had lost its server", "account", s.p.name(s.jid))
+	s.account.Attach(s)
+	old.rest(h)
+}
+
+// rest gives back what the server has not taken.
+func (old *suspended) rest(h uint32) {
+	old.marks = afterMark(old.marks, h)
+	old.giveBack(otrlayer.CauseUpstream)
+}
+
+// afterMark is what comes behind the first h stanzas.
+func afterMark(marks []mark, h uint32) (left []mark) {
+	for _, k := range marks {
+		if !k.counted || int32(h-k.n) < 0 {
+			left = append(left, k)
+		}
+	}
+	return left
+}
+
+func (old *suspended) giveBack(c otrlayer.Cause) {
+	for _, k := range old.marks {
+		if !k.counted {
+			c = otrlayer.CauseUpstream // it never left
+		}
+		old.account.GiveBack(k.m, c)
+	}
+	old.marks = nil
+}
+
+// binding is the client's request for a resource. It reports true when that was answered
+// by resuming a suspended session.
+func (s *session) binding(root, bind stanza.Element) bool {
+	if s.resource.Load() != nil {
+		return false
+	}
+	if r, ok := bind.Child(stanza.NSBind, "resource"); ok {
+		s.wanted = r.Text()
+	}
+	old := s.p.takeSuspended(s.jid, s.wanted)
+	if old == nil {
+		return false
+	}
+	if !s.offered {
+		old.giveBack(otrlayer.CauseUncertain)
+		return false
+	}
+	r := &resumption{old, root.Attr("id"), make(chan struct{})}
+	s.resuming.Store(r)
+	b := append([]byte("<resume xmlns='"+nsSM+"' h='"), strconv.FormatUint(uint64(old.handled), 10)...)
+	b = stanza.AppendAttr(append(b, '\''), "previd", old.id)
+	s.server.queue(append(b, "/>"...))
+	s.server.flush()
+	timeout := time.NewTimer(resumeAnswer)
+	defer timeout.Stop()
+	select {
+	case <-r.done:
+		return s.resource.Load() != nil
+	case <-s.serverRead:
+	case <-timeout.C:
+		s.server.conn.Close() // it is no use; the next connection is a new one
+		<-s.serverRead
+	}
+	old.giveBack(otrlayer.CauseUncertain)
+	return true
+}
+
+// resumable reports whether the session could go on over another connection.
+func (s *session) resumable() bool { return s.id != "" && s.within > 0 && !s.left.Load() }
+
+// settle gives back what the server has not taken, at the end; or keeps it until the
+// server can say.
+func (s *session) settle() {
+	marks := s.server.unsent()
+	old := &suspended{id: s.id, full: s.full(), handled: s.handled, marks: marks, rooms: s.rooms, welcome: s.welcome, account: s.account}
+	if len(marks) > 0 && s.resumable() && s.p.suspend(s.jid, s.wanted, s.within, old) {
+		return
+	}
+	old.giveBack(otrlayer.CauseUncertain)
+}
+
+// suspend keeps a session that may be resumed for a time; false when the proxy stops.
+func (p *Proxy) suspend(jid, resource string, within time.Duration, old *suspended) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closing {
+		return false
+	}
+	key := [2]string{jid, resource}
+	if before := p.suspended[key]; before != nil && before.expires.Stop() {
+		go before.giveBack(otrlayer.CauseUncertain)
+	}
+	p.suspended[key] = old
+	old.expires = time.AfterFunc(within, func() {
+		p.mu.Lock()
+		mine := p.suspended[key] == old
+		if mine {
+			delete(p.suspended, key)
+		}
+		p.mu.Unlock()
+		if mine {
+			old.giveBack(otrlayer.CauseUncertain)
+		}
+	})
+	return true
+}
+
+// takeSuspended takes what is kept for a resource of an account; nil for nothing.
+func (p *Proxy) takeSuspended(jid, resource string) *suspended {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := [2]string{jid, resource}
+	old := p.suspended[key]
+	if old == nil || !old.expires.Stop() {
+		return nil
+	}
+	delete(p.suspended, key)
+	return old
+}
