@@ -137,6 +137,9 @@ type Outlet interface {
 	// Emit queues a message to the server, and reports whether it could: a session
 	// that is ending takes no more. The order of calls is the order on the wire.
 	Emit(Verdict) bool
+	// Pending reports whether what was emitted may still be on its way to the server.
+	// Acknowledged is called on the account once it is not, and Detach at the end.
+	Pending() bool
 	// Notice queues a line from the proxy in the conversation with a contact.
 	Notice(contact, text string)
 	// Return hands a message back to the client as an error, and reports whether it
@@ -315,6 +318,7 @@ func (a *Account) Detach(o Outlet) {
 	if len(a.outlets) == 0 {
 		clear(a.programs) // nobody tells us any more who goes
 	}
+	now := a.now()
 	for _, c := range a.convs {
 		if c.carrier == o || len(a.outlets) == 0 {
 			// The contact sees us go, and some programs forget their sessions then without
@@ -331,6 +335,20 @@ func (a *Account) Detach(o Outlet) {
 		}
 		if c.complains == o {
 			c.complains = nil
+		}
+		c.flush(now)
+	}
+}
+
+// Acknowledged tells that everything a session has emitted has reached the server: what
+// must not overtake it goes now.
+func (a *Account) Acknowledged(o Outlet) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	for _, c := range a.convs {
+		if c.carrier == o && len(c.held) > 0 {
+			c.flush(now)
 		}
 	}
 }

@@ -21,11 +21,12 @@ const (
 	CauseTooLarge    Cause = "too-large"   // encrypted, it would be more than a server takes
 	CauseUpstream    Cause = "upstream"    // the connection to the server is gone
 	CauseUncertain   Cause = "uncertain"   // the connection was lost before the server said that it had taken the message
+	CauseUnread      Cause = "unread"      // the contact's program said that it could not read the message
 )
 
 // Causes is the closed set, for metrics that exist from the start.
 var Causes = []Cause{CauseExpired, CauseQueueFull, CauseFinished, CauseKeyChanged, CauseUnverified, CauseNoKey,
-	CauseEngine, CauseUnprotected, CauseShutdown, CauseDropped, CauseBounced, CauseOwnOTR, CauseTooLarge, CauseUpstream, CauseUncertain}
+	CauseEngine, CauseUnprotected, CauseShutdown, CauseDropped, CauseBounced, CauseOwnOTR, CauseTooLarge, CauseUpstream, CauseUncertain, CauseUnread}
 
 // Sentence tells a person what happened and what to do now.
 func (c Cause) Sentence(contact string) string {
@@ -58,6 +59,8 @@ func (c Cause) Sentence(contact string) string {
 		return "Not sent: encrypted, this text would be too large for the server. Send it in parts."
 	case CauseUpstream:
 		return "Not sent: the connection to the server was lost. Send it again once you are connected."
+	case CauseUnread:
+		return "Sent, but the program of " + contact + " said that it could not read it: its private conversation had ended. Write it again."
 	case CauseUncertain:
 		return "This may not have been sent: the connection to the server was lost before it had confirmed it. Ask " + contact + " whether they have it, or send it again."
 	}

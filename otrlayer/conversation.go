@@ -172,20 +172,26 @@ func (c *conversation) describe() Conversation {
 }
 
 // emit queues what is encrypted, or of the OTR protocol, preferably through the
-// session of the client that it came from. What follows within a moment takes the same
-// connection: on another the later message could come first, and the earlier be taken
-// for a replay. It reports false when nobody takes it.
+// session of the client that it came from. As long as the connection that was used last
+// may have something on its way, no other is used for a text: the later message could
+// come first, and the earlier be taken for a replay. Where the server does not say what
+// it has got, that is taken to last a moment. It reports false when nobody takes it.
 func (c *conversation) emit(preferred Outlet, v Verdict) bool {
 	now := c.a.now()
 	order := []Outlet{preferred}
-	if now.Sub(c.carried) < oneCarrier {
+	if c.carrier != nil && (now.Sub(c.carried) < oneCarrier || c.a.attached(c.carrier) && c.carrier.Pending()) {
 		order = []Outlet{c.carrier, preferred}
+		if v.action == Encrypted && c.a.attached(c.carrier) && c.carrier.Pending() {
+			order = order[:1]
+		}
 	}
-	for i := len(c.a.outlets) - 1; i >= 0; i-- {
-		order = append(order, c.a.outlets[i])
+	if len(order) > 1 || order[0] == preferred {
+		for i := len(c.a.outlets) - 1; i >= 0; i-- {
+			order = append(order, c.a.outlets[i])
+		}
 	}
 	for i, o := range order {
-		if o != nil && !slices.Contains(order[:i], o) && slices.Contains(c.a.outlets, o) && o.Emit(v) {
+		if o != nil && !slices.Contains(order[:i], o) && c.a.attached(o) && o.Emit(v) {
 			c.carrier, c.carried = o, now
 			return true
 		}
@@ -377,14 +383,20 @@ func (c *conversation) resend(now time.Time, to Fingerprint) {
 		}
 	}
 	var again, kept []*Message
+	var other []*Message
 	for _, m := range slices.Backward(c.recent) {
+		complained := c.unread[m.at] > 0
 		switch {
-		case m.to == to && c.unread[m.at] > 0:
+		case complained:
 			c.unread[m.at]--
 		case m.to == to && moved > 0:
 			moved--
 		default:
 			kept = append(kept, m)
+			continue
+		}
+		if m.to != to {
+			other = append(other, m)
 			continue
 		}
 		copied := *m
@@ -396,6 +408,9 @@ func (c *conversation) resend(now time.Time, to Fingerprint) {
 	slices.Reverse(kept)
 	c.held, c.recent = append(again, c.held...), kept
 	clear(c.unread)
+	for _, m := range slices.Backward(other) {
+		c.a.giveBack(m, CauseKeyChanged)
+	}
 }
 
 // end ends all sessions politely and forgets the exchanges under way.

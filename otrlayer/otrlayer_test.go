@@ -32,6 +32,7 @@ func (e *noEvents) Log(int, string, error) {}
 
 // A person is an account with one client, whose upstream the test carries.
 type person struct {
+	pending bool // what it emitted may be on its way
 	t       *testing.T
 	a       *Account
 	peer    *person
@@ -50,6 +51,8 @@ type person struct {
 	read     []string // what the client was shown
 	event    chan struct{}
 }
+
+func (p *person) Pending() bool { return p.pending }
 
 func (p *person) Emit(v Verdict) bool {
 	p.mu.Lock()

@@ -237,9 +237,28 @@ func (c *conversation) resendUntil() time.Time {
 	return c.recent[0].since.Add(resendWindow + time.Millisecond)
 }
 
-// forgetRecent drops what is too old to be sent again.
+// forgetRecent drops what is too old to be sent again. What the contact said it could not
+// read is given back then.
 func (c *conversation) forgetRecent(now time.Time) {
-	c.recent = slices.DeleteFunc(c.recent, func(m *Message) bool { return now.Sub(m.since) > resendWindow })
+	kept := c.recent[:0]
+	for i, m := range c.recent {
+		if now.Sub(m.since) <= resendWindow {
+			kept = append(kept, m)
+			continue
+		}
+		later := 0 // errors are about the last messages
+		for _, x := range c.recent[i:] {
+			if x.at == m.at {
+				later++
+			}
+		}
+		if n := c.unread[m.at]; n >= later {
+			c.unread[m.at] = n - 1
+			c.a.giveBack(m, CauseUnread)
+		}
+	}
+	clear(c.recent[len(kept):])
+	c.recent = kept
 	if len(c.recent) == 0 {
 		clear(c.unread)
 	}

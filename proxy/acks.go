@@ -26,9 +26,10 @@ const (
 
 // acks is what a session knows of its server's counting.
 type acks struct {
-	offered  bool        // the server counts
-	left     atomic.Bool // the server has ended the stream, and with it what could be resumed
-	wanted   string      // the resource the client asked for
+	offered  bool                   // the server counts
+	left     atomic.Bool            // the server has ended the stream, and with it what could be resumed
+	wanted   atomic.Pointer[string] // the resource the client asked for
+	over     chan struct{}          // closed when nothing of the session is left
 	resuming atomic.Pointer[resumption]
 
 	// Owned by the goroutine that reads the server.
@@ -83,8 +84,8 @@ func (s *session) inAck(root stanza.Element) {
 		s.server.queue([]byte("<a xmlns='" + nsSM + "' h='" + strconv.FormatUint(uint64(s.handled), 10) + "'/>"))
 		s.server.kick()
 	case "a":
-		if known {
-			s.server.taken(uint32(h))
+		if known && s.server.taken(uint32(h)) {
+			s.account.Acknowledged(s)
 		}
 	case "resumed":
 		if r := s.resuming.Swap(nil); r != nil && known {
@@ -165,10 +166,13 @@ func (s *session) binding(root, bind stanza.Element) bool {
 	if s.resource.Load() != nil {
 		return false
 	}
+	wanted := ""
 	if r, ok := bind.Child(stanza.NSBind, "resource"); ok {
-		s.wanted = r.Text()
+		wanted = r.Text()
 	}
-	old := s.p.takeSuspended(s.jid, s.wanted)
+	s.wanted.Store(&wanted)
+	s.p.awaitEnd(s, wanted)
+	old := s.p.takeSuspended(s.jid, wanted)
 	if old == nil {
 		return false
 	}
@@ -196,6 +200,31 @@ func (s *session) binding(root, bind stanza.Element) bool {
 	return true
 }
 
+// awaitEnd waits for sessions of the same client that are ending: the server would throw
+// them out for the new one, and with them what it has not read yet.
+func (p *Proxy) awaitEnd(s *session, wanted string) {
+	p.mu.Lock()
+	var ending []*session
+	for x := range p.sessions {
+		if w := x.wanted.Load(); x != s && x.jid == s.jid && w != nil && *w == wanted && x.closing.Load() {
+			ending = append(ending, x)
+		}
+	}
+	p.mu.Unlock()
+	timeout := time.NewTimer(2 * lastWords)
+	defer timeout.Stop()
+	for _, x := range ending {
+		select {
+		case <-x.over:
+		case <-timeout.C:
+			return
+		}
+	}
+}
+
+// Pending reports whether the server may not have got all of a person's messages yet.
+func (s *session) Pending() bool { return s.server.pending() }
+
 // resumable reports whether the session could go on over another connection.
 func (s *session) resumable() bool { return s.id != "" && s.within > 0 && !s.left.Load() }
 
@@ -204,7 +233,7 @@ func (s *session) resumable() bool { return s.id != "" && s.within > 0 && !s.lef
 func (s *session) settle() {
 	marks := s.server.unsent()
 	old := &suspended{id: s.id, full: s.full(), handled: s.handled, marks: marks, rooms: s.rooms, welcome: s.welcome, account: s.account}
-	if len(marks) > 0 && s.resumable() && s.p.suspend(s.jid, s.wanted, s.within, old) {
+	if wanted := s.wanted.Load(); wanted != nil && len(marks) > 0 && s.resumable() && s.p.suspend(s.jid, *wanted, s.within, old) {
 		return
 	}
 	old.giveBack(otrlayer.CauseUncertain)

@@ -54,10 +54,12 @@ func (s *session) inNonza(st *stanza.Stanza) {
 			cond, text = "remote-connection-failed", " (the server asked to connect elsewhere)"
 		}
 	}
-	s.client.build(func(b []byte) []byte {
-		return stanza.AppendStreamError(b, cond, "The server ended the session: "+cond+text+".")
+	s.closing.Store(true)
+	go s.end(func() {
+		s.client.build(func(b []byte) []byte {
+			return stanza.AppendStreamError(b, cond, "The server ended the session: "+cond+text+".")
+		})
 	})
-	go s.end()
 }
 
 func (s *session) inPresence(root stanza.Element, from address) {

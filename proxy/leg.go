@@ -128,11 +128,20 @@ func (o *outbox) uncounted() {
 	o.forget()
 }
 
-// taken notes how many stanzas the other side has taken.
-func (o *outbox) taken(n uint32) {
+// taken notes how many stanzas the other side has taken, and reports whether those were
+// all.
+func (o *outbox) taken(n uint32) (all bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.marks = slices.DeleteFunc(o.marks, func(k mark) bool { return k.counted && int32(n-k.n) >= 0 })
+	return len(o.marks) == 0
+}
+
+// pending reports whether the other side counts, and has not taken everything yet.
+func (o *outbox) pending() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.counting && len(o.marks) > 0
 }
 
 // forget drops the marks of what has been written and will not be confirmed.

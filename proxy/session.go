@@ -38,8 +38,9 @@ type session struct {
 	fromClient, fromServer *stanza.Scanner
 
 	resource atomic.Pointer[string] // full JID, once bound
-	ended    sync.Once
-	closing  atomic.Bool // the proxy stops, or one side has ended the session
+	closing  atomic.Bool            // the proxy stops, or one side has ended the session
+	ending   atomic.Bool            // somebody is at it
+	ended    chan struct{}          // closed when both connections are
 
 	clientRead, serverRead chan struct{} // closed when nobody reads the leg any more
 
@@ -65,6 +66,7 @@ func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *
 		upTLS: tls.VersionName(u.conn.ConnectionState().Version), fromClient: c.scan, fromServer: u.scan,
 		clientRead: make(chan struct{}), serverRead: make(chan struct{}),
 		rooms: map[string]bool{}, welcome: map[string]bool{}, strange: map[string]bool{}, quiet: map[string]bool{}}
+	s.over, s.ended = make(chan struct{}), make(chan struct{})
 	_, s.offered = u.features.Root().Child(nsSM, "sm")
 	s.client = newOutbox(c.conn, func(error) { s.cut() })
 	// A server that takes nothing ends the session through its reader, which gives
@@ -111,16 +113,28 @@ func (s *session) relay() {
 	for _, k := range s.client.unsent() { // what the client was not told
 		s.account.GiveBack(k.m, k.cause)
 	}
+	close(s.over)
 	s.p.mu.Lock()
 	delete(s.p.sessions, s)
 	s.p.mu.Unlock()
 	s.p.log.Info("session ends", "account", s.p.name(s.jid))
 }
 
+// finally ends the session with f, unless it is being ended already, and returns once it
+// has ended.
+func (s *session) finally(f func()) {
+	if !s.ending.CompareAndSwap(false, true) {
+		<-s.ended
+		return
+	}
+	defer close(s.ended)
+	s.closing.Store(true)
+	f()
+}
+
 // cut closes both connections at once.
 func (s *session) cut() {
-	s.ended.Do(func() {
-		s.closing.Store(true)
+	s.finally(func() {
 		s.client.conn.Close()
 		s.server.conn.Close()
 	})
@@ -129,29 +143,30 @@ func (s *session) cut() {
 // lastWords is how long a side gets to take what is queued for it at the end.
 const lastWords = 5 * time.Second
 
-// end lets both sides take what is queued, and closes.
-func (s *session) end() {
-	s.ended.Do(func() {
-		s.closing.Store(true)
-		var wg sync.WaitGroup
-		wg.Go(func() { s.server.finish(lastWords, s.serverRead) })
-		wg.Go(func() { s.client.finish(lastWords, s.clientRead) })
-		wg.Wait()
+// finish lets both sides take what is queued, and closes.
+func (s *session) finish(within time.Duration) {
+	var wg sync.WaitGroup
+	wg.Go(func() { s.server.finish(within, s.serverRead) })
+	wg.Go(func() { s.client.finish(within, s.clientRead) })
+	wg.Wait()
+}
+
+// end is finish with last words: what f queues.
+func (s *session) end(f func()) {
+	s.finally(func() {
+		f()
+		s.finish(lastWords)
 	})
 }
 
 // shutdown tells the client that the proxy stops.
 func (s *session) shutdown(within time.Duration) {
-	s.ended.Do(func() {
-		s.closing.Store(true)
+	s.finally(func() {
 		s.server.queue([]byte(stanza.StreamClose))
 		s.client.build(func(b []byte) []byte {
 			return stanza.AppendStreamError(b, "system-shutdown", "otrproxy is being stopped.")
 		})
-		var wg sync.WaitGroup
-		wg.Go(func() { s.server.finish(within, s.serverRead) })
-		wg.Go(func() { s.client.finish(within, s.clientRead) })
-		wg.Wait()
+		s.finish(within)
 	})
 }
 
@@ -165,8 +180,7 @@ func (s *session) readClient() func() {
 		if st.Kind == stanza.KindClose {
 			raw := bytes.Clone(st.Raw)
 			return func() {
-				s.ended.Do(func() { // the client is answered once the server has taken everything
-					s.closing.Store(true)
+				s.finally(func() { // the client is answered once the server has taken everything
 					s.server.queue(raw)
 					s.server.finish(lastWords, s.serverRead)
 					s.client.queue([]byte(stanza.StreamClose))
@@ -193,10 +207,7 @@ func (s *session) clientGone(err error) {
 		s.clientError(&streamFault{se.Condition, "otrproxy: the client sent " + se.Reason + "."})
 		return
 	}
-	if !s.closing.Load() {
-		s.server.queue([]byte(stanza.StreamClose))
-	}
-	s.end()
+	s.end(func() { s.server.queue([]byte(stanza.StreamClose)) })
 }
 
 func (s *session) clientError(err error) {
@@ -205,9 +216,10 @@ func (s *session) clientError(err error) {
 		f = &streamFault{"internal-server-error", err.Error()}
 	}
 	s.p.log.Warn("a session was ended for what its client sent", "account", s.p.name(s.jid), "condition", f.condition)
-	s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, f.condition, f.text) })
-	s.server.queue([]byte(stanza.StreamClose))
-	s.end()
+	s.end(func() {
+		s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, f.condition, f.text) })
+		s.server.queue([]byte(stanza.StreamClose))
+	})
 }
 
 // readServer is the way down. It returns what is left to do at the end.
@@ -220,9 +232,10 @@ func (s *session) readServer() func() {
 		if st.Kind == stanza.KindClose {
 			return func() {
 				s.left.Store(true)
-				s.client.queue([]byte(stanza.StreamClose))
-				s.server.queue([]byte(stanza.StreamClose))
-				s.end()
+				s.end(func() {
+					s.client.queue([]byte(stanza.StreamClose))
+					s.server.queue([]byte(stanza.StreamClose))
+				})
 			}
 		}
 		start := time.Now()
@@ -232,8 +245,8 @@ func (s *session) readServer() func() {
 }
 
 func (s *session) serverGone(err error) {
-	if s.closing.Load() {
-		s.end()
+	if s.ending.Load() {
+		<-s.ended
 		return
 	}
 	var se *stanza.SyntaxError
@@ -252,8 +265,9 @@ func (s *session) serverGone(err error) {
 	if !s.resumable() {
 		s.settle() // while the client is there
 	}
-	s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, cause.condition(), text) })
-	s.end()
+	s.end(func() {
+		s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, cause.condition(), text) })
+	})
 }
 
 // A jidCache remembers how JIDs as written are read, so that a passed stanza

@@ -367,6 +367,13 @@ func (c *Client) Err() error {
 	return err
 }
 
+// Ended reports whether the stream is over.
+func (c *Client) Ended() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err != nil
+}
+
 // Close ends the stream and the connection.
 func (c *Client) Close() {
 	c.Send(stanza.StreamClose)

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"otrproxy/stanza"
 )
@@ -51,11 +52,18 @@ func (c *counted) unconfirmed() (out [][]byte) {
 	for _, b := range c.kept {
 		if st, err := stanza.Parse(b); err == nil && st.Is(stanza.NSClient, "message") {
 			if _, ok := st.Root().Child("urn:xmpp:hints", "no-store"); !ok {
-				out = append(out, b)
+				e := st.Edit()
+				e.Append(st.Root(), delay(time.Now()))
+				out = append(out, e.AppendTo(nil))
 			}
 		}
 	}
 	return out
+}
+
+// delay says when a message was stored (XEP-0203).
+func delay(t time.Time) []byte {
+	return []byte("<delay xmlns='urn:xmpp:delay' stamp='" + t.UTC().Format(time.RFC3339) + "'/>")
 }
 
 // count handles what a client says about counting.

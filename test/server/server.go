@@ -709,7 +709,7 @@ func (x *session) stanza(st *stanza.Stanza) {
 			return
 		}
 		d := again.Edit()
-		d.Append(again.Root(), []byte("<delay xmlns='urn:xmpp:delay' stamp='"+time.Now().UTC().Format(time.RFC3339)+"' from='"+s.cfg.Domain+"'/>"))
+		d.Append(again.Root(), delay(time.Now()))
 		s.offline[user] = append(s.offline[user], d.AppendTo(nil))
 	}
 }
@@ -730,6 +730,7 @@ func (x *session) iq(root stanza.Element, id string) {
 		s.mu.Lock()
 		for y := range s.sessions {
 			if y.user == x.user && y.resource == x.resource {
+				y.conn.Close()
 				s.over(y)
 			}
 		}

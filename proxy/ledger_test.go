@@ -1,0 +1,375 @@
+package proxy_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"otrproxy/config"
+	"otrproxy/proxy"
+	"otrproxy/stanza"
+	"otrproxy/test/client"
+	"otrproxy/test/server"
+	"otrproxy/test/wire"
+)
+
+// The ledger. In a simulated world, driven by a seed, in which connections break behind
+// any byte, sides are slow, the server refuses messages and the contact's program
+// crashes, every message that alice's client handed over ends exactly once: bob has read
+// it, or she has got it back; and what bob reads is in order.
+func TestLedger(t *testing.T) {
+	testKeys(t) // outside simulated time
+	runs, from := 40, 1
+	if n, err := strconv.Atoi(os.Getenv("LEDGER_RUNS")); err == nil {
+		runs = n
+	}
+	if n, err := strconv.Atoi(os.Getenv("LEDGER_FROM")); err == nil {
+		from = n
+	}
+	var sum tally
+	for seed := from; seed < from+runs; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { sum.add(newWorld(t, uint64(seed)).live()) })
+		})
+	}
+	t.Logf("ledger: %d runs, %d messages: %d read, %d given back, %d unreadable after a crash and told; lost %d, doubled %d; %d connections cut, %d crashes",
+		runs, sum.messages, sum.read, sum.returned, sum.unreadable, sum.lost, sum.doubled, sum.cuts, sum.crashes)
+	if runs > 1 && (sum.read == 0 || sum.returned == 0 || sum.cuts == 0) {
+		t.Error("nothing happened")
+	}
+}
+
+type tally struct{ messages, read, returned, unreadable, lost, doubled, cuts, crashes int }
+
+func (t *tally) add(o tally) {
+	t.messages += o.messages
+	t.read += o.read
+	t.returned += o.returned
+	t.unreadable += o.unreadable
+	t.lost += o.lost
+	t.doubled += o.doubled
+	t.cuts += o.cuts
+	t.crashes += o.crashes
+}
+
+type world struct {
+	t    *testing.T
+	rng  *rand.Rand
+	net  wire.Net
+	srv  *server.Server
+	home *house
+	away *house
+
+	mu    sync.Mutex
+	log   []string
+	sent  []string // ids of what alice's client has handed over
+	links []*link  // of alice's client
+	read  []string // what bob's client got
+	tally
+}
+
+// A link is one connection of a client to its proxy.
+type link struct {
+	*client.Client
+	wire *wire.Conn
+}
+
+// A house is a proxy with one client.
+type house struct {
+	w     *world
+	user  string
+	state string
+	p     *proxy.Proxy
+	addr  string
+	done  chan struct{}
+	up    *wire.Conn // the present connection to the server
+}
+
+func newWorld(t *testing.T, seed uint64) *world {
+	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 4))}
+	l, err := w.net.Listen("tcp", "127.0.0.1:5222")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusing := 0
+	w.srv, err = server.Start(server.Config{Domain: domain, Users: users(), Listener: l, Forget: true, Mechanisms: []string{"SCRAM-SHA-256-PLUS"}, Bounce: func(m *stanza.Stanza) bool {
+		if !strings.HasPrefix(m.Root().Attr("from"), "bob@") && strings.HasPrefix(m.Root().Attr("to"), "bob@") {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if refusing == 0 && w.rng.IntN(25) == 0 {
+				refusing = 1 + w.rng.IntN(3)
+			}
+			if refusing > 0 {
+				refusing--
+				return true
+			}
+		}
+		return false
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.home, w.away = &house{w: w, user: "alice", state: stateDir(t)}, &house{w: w, user: "bob", state: stateDir(t)}
+	return w
+}
+
+func (w *world) logf(format string, args ...any) {
+	w.log = append(w.log, time.Now().Format("04:05.000 ")+fmt.Sprintf(format, args...))
+}
+
+func (h *house) start() {
+	h.w.t.Helper()
+	text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\nhold: {for: 2m}\ndomains:\n  %s: {connect: \"127.0.0.1:5222\", trust: pin, pins: [%q]}\n", h.state, domain, h.w.srv.Pin())
+	cfg, err := config.Parse("ledger.yaml", []byte(text))
+	if err != nil {
+		h.w.t.Fatal(err)
+	}
+	h.p, err = proxy.New(cfg, proxy.Options{Version: "test", Log: slog.New(slog.DiscardHandler), Listen: h.w.net.Listen, Dial: h.dial})
+	if err != nil {
+		h.w.t.Fatal(err)
+	}
+	if err := h.p.Listen(); err != nil {
+		h.w.t.Fatal(err)
+	}
+	h.addr = h.p.Addrs()[0].String()
+	h.done = make(chan struct{})
+	go func() { defer close(h.done); h.p.Serve() }()
+}
+
+func (h *house) stop() {
+	h.p.Shutdown(time.Second)
+	<-h.done
+}
+
+func (h *house) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := h.w.net.Dial(ctx, network, addr)
+	if err == nil {
+		h.w.mu.Lock()
+		h.up = conn.(*wire.Conn)
+		h.w.mu.Unlock()
+	}
+	return conn, err
+}
+
+// login brings the client online; nil when that breaks off.
+func (h *house) login() *link {
+	l := &link{}
+	cfg := client.Config{Addr: h.addr, JID: h.user + "@" + domain, Password: users()[h.user], Resource: "c", Entry: client.Plain,
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := h.w.net.Dial(ctx, network, addr)
+			if err == nil {
+				l.wire = conn.(*wire.Conn)
+				l.wire.Record()
+			}
+			return conn, err
+		}}
+	c, err := client.Dial(h.w.t.Context(), cfg)
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	if h == h.w.home && l.wire != nil {
+		h.w.links = append(h.w.links, l)
+	}
+	if err != nil {
+		h.w.logf("%s does not get in: %v", h.user, err)
+		return nil
+	}
+	h.w.logf("%s is online", h.user)
+	l.Client = c
+	go l.listen(h)
+	return l
+}
+
+// listen notes what a client gets.
+func (l *link) listen(h *house) {
+	for {
+		st, err := l.Wait(func(st *stanza.Stanza) bool { return string(st.Root().Local()) == "message" })
+		if l.Ended() {
+			return
+		}
+		if err != nil {
+			continue // nothing for a while
+		}
+		h.w.mu.Lock()
+		if h == h.w.away && st.Root().Attr("type") != "error" {
+			h.w.read = append(h.w.read, client.Body(st))
+		}
+		h.w.logf("%s gets %s %s %.90s", h.user, st.Root().Attr("type"), st.Root().Attr("id"), client.Body(st))
+		h.w.mu.Unlock()
+	}
+}
+
+// live lets the world go on for a while, and balances the books.
+func (w *world) live() tally {
+	w.away.start()
+	w.home.start()
+	bob, alice := w.bobComes(), w.home.login()
+	pick := func(n int) int { w.mu.Lock(); defer w.mu.Unlock(); return w.rng.IntN(n) }
+	for range 60 {
+		time.Sleep(time.Duration(pick(1500)) * time.Millisecond)
+		if alice != nil && alice.Ended() {
+			w.mu.Lock()
+			w.logf("alice is offline")
+			w.mu.Unlock()
+			alice.Drop()
+			alice = nil
+		}
+		switch k := pick(100); {
+		case k < 55:
+			if alice == nil {
+				alice = w.home.login()
+			}
+			for range 1 + pick(4) {
+				w.hand(alice)
+			}
+		case k < 65:
+			bob.Say("alice@"+domain, "", "from bob")
+		case k < 75: // her connection to the server, either way
+			w.mu.Lock()
+			n, silence := w.rng.IntN(3000), time.Duration(w.rng.IntN(3000))*time.Millisecond
+			w.logf("cut of the server's connection in %d bytes, silence %v", n, silence)
+			w.home.up.CutAfter(n, silence)
+			w.cuts++
+			w.mu.Unlock()
+		case k < 80:
+			if alice != nil {
+				w.mu.Lock()
+				n := w.rng.IntN(600)
+				w.logf("cut of alice's connection in %d bytes", n)
+				alice.wire.CutAfter(n, time.Duration(w.rng.IntN(500))*time.Millisecond)
+				w.cuts++
+				w.mu.Unlock()
+			}
+		case k < 86:
+			w.mu.Lock()
+			d := time.Duration(w.rng.IntN(20)) * time.Second
+			w.logf("slow for %v", d)
+			w.home.up.Pause(d)
+			w.mu.Unlock()
+		case k < 90 && os.Getenv("LEDGER_NOCRASH") == "":
+			w.mu.Lock()
+			w.logf("bob crashes")
+			w.crashes++
+			w.away.up.Break()
+			bob.wire.Break()
+			w.mu.Unlock()
+			w.away.stop()
+			w.away.start()
+			bob = w.bobComes()
+		}
+	}
+	w.mu.Lock()
+	w.logf("---- quiet")
+	w.mu.Unlock()
+	for range 10 {
+		time.Sleep(20 * time.Second)
+		if alice == nil || alice.Ended() {
+			if alice != nil {
+				alice.Drop()
+			}
+			alice = w.home.login()
+		}
+	}
+	synctest.Wait()
+	w.balance()
+	if alice != nil {
+		alice.Drop()
+	}
+	bob.Drop()
+	w.home.stop()
+	w.away.stop()
+	w.srv.Close()
+	synctest.Wait()
+	if w.t.Failed() {
+		w.t.Logf("%s", strings.Join(w.log, "\n"))
+	}
+	return w.tally
+}
+
+// hand has alice's client send a message, and notes it if all of it gets through.
+func (w *world) hand(l *link) {
+	if l == nil || l.Ended() {
+		return
+	}
+	w.mu.Lock()
+	w.messages++
+	id := fmt.Sprintf("m%d", w.messages)
+	w.mu.Unlock()
+	raw := stanza.Message{To: "bob@" + domain, ID: id, Type: "chat", Body: id + "-."}.AppendTo(nil)
+	before := l.wire.Passed()
+	err := l.Send(string(raw))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil || l.wire.Passed()-before < int64(len(raw)) {
+		w.logf("%s does not reach the proxy", id)
+		return
+	}
+	w.logf("alice says %s", id)
+	w.sent = append(w.sent, id)
+}
+
+// bobComes brings bob online; his client notes what it gets.
+func (w *world) bobComes() *link {
+	bob := w.away.login()
+	if bob == nil {
+		w.t.Fatal("bob is not let in")
+	}
+	return bob
+}
+
+var gaveBack = regexp.MustCompile(`<message from='[^']*' to='[^']*' id='(m\d+)' type='error'><error [^>]*><([a-z-]+)`)
+
+// balance looks how each message ended.
+func (w *world) balance() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	read, back := map[string]int{}, map[string]int{}
+	last := 0
+	for _, text := range w.read {
+		said, again := strings.CutPrefix(text, "[resent] ")
+		id, ok := strings.CutSuffix(said, "-.")
+		switch {
+		case ok:
+			read[id]++
+			n, _ := strconv.Atoi(id[1:])
+			if n < last && !again {
+				w.t.Errorf("%s was read behind m%d", id, last)
+			}
+			last = max(n, last)
+		case strings.HasPrefix(text, "[otrproxy] An encrypted message that cannot be read"):
+			w.unreadable++
+		case !strings.HasPrefix(text, "[otrproxy] "):
+			w.t.Errorf("bob read %q", text)
+		}
+	}
+	for _, l := range w.links {
+		for _, m := range gaveBack.FindAllSubmatch(l.wire.Recorded(), -1) {
+			back[string(m[1])]++
+		}
+	}
+	told := w.unreadable
+	for _, id := range w.sent {
+		w.tally.read += read[id]
+		w.returned += back[id]
+		switch n := read[id] + back[id]; {
+		case n > 1:
+			w.doubled++
+			w.t.Errorf("%s was read %d times and given back %d times", id, read[id], back[id])
+		case n == 0 && told > 0:
+			told--
+		case n == 0:
+			w.lost++
+			w.t.Errorf("%s is lost", id)
+		}
+	}
+	w.messages = len(w.sent)
+}
