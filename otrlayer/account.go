@@ -417,6 +417,7 @@ func (a *Account) schedule() {
 			a.wakeAt(m.expires)
 		}
 		a.wakeAt(c.stale)
+		a.wakeAt(c.retry)
 		a.wakeAt(c.resendUntil())
 		a.wakeAt(c.copiesUntil())
 		if c.otr == nil {
@@ -477,7 +478,11 @@ func (a *Account) expire() {
 			}
 		}
 		c.flush(now)
-		if c.queried.IsZero() { // what waited for an exchange nobody went on with
+		switch again := !c.retry.IsZero() && !now.Before(c.retry); {
+		case again:
+			c.retry = time.Time{}
+			c.attempt(now, true)
+		case c.queried.IsZero(): // what waited for an exchange nobody went on with
 			c.attempt(now, false)
 		}
 	}

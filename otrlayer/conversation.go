@@ -30,6 +30,7 @@ type conversation struct {
 	placed  int               // how many numbers have been given out
 	early   []arrival         // handshakes that came before
 	queried time.Time         // when the last query left
+	retry   time.Time         // when to ask again, for what asked came back
 	errored time.Time         // when an error of the contact's last made us ask again
 	warned  time.Time         // when the person was last told of one
 	dropped time.Time         // when the person was last told of a text that was not shown
@@ -80,6 +81,7 @@ const (
 	dropInterval  = 10 * time.Minute // between two lines about dropped texts
 	maxOnline     = 32               // resources of a contact that are kept track of
 	queryInterval = 60 * time.Second // between two queries nobody answered
+	retryAfter    = 15 * time.Second // when one came back
 	errorInterval = 10 * time.Second // in which at most maxErrors are sent to a contact
 	rememberFor   = time.Hour        // for which an error after the end is still told
 	maxErrors     = maxRecent
@@ -371,44 +373,28 @@ func (c *conversation) trusts(now time.Time, fp Fingerprint, t Trust) error {
 }
 
 // resend puts what the contact said it could not read before all that waits, to be
-// sent once more, to the same key only (rules.md O3): as many of the last messages that
-// went to a program as it sent errors. Errors from where nothing went are those of a
-// program that has come back under another resource.
+// sent once more, to the same key only (rules.md O3); what went to another is given back.
 func (c *conversation) resend(now time.Time, to Fingerprint) {
 	c.forgetRecent(now)
-	moved := 0
-	for jid, n := range c.unread {
-		if !slices.ContainsFunc(c.recent, func(m *Message) bool { return m.at == jid }) {
-			moved += n
-		}
-	}
-	var again, kept []*Message
-	var other []*Message
-	for _, m := range slices.Backward(c.recent) {
-		complained := c.unread[m.at] > 0
-		switch {
-		case complained:
-			c.unread[m.at]--
-		case m.to == to && moved > 0:
-			moved--
-		default:
-			kept = append(kept, m)
-			continue
-		}
-		if m.to != to {
+	complained := c.complained()
+	var again, other []*Message
+	c.recent = slices.DeleteFunc(c.recent, func(m *Message) bool {
+		switch _, ok := complained[m]; {
+		case !ok:
+			return false
+		case m.to != to:
 			other = append(other, m)
-			continue
+		default:
+			copied := *m
+			copied.again, copied.expires = true, now.Add(c.a.settings().Hold.For)
+			again = append(again, &copied)
+			c.heldBytes += len(m.Text) + len(m.Extra)
 		}
-		copied := *m
-		copied.again, copied.expires = true, now.Add(c.a.settings().Hold.For)
-		again = append(again, &copied)
-		c.heldBytes += len(m.Text) + len(m.Extra)
-	}
-	slices.Reverse(again)
-	slices.Reverse(kept)
-	c.held, c.recent = append(again, c.held...), kept
+		return true
+	})
+	c.held = append(again, c.held...)
 	clear(c.unread)
-	for _, m := range slices.Backward(other) {
+	for _, m := range other {
 		c.a.giveBack(m, CauseKeyChanged)
 	}
 }

@@ -467,6 +467,10 @@ func (a *Account) Bounced(contact string, gone bool) {
 		c.otr.Abort()
 	}
 	if !gone {
+		if len(c.held) > 0 && c.retry.IsZero() {
+			c.retry = a.now().Add(retryAfter)
+			a.wakeAt(c.retry)
+		}
 		return
 	}
 	c.giveBack(CauseBounced)

@@ -240,28 +240,44 @@ func (c *conversation) resendUntil() time.Time {
 // forgetRecent drops what is too old to be sent again. What the contact said it could not
 // read is given back then.
 func (c *conversation) forgetRecent(now time.Time) {
-	kept := c.recent[:0]
-	for i, m := range c.recent {
+	if len(c.recent) == 0 || now.Sub(c.recent[0].since) <= resendWindow {
+		return
+	}
+	complained := c.complained()
+	c.recent = slices.DeleteFunc(c.recent, func(m *Message) bool {
 		if now.Sub(m.since) <= resendWindow {
-			kept = append(kept, m)
-			continue
+			return false
 		}
-		later := 0 // errors are about the last messages
-		for _, x := range c.recent[i:] {
-			if x.at == m.at {
-				later++
-			}
-		}
-		if n := c.unread[m.at]; n >= later {
-			c.unread[m.at] = n - 1
+		if from, ok := complained[m]; ok {
+			c.unread[from]--
 			c.a.giveBack(m, CauseUnread)
 		}
-	}
-	clear(c.recent[len(kept):])
-	c.recent = kept
+		return true
+	})
 	if len(c.recent) == 0 {
 		clear(c.unread)
 	}
+}
+
+// complained finds the messages that the contact said it could not read, and the program
+// that said so: as many of the last ones that went to it as it sent errors. Errors from
+// where nothing went are those of a program that has come back under another resource.
+func (c *conversation) complained() map[*Message]string {
+	of := map[*Message]string{}
+	for _, moved := range []bool{false, true} {
+		for from, n := range c.unread {
+			if moved == slices.ContainsFunc(c.recent, func(m *Message) bool { return m.at == from }) {
+				continue
+			}
+			for _, m := range slices.Backward(c.recent) {
+				if _, taken := of[m]; n > 0 && !taken && (moved || m.at == from) {
+					of[m] = from
+					n--
+				}
+			}
+		}
+	}
+	return of
 }
 
 // hold queues a message until the conversation is private.

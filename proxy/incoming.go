@@ -356,7 +356,13 @@ func (s *session) bounce(st *stanza.Stanza, from address) {
 			e.Remove(el)
 		}
 	}
-	s.client.build(e.AppendTo)
+	m := &otrlayer.Message{Contact: from.bare, To: from.full, ID: root.Attr("id")}
+	if m.ID != "" && !s.client.message(mark{m: m, cause: otrlayer.CauseBounced}, e.AppendTo) {
+		s.account.GiveBack(m, otrlayer.CauseBounced) // the client has gone
+		return
+	} else if m.ID == "" {
+		s.client.build(e.AppendTo)
+	}
 	s.p.metrics.count(in, message, passed)
 }
 

@@ -50,7 +50,7 @@ func (c *counted) unconfirmed() (out [][]byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, b := range c.kept {
-		if st, err := stanza.Parse(b); err == nil && st.Is(stanza.NSClient, "message") {
+		if st, err := stanza.Parse(b); err == nil && st.Is(stanza.NSClient, "message") && st.Root().Attr("type") != "error" {
 			if _, ok := st.Root().Child("urn:xmpp:hints", "no-store"); !ok {
 				e := st.Edit()
 				e.Append(st.Root(), delay(time.Now()))
@@ -79,10 +79,10 @@ func (x *session) count(root stanza.Element) {
 		s.resumable++
 		sm := &counted{id: fmt.Sprintf("resume-%d", s.resumable)}
 		s.mu.Unlock()
-		x.write([]byte("<enabled xmlns='" + nsSM + "' id='" + sm.id + "' resume='true' max='600'/>"))
 		s.mu.Lock()
 		x.outMu.Lock()
 		x.sm = sm
+		x.conn.Write([]byte("<enabled xmlns='" + nsSM + "' id='" + sm.id + "' resume='true' max='600'/>"))
 		x.outMu.Unlock()
 		s.mu.Unlock()
 	case "r":

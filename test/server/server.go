@@ -683,13 +683,18 @@ func (x *session) stanza(st *stanza.Stanza) {
 			x.deliver(stanza.AppendError(nil, "message", to, x.full(), id, stanza.Error{Type: "cancel", Condition: "service-unavailable"}))
 			return
 		}
-		all := s.available(user)
-		for _, y := range all {
-			if resource == "" || y.resource == resource {
-				y.deliver(raw)
-				if resource != "" {
+		if resource != "" { // present or not (RFC 6121 section 8.5.3.1)
+			for y := range s.sessions {
+				if y.user == user && y.resource == resource {
+					y.deliver(raw)
 					return
 				}
+			}
+		}
+		all := s.available(user)
+		for _, y := range all {
+			if resource == "" {
+				y.deliver(raw)
 			}
 		}
 		if resource == "" && len(all) > 0 {

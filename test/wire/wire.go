@@ -234,6 +234,9 @@ func (c *Conn) Break() {
 // lost, and after a time the connection breaks.
 func (c *Conn) CutAfter(bytes int, silence time.Duration) {
 	c.out.set(func() {
+		if c.out.limit >= 0 {
+			return // once is enough
+		}
 		c.out.limit = c.out.passed + int64(bytes)
 		c.out.reached = func() { time.AfterFunc(silence, c.Break) }
 	})
