@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"maps"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,7 +31,8 @@ type acks struct {
 	offered  bool                   // the server counts
 	left     atomic.Bool            // the server has ended the stream, and with it what could be resumed
 	wanted   atomic.Pointer[string] // the resource the client asked for
-	over     chan struct{}          // closed when nothing of the session is left
+	settling sync.Once
+	over     chan struct{} // closed when it is known what the server has taken
 	resuming atomic.Pointer[resumption]
 
 	// Owned by the goroutine that reads the server.
@@ -231,12 +234,17 @@ func (s *session) resumable() bool { return s.id != "" && s.within > 0 && !s.lef
 // settle gives back what the server has not taken, at the end; or keeps it until the
 // server can say.
 func (s *session) settle() {
-	marks := s.server.unsent()
-	old := &suspended{id: s.id, full: s.full(), handled: s.handled, marks: marks, rooms: s.rooms, welcome: s.welcome, account: s.account}
-	if wanted := s.wanted.Load(); wanted != nil && len(marks) > 0 && s.resumable() && s.p.suspend(s.jid, *wanted, s.within, old) {
-		return
-	}
-	old.giveBack(otrlayer.CauseUncertain)
+	s.settling.Do(func() {
+		defer close(s.over)
+		marks := s.server.unsent()
+		s.mu.Lock()
+		old := &suspended{id: s.id, full: s.full(), handled: s.handled, marks: marks, rooms: maps.Clone(s.rooms), welcome: maps.Clone(s.welcome), account: s.account}
+		s.mu.Unlock()
+		if wanted := s.wanted.Load(); wanted != nil && len(marks) > 0 && s.resumable() && s.p.suspend(s.jid, *wanted, s.within, old) {
+			return
+		}
+		old.giveBack(otrlayer.CauseUncertain)
+	})
 }
 
 // suspend keeps a session that may be resumed for a time; false when the proxy stops.

@@ -113,7 +113,6 @@ func (s *session) relay() {
 	for _, k := range s.client.unsent() { // what the client was not told
 		s.account.GiveBack(k.m, k.cause)
 	}
-	close(s.over)
 	s.p.mu.Lock()
 	delete(s.p.sessions, s)
 	s.p.mu.Unlock()
@@ -146,9 +145,17 @@ const lastWords = 5 * time.Second
 // finish lets both sides take what is queued, and closes.
 func (s *session) finish(within time.Duration) {
 	var wg sync.WaitGroup
-	wg.Go(func() { s.server.finish(within, s.serverRead) })
+	wg.Go(func() { s.finishServer(within) })
 	wg.Go(func() { s.client.finish(within, s.clientRead) })
 	wg.Wait()
+}
+
+// finishServer lets the server take what is queued, closes, and knows then what it has
+// taken.
+func (s *session) finishServer(within time.Duration) {
+	s.server.finish(within, s.serverRead)
+	<-s.serverRead
+	s.settle()
 }
 
 // end is finish with last words: what f queues.
@@ -182,7 +189,7 @@ func (s *session) readClient() func() {
 			return func() {
 				s.finally(func() { // the client is answered once the server has taken everything
 					s.server.queue(raw)
-					s.server.finish(lastWords, s.serverRead)
+					s.finishServer(lastWords)
 					s.client.queue([]byte(stanza.StreamClose))
 					s.client.finish(lastWords, s.clientRead)
 				})
