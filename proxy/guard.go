@@ -237,7 +237,7 @@ func carriesFile(root stanza.Element) bool {
 
 // tellOfRoom says once per room that it is not encrypted.
 func (s *session) tellOfRoom(room string) {
-	if s.p.Config().RuleFor(s.jid, room).Policy == config.Never {
+	if policy := s.p.Config().RuleFor(s.jid, room).Policy; policy == config.Never || policy == config.Manual {
 		return
 	}
 	key := s.jid + " " + room

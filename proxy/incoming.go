@@ -3,6 +3,7 @@ package proxy
 import (
 	"strings"
 
+	"otrproxy/config"
 	"otrproxy/otrlayer"
 	"otrproxy/stanza"
 )
@@ -146,8 +147,14 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 		s.scrubbed(st)
 		return
 	}
-	if root.Attr("type") == "error" {
+	never := s.p.Config().RuleFor(s.jid, from.bare).Policy == config.Never
+	if root.Attr("type") == "error" && (!never || strings.HasPrefix(root.Attr("id"), ownID)) {
 		s.bounce(st, from)
+		return
+	}
+	if never {
+		s.client.queue(st.Raw)
+		s.p.metrics.count(in, message, passed)
 		return
 	}
 	body, _ := bodies(root)
@@ -351,7 +358,9 @@ func (s *session) bounce(st *stanza.Stanza, from address) {
 	e := st.Edit()
 	for el := range root.Children() {
 		if el.Is(stanza.NSClient, "body") {
-			e.Remove(el) // ciphertext of ours, or what somebody else says was
+			if s.account.Expects(from.bare) || otrlayer.Scrub(el.Text()).Text != el.Text() {
+				e.Remove(el) // ciphertext of ours, or what somebody else says was
+			}
 		} else if string(el.NS()) == nsEME {
 			e.Remove(el)
 		}

@@ -79,6 +79,9 @@ func (k *requests) answered(s *session, root stanza.Element, from address) bool 
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.open[q] == 0 {
+		q.to = from.full // asked before we knew that this is our own name
+	}
+	if k.open[q] == 0 {
 		return false
 	}
 	if k.open[q]--; k.open[q] == 0 {

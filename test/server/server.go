@@ -40,6 +40,8 @@ type Config struct {
 	// Bounce says whether a message comes back as an error instead of being delivered;
 	// nil for never.
 	Bounce func(m *stanza.Stanza) bool
+	// Script has the stream behind the login instead of the server; nil for the server.
+	Script func(net.Conn)
 	Faults Faults
 }
 
@@ -354,6 +356,10 @@ func (x *session) secure(c *recorded) error {
 
 // stream serves one stream up to its restart; false ends the connection.
 func (x *session) stream() bool {
+	if x.user != "" && x.s.cfg.Script != nil {
+		x.s.cfg.Script(x.conn)
+		return false
+	}
 	x.scan = stanza.NewScanner(x.conn, stanza.Limits{Bytes: 4 << 20})
 	h, err := x.scan.Next()
 	if err != nil {

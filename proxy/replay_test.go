@@ -1,0 +1,144 @@
+package proxy_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"otrproxy/test/server"
+)
+
+// Recorded streams of real clients and of what a server said to them: under the policy
+// never, and manual, every byte arrives as it was, both ways, however it is cut into
+// writes. See test/record for how they were made.
+func TestRecordedStreams(t *testing.T) {
+	files, _ := filepath.Glob("testdata/streams/*.client")
+	if len(files) < 8 {
+		t.Fatalf("only %d recordings", len(files))
+	}
+	for _, policy := range []string{"never", "manual"} {
+		for _, file := range files {
+			name := strings.TrimSuffix(filepath.Base(file), ".client")
+			t.Run(policy+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				fromClient, _ := os.ReadFile(file)
+				fromServer, _ := os.ReadFile(strings.TrimSuffix(file, ".client") + ".server")
+				chunk := len(fromClient)
+				if policy == "manual" {
+					chunk = 7
+				}
+				replay(t, policy, chunk, fromClient, fromServer)
+			})
+		}
+	}
+}
+
+// cutBehind splits bytes behind a mark.
+func cutBehind(t *testing.T, b []byte, mark string) (before, after []byte) {
+	t.Helper()
+	i := bytes.Index(b, []byte(mark))
+	if i < 0 {
+		t.Fatalf("no %s", mark)
+	}
+	return b[:i+len(mark)], b[i+len(mark):]
+}
+
+// cutHeader splits a stream behind its header.
+func cutHeader(t *testing.T, b []byte) (before, after []byte) {
+	t.Helper()
+	i := bytes.Index(b, []byte("<stream:stream"))
+	j := bytes.IndexByte(b[max(i, 0):], '>')
+	if i < 0 || j < 0 {
+		t.Fatal("no header")
+	}
+	return b[:i+j+1], b[i+j+1:]
+}
+
+const streamClose = "</stream:stream>"
+
+func replay(t *testing.T, policy string, chunk int, fromClient, fromServer []byte) {
+	clientHeader, clientRest := cutHeader(t, fromClient)
+	serverFeatures, serverRest := cutBehind(t, fromServer, "</stream:features>")
+	clientRest, serverRest = bytes.TrimSuffix(clientRest, []byte(streamClose)), bytes.TrimSuffix(serverRest, []byte(streamClose))
+	atServer := make(chan []byte, 1)
+	s := startServer(t, server.Config{Domain: "one.test", Users: map[string]string{"alice": "secret"}, Script: func(conn net.Conn) {
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.Write(serverFeatures)
+		got := readUntil(conn, func(b []byte) bool {
+			i := bytes.IndexByte(b, '>') // of the XML declaration
+			return bytes.HasSuffix(b, clientRest[max(0, len(clientRest)-60):]) && bytes.Count(b[max(i, 0):], []byte("<")) > 2 && len(b) >= len(clientRest)
+		})
+		atServer <- got
+		conn.Write(serverRest)
+		io.Copy(io.Discard, conn)
+	}})
+	b := startConfigured(t, stateDir(t), strings.ReplaceAll("listen: [\"127.0.0.1:0\"]\nstate: STATE\ndomains:\n  one.test: {connect: \""+s.Addr()+"\", trust: pin, pins: [\""+s.Pin()+"\"]}\notr: [{policy: "+policy+"}]\n",
+		"STATE", stateDir(t)))
+
+	conn, err := net.Dial("tcp", b.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	until := func(mark string) []byte {
+		t.Helper()
+		got := readUntil(conn, func(b []byte) bool { return bytes.Contains(b, []byte(mark)) })
+		if !bytes.Contains(got, []byte(mark)) {
+			t.Fatalf("no %s in %s", mark, got)
+		}
+		return got
+	}
+	io.WriteString(conn, "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='one.test' version='1.0'>")
+	until("</stream:features>")
+	io.WriteString(conn, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>"+base64.StdEncoding.EncodeToString([]byte("\x00alice\x00secret"))+"</auth>")
+	until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")
+	conn.Write(clientHeader)
+	_, early := cutBehind(t, until("</stream:features>"), "</stream:features>")
+	for rest := clientRest; len(rest) > 0; {
+		n := min(chunk, len(rest))
+		if _, err := conn.Write(rest[:n]); err != nil {
+			t.Fatal(err)
+		}
+		rest = rest[n:]
+	}
+	_, got := cutHeader(t, <-atServer)
+	same(t, "the server", got, clientRest)
+	got = append(early, readUntil(conn, func(b []byte) bool { return len(early)+len(b) >= len(serverRest) })...)
+	same(t, "the client", got, serverRest)
+	io.WriteString(conn, streamClose)
+	if end, _ := io.ReadAll(conn); string(end) != streamClose {
+		t.Errorf("the stream ended with %s", end)
+	}
+}
+
+// readUntil reads until what was read satisfies a condition, or there is no more.
+func readUntil(conn net.Conn, enough func([]byte) bool) (got []byte) {
+	var b [4096]byte
+	for !enough(got) {
+		n, err := conn.Read(b[:])
+		got = append(got, b[:n]...)
+		if err != nil {
+			break
+		}
+	}
+	return got
+}
+
+func same(t *testing.T, who string, got, want []byte) {
+	t.Helper()
+	if bytes.Equal(got, want) {
+		return
+	}
+	i := 0
+	for i < min(len(got), len(want)) && got[i] == want[i] {
+		i++
+	}
+	t.Errorf("%s got %d bytes of %d; they differ at %d:\n got %.300q\nwant %.300q", who, len(got), len(want), i, got[max(0, i-40):], want[max(0, i-40):])
+}
