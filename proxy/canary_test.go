@@ -5,9 +5,15 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"unicode/utf16"
 
@@ -19,92 +25,131 @@ import (
 // shapes are the places a client can put a word that a person typed. W is the
 // word, TO the contact.
 var shapes = map[string]string{
-	"body":                 `<message to='TO' type='chat' id='i'><body>W</body></message>`,
-	"no type":              `<message to='TO'><body>W</body></message>`,
-	"normal":               `<message to='TO' type='normal'><body>W</body></message>`,
-	"headline":             `<message to='TO' type='headline'><body>W</body></message>`,
-	"unknown type":         `<message to='TO' type='W'><body>W</body></message>`,
-	"error":                `<message to='TO' type='error'><body>W</body><error type='cancel'><bad-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>W</text><x xmlns='W'/></error></message>`,
-	"groupchat":            `<message to='TO' type='groupchat'><body>W</body></message>`,
-	"full JID":             `<message to='TO/r' type='chat'><body>W</body></message>`,
-	"two bodies":           `<message to='TO' type='chat'><body>W</body><body xml:lang='de'>W</body></message>`,
-	"language first":       `<message to='TO' type='chat'><body xml:lang='de'>W</body><body>W</body></message>`,
-	"language word":        `<message to='TO' type='chat' xml:lang='W'><body xml:lang='W'>W</body></message>`,
-	"html beside":          `<message to='TO' type='chat'><body>W</body><html xmlns='http://jabber.org/protocol/xhtml-im'><body xmlns='http://www.w3.org/1999/xhtml'><p>W</p></body></html></message>`,
-	"html alone":           `<message to='TO' type='chat'><html xmlns='http://jabber.org/protocol/xhtml-im'><body xmlns='http://www.w3.org/1999/xhtml'><p>W</p></body></html></message>`,
-	"subject beside":       `<message to='TO' type='chat'><subject>W</subject><body>W</body></message>`,
-	"subject alone":        `<message to='TO' type='chat'><subject>W</subject></message>`,
-	"thread":               `<message to='TO' type='chat'><body>x</body><thread>W W</thread></message>`,
-	"thread parent":        `<message to='TO' type='chat'><body>x</body><thread parent='W'>t</thread></message>`,
-	"oob":                  `<message to='TO' type='chat'><body>W</body><x xmlns='jabber:x:oob'><url>http://W</url><desc>W</desc></x></message>`,
-	"data form":            `<message to='TO'><x xmlns='jabber:x:data' type='submit'><field var='W'><value>W</value></field></x></message>`,
-	"correction":           `<message to='TO' type='chat'><body>W</body><replace id='W' xmlns='urn:xmpp:message-correct:0'/></message>`,
-	"chat marker":          `<message to='TO' type='chat'><displayed xmlns='urn:xmpp:chat-markers:0' id='W W'/></message>`,
-	"reference":            `<message to='TO' type='chat'><body>W</body><reference xmlns='urn:xmpp:reference:0' uri='W'/></message>`,
-	"file share":           `<message to='TO' type='chat'><file-sharing xmlns='urn:xmpp:sfs:0'><file><name>W</name></file></file-sharing></message>`,
-	"sims":                 `<message to='TO' type='chat'><body>W</body><media-sharing xmlns='urn:xmpp:sims:1'>W</media-sharing></message>`,
-	"spoiler":              `<message to='TO' type='chat'><body>W</body><spoiler xmlns='urn:xmpp:spoiler:0'>W</spoiler></message>`,
-	"markup":               `<message to='TO' type='chat'><body>W</body><markup xmlns='urn:xmpp:markup:0'>W</markup></message>`,
-	"retract":              `<message to='TO' type='chat'><retract xmlns='urn:xmpp:message-retract:1' id='W W'>W</retract></message>`,
-	"fallback":             `<message to='TO' type='chat'><body>W</body><fallback xmlns='urn:xmpp:fallback:0' for='W'/></message>`,
-	"reactions":            `<message to='TO' type='chat'><reactions xmlns='urn:xmpp:reactions:0' id='x'><reaction>W</reaction></reactions></message>`,
-	"sticker":              `<message to='TO' type='chat'><body>W</body><sticker xmlns='urn:xmpp:stickers:0' pack='W'/></message>`,
-	"reply":                `<message to='TO' type='chat'><body>W</body><reply xmlns='urn:xmpp:reply:0' to='W' id='W'/></message>`,
-	"nick":                 `<message to='TO' type='chat'><body>W</body><nick xmlns='http://jabber.org/protocol/nick'>W</nick></message>`,
-	"attention":            `<message to='TO' type='chat'><attention xmlns='urn:xmpp:attention:0'>W</attention></message>`,
-	"bob":                  `<message to='TO' type='chat'><data xmlns='urn:xmpp:bob' cid='W'>W</data></message>`,
-	"jingle message":       `<message to='TO' type='chat'><propose xmlns='urn:xmpp:jingle-message:0' id='x'><description xmlns='W'>W</description></propose></message>`,
-	"ibb message":          `<message to='TO'><data xmlns='http://jabber.org/protocol/ibb' sid='W' seq='0'>W</data></message>`,
-	"unknown extension":    `<message to='TO' type='chat'><W xmlns='W'>W</W></message>`,
-	"unknown attribute":    `<message to='TO' type='chat' W='W'><body W='W'>W</body></message>`,
-	"prefixed":             `<message to='TO' type='chat'><c:body xmlns:c='jabber:client'>W</c:body></message>`,
-	"foreign body":         `<message to='TO' type='chat'><body xmlns='W'>W</body></message>`,
-	"child of the body":    `<message to='TO' type='chat'><body>W<b>W</b></body></message>`,
-	"cdata":                `<message to='TO' type='chat'><body><![CDATA[W]]></body></message>`,
-	"text beside":          `<message to='TO' type='chat'>W<body>x</body>W</message>`,
-	"chat state text":      `<message to='TO' type='chat'><body>x</body><active xmlns='http://jabber.org/protocol/chatstates' W='W'>W</active></message>`,
-	"chat state name":      `<message to='TO' type='chat'><W xmlns='http://jabber.org/protocol/chatstates'/></message>`,
-	"receipt text":         `<message to='TO' type='chat'><request xmlns='urn:xmpp:receipts'>W</request></message>`,
-	"receipt id":           `<message to='TO' type='chat'><received xmlns='urn:xmpp:receipts' id='W W'/></message>`,
-	"origin id":            `<message to='TO' type='chat'><body>x</body><origin-id xmlns='urn:xmpp:sid:0' id='W W'>W</origin-id></message>`,
-	"hint":                 `<message to='TO' type='chat'><body>x</body><no-store xmlns='urn:xmpp:hints'>W</no-store></message>`,
-	"forwarded":            `<message to='TO' type='chat'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'><body>W</body></message></forwarded></message>`,
-	"own carbon":           `<message to='TO' type='chat'><sent xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'><body>W</body></message></forwarded></sent></message>`,
-	"invitation":           `<message to='TO'><x xmlns='jabber:x:conference' jid='room@conf' reason='W'/></message>`,
-	"mediated invitation":  `<message to='TO'><x xmlns='http://jabber.org/protocol/muc#user'><invite to='x@y'><reason>W</reason></invite></x></message>`,
-	"omemo fallback":       `<message to='TO' type='chat'><encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'><key rid='2'>AAAA</key><iv>AAAA</iv></header><payload>AAAA</payload></encrypted><body>W</body></message>`,
-	"omemo with text":      `<message to='TO' type='chat'><encrypted xmlns='eu.siacs.conversations.axolotl'><payload>W, W!</payload></encrypted></message>`,
-	"openpgp fallback":     `<message to='TO' type='chat'><x xmlns='jabber:x:encrypted'>AAAA</x><body>W</body></message>`,
-	"looks like OTR":       `<message to='TO' type='chat'><body>is ?OTR: W. any good</body></message>`,
-	"query and text":       `<message to='TO' type='chat'><body>?OTRv23? W</body></message>`,
-	"error-like":           `<message to='TO' type='chat'><body>?OTR Error: W</body></message>`,
-	"encoded-like":         `<message to='TO' type='chat'><body>?OTR:AAMD W</body></message>`,
-	"fragment-like":        `<message to='TO' type='chat'><body>?OTR|1|2,1,1,W,</body></message>`,
-	"whitespace tag":       "<message to='TO' type='chat'><body>W \t  \t\t\t\t \t \t \t    \t\t  \t\t</body></message>",
-	"pretty-printed":       "<message\n to='TO'\n type='chat'\n>\n <body>\n W\n </body>\n</message>",
-	"command":              `<message to='TO' type='chat'><body>!otr W</body></message>`,
-	"command with blanks":  `<message to='TO' type='chat'><body>  !otr smp start W</body></message>`,
-	"secret":               `<message to='TO' type='chat'><body>!otr smp start W</body></message>`,
-	"question and answer":  `<message to='TO' type='chat'><body>!otr smp ask W? | W</body></message>`,
-	"answer":               `<message to='TO' type='chat'><body>!otr smp answer W</body></message>`,
-	"service":              `<message to='otrproxy.localhost' type='chat'><body>W</body></message>`,
-	"service resource":     `<message to='otrproxy.localhost/x' type='chat'><body>W</body></message>`,
-	"service capital":      `<message to='OTRPROXY.localhost' type='chat'><body>W</body></message>`,
-	"service iq":           `<iq to='otrproxy.localhost' type='set' id='i'><command xmlns='http://jabber.org/protocol/commands' node='W'/></iq>`,
-	"service presence":     `<presence to='otrproxy.localhost'><status>W</status></presence>`,
-	"invalid address":      `<message to='@@W' type='chat'><body>W</body></message>`,
-	"no address":           `<message type='chat'><body>W</body></message>`,
-	"own address":          `<message to='alice@example.org' type='chat'><body>W</body></message>`,
-	"the server":           `<message to='example.org' type='chat'><body>W</body></message>`,
-	"a stranger":           `<message to='nobody@elsewhere.example' type='chat'><body>W</body></message>`,
-	"ibb":                  `<iq to='TO/r' type='set' id='i'><data xmlns='http://jabber.org/protocol/ibb' sid='s' seq='0'>W</data></iq>`,
-	"si":                   `<iq to='TO/r' type='set' id='i'><si xmlns='http://jabber.org/protocol/si' id='x'><file xmlns='http://jabber.org/protocol/si/profile/file-transfer' name='W' size='1'/></si></iq>`,
-	"jingle file":          `<iq to='TO/r' type='set' id='i'><jingle xmlns='urn:xmpp:jingle:1' action='session-initiate'><content name='x'><description xmlns='urn:xmpp:jingle:apps:file-transfer:5'><file><name>W</name></file></description></content></jingle></iq>`,
-	"upload slot":          `<iq to='upload.example.org' type='get' id='i'><request xmlns='urn:xmpp:http:upload:0' filename='W' size='1'/></iq>`,
-	"oob iq":               `<iq to='TO/r' type='set' id='i'><query xmlns='jabber:iq:oob'><url>http://W</url></query></iq>`,
-	"huge":                 `<message to='TO' type='chat'><body>` + strings.Repeat("W ", 4000) + `</body></message>`,
-	"many in one":          strings.Repeat(`<message to='TO' type='chat'><body>W</body></message>`, 20),
-	"character references": `<message to='TO' type='chat'><body>&#x57;W</body></message>`,
+	"body":                  `<message to='TO' type='chat' id='i'><body>W</body></message>`,
+	"no type":               `<message to='TO'><body>W</body></message>`,
+	"normal":                `<message to='TO' type='normal'><body>W</body></message>`,
+	"headline":              `<message to='TO' type='headline'><body>W</body></message>`,
+	"unknown type":          `<message to='TO' type='W'><body>W</body></message>`,
+	"error":                 `<message to='TO' type='error'><body>W</body><error type='cancel'><bad-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>W</text><x xmlns='W'/></error></message>`,
+	"groupchat":             `<message to='TO' type='groupchat'><body>W</body></message>`,
+	"full JID":              `<message to='TO/r' type='chat'><body>W</body></message>`,
+	"two bodies":            `<message to='TO' type='chat'><body>W</body><body xml:lang='de'>W</body></message>`,
+	"language first":        `<message to='TO' type='chat'><body xml:lang='de'>W</body><body>W</body></message>`,
+	"language word":         `<message to='TO' type='chat' xml:lang='W'><body xml:lang='W'>W</body></message>`,
+	"html beside":           `<message to='TO' type='chat'><body>W</body><html xmlns='http://jabber.org/protocol/xhtml-im'><body xmlns='http://www.w3.org/1999/xhtml'><p>W</p></body></html></message>`,
+	"html alone":            `<message to='TO' type='chat'><html xmlns='http://jabber.org/protocol/xhtml-im'><body xmlns='http://www.w3.org/1999/xhtml'><p>W</p></body></html></message>`,
+	"subject beside":        `<message to='TO' type='chat'><subject>W</subject><body>W</body></message>`,
+	"subject alone":         `<message to='TO' type='chat'><subject>W</subject></message>`,
+	"thread":                `<message to='TO' type='chat'><body>x</body><thread>W W</thread></message>`,
+	"thread parent":         `<message to='TO' type='chat'><body>x</body><thread parent='W'>t</thread></message>`,
+	"oob":                   `<message to='TO' type='chat'><body>W</body><x xmlns='jabber:x:oob'><url>http://W</url><desc>W</desc></x></message>`,
+	"data form":             `<message to='TO'><x xmlns='jabber:x:data' type='submit'><field var='W'><value>W</value></field></x></message>`,
+	"correction":            `<message to='TO' type='chat'><body>W</body><replace id='W' xmlns='urn:xmpp:message-correct:0'/></message>`,
+	"chat marker":           `<message to='TO' type='chat'><displayed xmlns='urn:xmpp:chat-markers:0' id='W W'/></message>`,
+	"reference":             `<message to='TO' type='chat'><body>W</body><reference xmlns='urn:xmpp:reference:0' uri='W'/></message>`,
+	"file share":            `<message to='TO' type='chat'><file-sharing xmlns='urn:xmpp:sfs:0'><file><name>W</name></file></file-sharing></message>`,
+	"sims":                  `<message to='TO' type='chat'><body>W</body><media-sharing xmlns='urn:xmpp:sims:1'>W</media-sharing></message>`,
+	"spoiler":               `<message to='TO' type='chat'><body>W</body><spoiler xmlns='urn:xmpp:spoiler:0'>W</spoiler></message>`,
+	"markup":                `<message to='TO' type='chat'><body>W</body><markup xmlns='urn:xmpp:markup:0'>W</markup></message>`,
+	"retract":               `<message to='TO' type='chat'><retract xmlns='urn:xmpp:message-retract:1' id='W W'>W</retract></message>`,
+	"fallback":              `<message to='TO' type='chat'><body>W</body><fallback xmlns='urn:xmpp:fallback:0' for='W'/></message>`,
+	"reactions":             `<message to='TO' type='chat'><reactions xmlns='urn:xmpp:reactions:0' id='x'><reaction>W</reaction></reactions></message>`,
+	"sticker":               `<message to='TO' type='chat'><body>W</body><sticker xmlns='urn:xmpp:stickers:0' pack='W'/></message>`,
+	"reply":                 `<message to='TO' type='chat'><body>W</body><reply xmlns='urn:xmpp:reply:0' to='W' id='W'/></message>`,
+	"nick":                  `<message to='TO' type='chat'><body>W</body><nick xmlns='http://jabber.org/protocol/nick'>W</nick></message>`,
+	"attention":             `<message to='TO' type='chat'><attention xmlns='urn:xmpp:attention:0'>W</attention></message>`,
+	"bob":                   `<message to='TO' type='chat'><data xmlns='urn:xmpp:bob' cid='W'>W</data></message>`,
+	"jingle message":        `<message to='TO' type='chat'><propose xmlns='urn:xmpp:jingle-message:0' id='x'><description xmlns='W'>W</description></propose></message>`,
+	"ibb message":           `<message to='TO'><data xmlns='http://jabber.org/protocol/ibb' sid='W' seq='0'>W</data></message>`,
+	"unknown extension":     `<message to='TO' type='chat'><W xmlns='W'>W</W></message>`,
+	"unknown attribute":     `<message to='TO' type='chat' W='W'><body W='W'>W</body></message>`,
+	"prefixed":              `<message to='TO' type='chat'><c:body xmlns:c='jabber:client'>W</c:body></message>`,
+	"foreign body":          `<message to='TO' type='chat'><body xmlns='W'>W</body></message>`,
+	"child of the body":     `<message to='TO' type='chat'><body>W<b>W</b></body></message>`,
+	"cdata":                 `<message to='TO' type='chat'><body><![CDATA[W]]></body></message>`,
+	"text beside":           `<message to='TO' type='chat'>W<body>x</body>W</message>`,
+	"chat state text":       `<message to='TO' type='chat'><body>x</body><active xmlns='http://jabber.org/protocol/chatstates' W='W'>W</active></message>`,
+	"chat state name":       `<message to='TO' type='chat'><W xmlns='http://jabber.org/protocol/chatstates'/></message>`,
+	"receipt text":          `<message to='TO' type='chat'><request xmlns='urn:xmpp:receipts'>W</request></message>`,
+	"receipt id":            `<message to='TO' type='chat'><received xmlns='urn:xmpp:receipts' id='W W'/></message>`,
+	"origin id":             `<message to='TO' type='chat'><body>x</body><origin-id xmlns='urn:xmpp:sid:0' id='W W'>W</origin-id></message>`,
+	"hint":                  `<message to='TO' type='chat'><body>x</body><no-store xmlns='urn:xmpp:hints'>W</no-store></message>`,
+	"forwarded":             `<message to='TO' type='chat'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'><body>W</body></message></forwarded></message>`,
+	"own carbon":            `<message to='TO' type='chat'><sent xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'><body>W</body></message></forwarded></sent></message>`,
+	"invitation":            `<message to='TO'><x xmlns='jabber:x:conference' jid='room@conf' reason='W'/></message>`,
+	"mediated invitation":   `<message to='TO'><x xmlns='http://jabber.org/protocol/muc#user'><invite to='x@y'><reason>W</reason></invite></x></message>`,
+	"omemo fallback":        `<message to='TO' type='chat'><encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'><key rid='2'>AAAA</key><iv>AAAA</iv></header><payload>AAAA</payload></encrypted><body>W</body></message>`,
+	"omemo with text":       `<message to='TO' type='chat'><encrypted xmlns='eu.siacs.conversations.axolotl'><payload>W, W!</payload></encrypted></message>`,
+	"openpgp fallback":      `<message to='TO' type='chat'><x xmlns='jabber:x:encrypted'>AAAA</x><body>W</body></message>`,
+	"looks like OTR":        `<message to='TO' type='chat'><body>is ?OTR: W. any good</body></message>`,
+	"query and text":        `<message to='TO' type='chat'><body>?OTRv23? W</body></message>`,
+	"error-like":            `<message to='TO' type='chat'><body>?OTR Error: W</body></message>`,
+	"encoded-like":          `<message to='TO' type='chat'><body>?OTR:AAMD W</body></message>`,
+	"fragment-like":         `<message to='TO' type='chat'><body>?OTR|1|2,1,1,W,</body></message>`,
+	"whitespace tag":        "<message to='TO' type='chat'><body>W \t  \t\t\t\t \t \t \t    \t\t  \t\t</body></message>",
+	"pretty-printed":        "<message\n to='TO'\n type='chat'\n>\n <body>\n W\n </body>\n</message>",
+	"command":               `<message to='TO' type='chat'><body>!otr W</body></message>`,
+	"command with blanks":   `<message to='TO' type='chat'><body>  !otr smp start W</body></message>`,
+	"secret":                `<message to='TO' type='chat'><body>!otr smp start W</body></message>`,
+	"question and answer":   `<message to='TO' type='chat'><body>!otr smp ask W? | W</body></message>`,
+	"answer":                `<message to='TO' type='chat'><body>!otr smp answer W</body></message>`,
+	"service":               `<message to='otrproxy.localhost' type='chat'><body>W</body></message>`,
+	"service resource":      `<message to='otrproxy.localhost/x' type='chat'><body>W</body></message>`,
+	"service capital":       `<message to='OTRPROXY.localhost' type='chat'><body>W</body></message>`,
+	"service iq":            `<iq to='otrproxy.localhost' type='set' id='i'><command xmlns='http://jabber.org/protocol/commands' node='W'/></iq>`,
+	"service presence":      `<presence to='otrproxy.localhost'><status>W</status></presence>`,
+	"invalid address":       `<message to='@@W' type='chat'><body>W</body></message>`,
+	"no address":            `<message type='chat'><body>W</body></message>`,
+	"own address":           `<message to='alice@example.org' type='chat'><body>W</body></message>`,
+	"the server":            `<message to='example.org' type='chat'><body>W</body></message>`,
+	"a stranger":            `<message to='nobody@elsewhere.example' type='chat'><body>W</body></message>`,
+	"ibb":                   `<iq to='TO/r' type='set' id='i'><data xmlns='http://jabber.org/protocol/ibb' sid='s' seq='0'>W</data></iq>`,
+	"si":                    `<iq to='TO/r' type='set' id='i'><si xmlns='http://jabber.org/protocol/si' id='x'><file xmlns='http://jabber.org/protocol/si/profile/file-transfer' name='W' size='1'/></si></iq>`,
+	"jingle file":           `<iq to='TO/r' type='set' id='i'><jingle xmlns='urn:xmpp:jingle:1' action='session-initiate'><content name='x'><description xmlns='urn:xmpp:jingle:apps:file-transfer:5'><file><name>W</name></file></description></content></jingle></iq>`,
+	"upload slot":           `<iq to='upload.example.org' type='get' id='i'><request xmlns='urn:xmpp:http:upload:0' filename='W' size='1'/></iq>`,
+	"oob iq":                `<iq to='TO/r' type='set' id='i'><query xmlns='jabber:iq:oob'><url>http://W</url></query></iq>`,
+	"huge":                  `<message to='TO' type='chat'><body>` + strings.Repeat("W ", 4000) + `</body></message>`,
+	"many in one":           strings.Repeat(`<message to='TO' type='chat'><body>W</body></message>`, 20),
+	"presence status":       `<presence><status>W</status></presence>`,
+	"directed status":       `<presence to='TO'><status xml:lang='W'>W</status></presence>`,
+	"last words":            `<presence to='TO' type='unavailable'><status>W</status></presence>`,
+	"subscription":          `<presence to='TO' type='subscribe'><status>W</status><nick xmlns='http://jabber.org/protocol/nick'>W</nick></presence>`,
+	"presence nick":         `<presence><nick xmlns='http://jabber.org/protocol/nick'>W</nick></presence>`,
+	"presence extension":    `<presence to='TO'><x xmlns='W'>W</x></presence>`,
+	"presence show":         `<presence to='TO'><show>W</show><priority>W</priority></presence>`,
+	"presence text":         `<presence to='TO'>W<show>away</show>W</presence>`,
+	"presence attribute":    `<presence to='TO' W='W'/>`,
+	"presence caps text":    `<presence to='TO'><c xmlns='http://jabber.org/protocol/caps' node='n' ver='v'>W</c></presence>`,
+	"presence photo text":   `<presence><x xmlns='vcard-temp:x:update'><photo>W</photo></x></presence>`,
+	"presence body":         `<presence to='TO'><body>W</body></presence>`,
+	"vcard":                 `<iq type='set' id='i'><vCard xmlns='vcard-temp'><FN>W</FN></vCard></iq>`,
+	"vcard4":                `<iq type='set' id='i'><vcard xmlns='urn:ietf:params:xml:ns:vcard-4.0'><fn><text>W</text></fn></vcard></iq>`,
+	"mood":                  `<iq type='set' id='i'><pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='http://jabber.org/protocol/mood'><item><mood xmlns='http://jabber.org/protocol/mood'><text>W</text></mood></item></publish></pubsub></iq>`,
+	"notes":                 `<iq type='set' id='i'><query xmlns='jabber:iq:private'><storage xmlns='storage:rosternotes'><note jid='TO'>W</note></storage></query></iq>`,
+	"iq to a contact":       `<iq to='TO/r' type='set' id='i'><query xmlns='W'>W</query></iq>`,
+	"iq without a resource": `<iq to='TO' type='get' id='i'><query xmlns='urn:x'><W>W</W></query></iq>`,
+	"iq text":               `<iq to='TO/r' type='get' id='i'>W</iq>`,
+	"iq attribute":          `<iq to='TO/r' type='get' id='i' W='W'><ping xmlns='urn:xmpp:ping'/></iq>`,
+	"ping text":             `<iq to='TO/r' type='get' id='i'><ping xmlns='urn:xmpp:ping'>W</ping></iq>`,
+	"disco text":            `<iq to='TO/r' type='get' id='i'><query xmlns='http://jabber.org/protocol/disco#info'>W</query></iq>`,
+	"pubsub to a contact":   `<iq to='TO' type='set' id='i'><pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='n'><item>W</item></publish></pubsub></iq>`,
+	"adhoc form":            `<iq to='TO/r' type='set' id='i'><command xmlns='http://jabber.org/protocol/commands' node='x'><x xmlns='jabber:x:data' type='submit'><field var='v'><value>W</value></field></x></command></iq>`,
+	"iq result":             `<iq to='TO/r' type='result' id='i'><query xmlns='W'>W</query></iq>`,
+	"last activity":         `<iq to='TO/r' type='result' id='i'><query xmlns='jabber:iq:last' seconds='1'>W</query></iq>`,
+	"iq error":              `<iq to='TO/r' type='error' id='i'><query xmlns='W'>W</query><error type='cancel'><bad-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>W</text></error></iq>`,
+	"roster exchange":       `<iq to='TO/r' type='set' id='i'><x xmlns='http://jabber.org/protocol/rosterx'><item action='add' jid='a@b' name='W'/></x></iq>`,
+	"call":                  `<iq to='TO/r' type='set' id='i'><jingle xmlns='urn:xmpp:jingle:1' action='session-terminate' sid='s'><reason><decline/><text>W</text></reason></jingle></iq>`,
+	"bob data":              `<iq to='TO/r' type='result' id='i'><data xmlns='urn:xmpp:bob' cid='c'>W</data></iq>`,
+	"direct invitation":     `<message to='TO'><body>W</body><x xmlns='jabber:x:conference' jid='room@conf' reason='W'/></message>`,
+	"room text to a person": `<message to='TO' type='groupchat'><body>W</body><x xmlns='http://jabber.org/protocol/muc#user'>W</x></message>`,
+	"several bodies":        `<message to='TO' type='chat'><body xml:lang='a'>W</body><body xml:lang='b'>W</body><body>W</body><c:body xmlns:c='jabber:client'>W</c:body></message>`,
+	"call invite":           `<message to='TO' type='chat'><body>W</body><invite xmlns='urn:xmpp:call-invites:0'><external uri='W'/></invite></message>`,
+	"geoloc":                `<message to='TO' type='chat'><geoloc xmlns='http://jabber.org/protocol/geoloc'><text>W</text></geoloc></message>`,
+	"pubsub event":          `<message to='TO' type='headline'><event xmlns='http://jabber.org/protocol/pubsub#event'><items node='W'><item>W</item></items></event></message>`,
+	"openpgp for xmpp":      `<message to='TO' type='chat'><openpgp xmlns='urn:xmpp:openpgp:0'>W W!</openpgp><body>W</body></message>`,
+	"omemo 2 fallback":      `<message to='TO' type='chat'><encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'/><payload>AAAA</payload></encrypted><body>W</body><fallback xmlns='urn:xmpp:fallback:0' for='W'>W</fallback></message>`,
+	"nested":                strings.ReplaceAll(`<message to='TO' type='chat'><a xmlns='urn:a'>DEEP</a></message>`, "DEEP", strings.Repeat("<b>", 20)+"W"+strings.Repeat("</b>", 20)),
+	"character references":  `<message to='TO' type='chat'><body>&#x57;W</body></message>`,
 }
 
 // encodings are the ways a word could be found again.
@@ -129,100 +174,394 @@ func encodings(word string) [][]byte {
 	return out
 }
 
+// A stage is where a canary is sent out: alice, about to write to a contact.
+type stage struct {
+	t       *testing.T
+	s       *server.Server
+	home    *box
+	away    *box // bob's
+	alice   *client.Client
+	bob     *client.Client
+	contact string
+	lost    atomic.Pointer[string] // messages whose text begins so get lost
+}
+
+// strictRule lets nothing pass that a person could have written.
+const strictRule = "otr: [{policy: require, allow: [omemo, openpgp, receipts, chatstates]}]\n"
+
+// talk has the two exchange a text, so that they have a private conversation.
+func (c *stage) talk() {
+	c.t.Helper()
+	c.away = startProxy(c.t, c.s, "")
+	c.bob = c.away.login("bob", client.Plain)
+	c.alice.Say(c.contact, "first", "hello")
+	text(c.t, c.bob, "alice@"+domain, "hello")
+}
+
+// handshake stops the key exchange where a message is lost.
+func handshake(begins string) func(*stage) {
+	return func(c *stage) {
+		c.away = startProxy(c.t, c.s, "")
+		c.bob = c.away.login("bob", client.Plain)
+		c.lost.Store(&begins)
+		c.alice.Say(c.contact, "first", "hello")
+		if !c.s.Wait(func(r []byte) bool { return bytes.Contains(r, []byte("<body>"+begins)) }) {
+			c.t.Fatalf("no %s", begins)
+		}
+	}
+}
+
+// canaryStates are the states a conversation can be in.
+var canaryStates = map[string]func(*stage){
+	"never talked":    func(c *stage) { c.contact = "carol@" + domain },
+	"query sent":      handshake("?OTRv23?"),
+	"commit sent":     handshake("?OTR:AAMC"),
+	"key sent":        handshake("?OTR:AAMK"),
+	"reveal sent":     handshake("?OTR:AAMR"),
+	"signature sent":  handshake("?OTR:AAMS"),
+	"encrypted":       (*stage).talk,
+	"contact offline": func(c *stage) { c.talk(); c.bob.Close(); c.presence("bob@"+domain+"/c", "unavailable") },
+	"always offline":  func(c *stage) { c.contact = "bob@" + domain },
+	"finished": func(c *stage) {
+		c.talk()
+		c.bob.Say("alice@"+domain, "x", "!otr end")
+		c.noticed("has ended the private conversation")
+	},
+	"ended here": func(c *stage) {
+		c.talk()
+		c.alice.Say(c.contact, "x", "!otr end")
+		c.noticed("is over")
+	},
+	"contact without OTR": func(c *stage) {
+		c.contact = "carol@" + domain
+		startProxy(c.t, c.s, "otr: [{policy: never}]\n").login("carol", client.Plain)
+	},
+	"key changed": func(c *stage) {
+		c.talk()
+		c.away.stop()
+		c.noticed("has ended the private conversation")
+		dir := stateDir(c.t)
+		acc := filepath.Join(dir, "accounts")
+		other := bytes.ReplaceAll(testKeys(c.t)["carol@"+domain], []byte("carol@"), []byte("bob@"))
+		if err := os.WriteFile(filepath.Join(acc, "bob@"+domain, "otr.private_key"), other, 0o600); err != nil {
+			c.t.Fatal(err)
+		}
+		c.away = startConfigured(c.t, dir, configFor(c.s, dir))
+		c.bob = c.away.login("bob", client.Plain)
+		c.bob.Say("alice@"+domain, "x", "!otr start")
+		c.noticed("has CHANGED")
+	},
+	"just resumed": func(c *stage) {
+		c.talk()
+		c.s.Cut()
+		c.alice.Err()
+		c.bob.Err()
+		c.alice.Drop()
+		c.bob = c.away.login("bob", client.Plain)
+		c.alice = c.home.login("alice", client.Plain)
+	},
+	"client came back": func(c *stage) {
+		c.talk()
+		c.alice.Drop()
+		c.alice = c.home.login("alice", client.Plain)
+	},
+	"proxy restarted": func(c *stage) {
+		c.talk()
+		c.home.stop()
+		c.home = startConfigured(c.t, c.home.state, configFor(c.s, c.home.state)+strictRule)
+		c.alice = c.home.login("alice", client.Plain)
+	},
+}
+
+func (c *stage) noticed(part string) {
+	c.t.Helper()
+	if _, err := c.alice.Notice(part); err != nil {
+		c.t.Fatalf("no notice %q: %v", part, err)
+	}
+}
+
+func (c *stage) presence(jid, typ string) {
+	c.t.Helper()
+	if _, err := c.alice.Wait(func(st *stanza.Stanza) bool {
+		return st.Is(stanza.NSClient, "presence") && st.Root().Attr("from") == jid && st.Root().Attr("type") == typ
+	}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// onStage prepares a state.
+func onStage(t *testing.T, rules string, prepare func(*stage)) *stage {
+	t.Helper()
+	c := &stage{t: t, contact: "bob@" + domain}
+	c.s = startServer(t, server.Config{Fate: func(m *stanza.Stanza) server.Fate {
+		if begins := c.lost.Load(); begins != nil && strings.HasPrefix(client.Body(m), *begins) {
+			return server.Lose
+		}
+		return server.Deliver
+	}})
+	c.home = startProxy(t, c.s, rules)
+	c.alice = c.home.login("alice", client.Plain)
+	prepare(c)
+	return c
+}
+
+// send sends raw stanzas, every second one in crumbs, and returns once the proxy has
+// seen all of them.
+func (c *stage) send(raws []string) {
+	c.t.Helper()
+	for i, raw := range raws {
+		if i%2 == 1 {
+			c.alice.Send(raw)
+			continue
+		}
+		for _, b := range []byte(raw) {
+			c.alice.Send(string(b))
+		}
+	}
+	c.alice.Send("<iq type='get' id='last'><ping xmlns='urn:xmpp:ping'/></iq>")
+	if _, err := c.alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "last" }); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+var (
+	inTags   = regexp.MustCompile(`<[^<>]*>`)
+	inBase64 = regexp.MustCompile(`[A-Za-z0-9+/]{24,}`)
+)
+
+// leaks finds a word in what the server received: in an encoding, across stanzas, or
+// inside something encoded.
+func leaks(seen []byte, word string) string {
+	for _, e := range encodings(word) {
+		if i := bytes.Index(seen, e); i >= 0 {
+			return string(seen[max(0, i-200):min(len(seen), i+80)])
+		}
+	}
+	return ""
+}
+
+// unwrapped is everything the server received, as it is and in ways that could put a
+// split or wrapped word together again.
+func unwrapped(seen []byte) []byte {
+	out := append(bytes.Clone(seen), '\n')
+	out = append(append(out, inTags.ReplaceAll(seen, nil)...), '\n') // text across tags and stanzas
+	var bodies []byte
+	for _, m := range inBase64.FindAll(seen, -1) {
+		for cut := range 4 {
+			if cut < len(m) {
+				part := m[cut:]
+				dec, _ := base64.RawStdEncoding.DecodeString(string(part[:len(part)/4*4]))
+				bodies = append(append(bodies, dec...), '\n')
+			}
+		}
+	}
+	return append(out, bodies...)
+}
+
 // The canary. A fresh word is put into every place there is, in every state of the
 // conversation, and looked for in everything the server ever received.
 func TestCanary(t *testing.T) {
-	if n := len(shapes); n < 80 {
-		t.Errorf("only %d shapes", n)
+	var tried, leaked atomic.Int32
+	run := func(t *testing.T, rules string, prepare func(*stage), which map[string]string) {
+		t.Parallel()
+		c := onStage(t, rules, prepare)
+		words := map[string]string{}
+		var raws []string
+		for name, shape := range which {
+			word := fmt.Sprintf("Qcanary%dx%dZ", len(words), rand.Int64())
+			words[name] = word
+			raws = append(raws, strings.ReplaceAll(strings.ReplaceAll(shape, "W", word), "TO", c.contact))
+		}
+		c.send(raws)
+		seen := unwrapped(c.s.Received())
+		for name, word := range words {
+			tried.Add(1)
+			if where := leaks(seen, word); where != "" {
+				leaked.Add(1)
+				t.Errorf("%s: the server received it in: %s", name, where)
+			}
+		}
 	}
-	for _, state := range []string{"never talked", "encrypted", "finished", "contact without OTR"} {
-		t.Run(state, func(t *testing.T) {
-			t.Parallel()
-			s := startServer(t, server.Config{})
-			home, away := startProxy(t, s, ""), startProxy(t, s, "")
-			contact := "carol@" + domain
-			var bob *client.Client
-			if state == "encrypted" || state == "finished" {
-				contact = "bob@" + domain
-				bob = away.login("bob", client.Plain)
+	t.Run("states", func(t *testing.T) {
+		for state, prepare := range canaryStates {
+			t.Run(state, func(t *testing.T) { run(t, strictRule, prepare, shapes) })
+		}
+		// What was private once does not go back to clear by itself, whatever the policy.
+		private := map[string]string{}
+		for name, shape := range shapes {
+			if strings.HasPrefix(shape, "<message") && !toOthers[name] {
+				private[name] = shape
 			}
-			if state == "contact without OTR" {
-				plain := startProxy(t, s, "otr: [{policy: never}]\n")
-				plain.login("carol", client.Plain)
+		}
+		for _, policy := range []string{"opportunistic", "manual", "require-verified"} {
+			for _, state := range []string{"encrypted", "finished", "just resumed"} {
+				t.Run(policy+" "+state, func(t *testing.T) {
+					run(t, "otr: [{policy: "+policy+"}]\n", func(c *stage) {
+						c.away = startProxy(c.t, c.s, "")
+						c.bob = c.away.login("bob", client.Plain)
+						c.presence("bob@"+domain+"/c", "")
+						c.alice.Say(c.contact, "", "!otr start")
+						c.noticed("Private conversation with")
+						if _, err := c.bob.Notice("Private conversation with"); err != nil {
+							c.t.Fatal(err)
+						}
+						switch state {
+						case "finished":
+							c.bob.Say("alice@"+domain, "x", "!otr end")
+							c.noticed("has ended the private conversation")
+						case "just resumed":
+							c.s.Cut()
+							c.alice.Err()
+							c.alice.Drop()
+							c.alice = c.home.login("alice", client.Plain)
+						}
+					}, private)
+				})
 			}
-			alice := home.login("alice", client.Plain)
-			if bob != nil {
-				alice.Say(contact, "first", "hello")
-				text(t, bob, "alice@"+domain, "hello")
-				if state == "finished" {
-					bob.Say("alice@"+domain, "x", "!otr end")
-					if _, err := alice.Notice("has ended the private conversation"); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-			words := map[string]string{}
-			i := 0
-			for name, shape := range shapes {
-				word := fmt.Sprintf("Qcanary%dx%sZ", i, strings.ReplaceAll(state, " ", ""))
-				i++
-				words[name] = word
-				raw := strings.ReplaceAll(strings.ReplaceAll(shape, "W", word), "TO", contact)
-				if i%2 == 0 { // in crumbs
-					for _, c := range []byte(raw) {
-						alice.Send(string(c))
-					}
-				} else {
-					alice.Send(raw)
-				}
-			}
-			// All of it has been read once this one has been answered.
-			alice.Send("<iq type='get' id='last'><ping xmlns='urn:xmpp:ping'/></iq>")
-			if _, err := alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "last" }); err != nil {
-				t.Fatal(err)
-			}
-			seen := s.Received()
-			for name, word := range words {
-				for _, e := range encodings(word) {
-					if bytes.Contains(seen, e) {
-						i := bytes.Index(seen, e)
-						t.Errorf("%s: the server received %s in: %s", name, e, seen[max(0, i-200):min(len(seen), i+80)])
-						break
-					}
-				}
-			}
-		})
+		}
+	})
+	t.Logf("canary: %d shapes, %d states, %d tried, leaks %d", len(shapes), len(canaryStates)+9, tried.Load(), leaked.Load())
+	if len(shapes) < 120 || len(canaryStates) < 16 {
+		t.Errorf("only %d shapes and %d states", len(shapes), len(canaryStates))
 	}
+}
+
+// toOthers are shapes that do not go to the contact.
+var toOthers = map[string]bool{"no address": true, "own address": true, "the server": true, "a stranger": true}
+
+// staysHere are shapes that never leave, whatever the policy.
+func staysHere(name, shape string) bool {
+	return strings.Contains(shape, "otrproxy.localhost") || strings.Contains(shape, "OTRPROXY") || strings.Contains(shape, "!otr") || name == "invalid address"
 }
 
 // The same harness under never sees the words, so it is known to look.
 func TestCanaryControl(t *testing.T) {
-	s := startServer(t, server.Config{})
-	b := startProxy(t, s, "otr: [{policy: never}]\n")
-	alice := b.login("alice", client.Plain)
+	c := onStage(t, "otr: [{policy: never}]\n", func(*stage) {})
 	words := map[string]string{}
-	i := 0
+	var raws []string
 	for name, shape := range shapes {
-		if strings.Contains(shape, "otrproxy.localhost") || strings.Contains(shape, "OTRPROXY") || strings.Contains(shape, "!otr") || name == "invalid address" ||
-			strings.HasPrefix(shape, "<iq") {
-			continue // never leaves, whatever the policy; files are guarded by the same rule
+		if staysHere(name, shape) {
+			continue
 		}
-		word := fmt.Sprintf("Qcontrol%dZ", i)
-		i++
-		words[name] = word
-		alice.Send(strings.ReplaceAll(strings.ReplaceAll(shape, "W", word), "TO", "bob@"+domain))
+		words[name] = fmt.Sprintf("Qcontrol%dZ", len(words))
+		raws = append(raws, strings.ReplaceAll(strings.ReplaceAll(shape, "W", words[name]), "TO", c.contact))
 	}
-	alice.Send("<iq type='get' id='last'><ping xmlns='urn:xmpp:ping'/></iq>")
-	if _, err := alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "last" }); err != nil {
-		t.Fatal(err)
-	}
-	seen := s.Received()
+	c.send(raws)
+	seen := unwrapped(c.s.Received())
 	for name, word := range words {
-		if !bytes.Contains(seen, []byte(word)) {
+		if leaks(seen, word) == "" {
 			t.Errorf("%s: not seen", name)
 		}
 	}
-	if len(words) < 65 {
-		t.Errorf("only %d words", len(words))
+	t.Logf("canary control: %d of %d shapes can leave, all seen", len(words), len(shapes))
+}
+
+// Every encoding that is looked for is found where it is.
+func TestCanaryLooks(t *testing.T) {
+	const word = "Qlooked4Z"
+	for i, e := range encodings(word) {
+		if leaks(unwrapped(append([]byte("<a>"), e...)), word) == "" {
+			t.Errorf("encoding %d is not found", i)
+		}
 	}
+	for _, hidden := range []string{"<a>Qloo</a><b>ked4Z</b>", base64.StdEncoding.EncodeToString([]byte("<x>and so on " + word + " and so on</x>"))} {
+		if leaks(unwrapped([]byte(hidden)), word) == "" {
+			t.Errorf("not found in %s", hidden)
+		}
+	}
+}
+
+// The canary in stanzas nobody has thought of.
+func TestCanaryProperty(t *testing.T) {
+	seed := rand.Uint64()
+	if n, err := strconv.ParseUint(os.Getenv("CANARY_SEED"), 10, 64); err == nil {
+		seed = n
+	}
+	t.Logf("seed %d", seed)
+	var total, leaked atomic.Int32
+	t.Run("states", func(t *testing.T) {
+		for _, state := range []string{"never talked", "query sent", "signature sent", "encrypted", "finished", "key changed", "just resumed"} {
+			t.Run(state, func(t *testing.T) {
+				t.Parallel()
+				c := onStage(t, strictRule, canaryStates[state])
+				g := &grammar{Rand: rand.New(rand.NewPCG(seed, uint64(len(state)))), to: c.contact}
+				var raws []string
+				for range 400 {
+					raws = append(raws, g.stanza())
+				}
+				c.send(raws)
+				seen := unwrapped(c.s.Received())
+				for i, word := range g.words {
+					if where := leaks(seen, word); where != "" {
+						leaked.Add(1)
+						t.Errorf("seed %d, stanza %s: the server received it in: %s", seed, raws[i], where)
+					}
+				}
+				total.Add(int32(len(g.words)))
+			})
+		}
+	})
+	t.Logf("canary property: %d stanzas at random, %d leaks", total.Load(), leaked.Load())
+}
+
+// A grammar makes stanzas at random, each with a word of its own in it.
+type grammar struct {
+	*rand.Rand
+	to    string
+	words []string
+}
+
+func (g *grammar) one(of ...string) string { return of[g.IntN(len(of))] }
+
+func (g *grammar) stanza() string {
+	word := fmt.Sprintf("Qwild%dx%dZ", len(g.words), g.Int64())
+	g.words = append(g.words, word)
+	kind := g.one("message", "message", "message", "message", "presence", "iq")
+	to := g.one(g.to, g.to, g.to+"/r", g.to+"/c")
+	attrs := ""
+	switch kind {
+	case "message":
+		to = g.one(to, to, "room@conf.example", "alice@"+domain)
+		attrs = g.one("", " type='chat'", " type='normal'", " type='headline'", " type='groupchat'", " type='error'", " type='"+word+"'", " foo='"+word+"'", " xml:lang='"+word+"'")
+	case "presence":
+		attrs = g.one("", "", " type='unavailable'", " type='subscribe'", " type='probe'", " foo='"+word+"'")
+	case "iq":
+		attrs = g.one(" type='get'", " type='set'", " type='result'", " type='error'", " type='get' foo='"+word+"'") + " id='i'"
+	}
+	inner := ""
+	for range 1 + g.IntN(4) {
+		inner += g.element(word, 0)
+	}
+	if g.IntN(6) == 0 {
+		inner = word + inner
+	}
+	return "<" + kind + " to='" + to + "'" + attrs + ">" + inner + "</" + kind + ">"
+}
+
+// namespaces in which a word is looked for; those whose content is machine-made
+// by definition (hashes, ciphertext, a room's password) are left out.
+var namespaces = []string{"", "", "", "jabber:client", "jabber:x:oob", "jabber:x:data", "http://jabber.org/protocol/xhtml-im", "http://www.w3.org/1999/xhtml", "urn:xmpp:receipts",
+	"http://jabber.org/protocol/chatstates", "urn:xmpp:hints", "urn:xmpp:sid:0", "urn:xmpp:eme:0", "urn:xmpp:carbons:2", "urn:xmpp:forward:0", "urn:xmpp:message-correct:0", "urn:xmpp:reactions:0",
+	"urn:xmpp:reply:0", "urn:xmpp:fallback:0", "urn:xmpp:mam:2", "urn:xmpp:delay", "urn:xmpp:ping", "http://jabber.org/protocol/disco#info", "jabber:iq:version", "jabber:iq:last", "http://jabber.org/protocol/pubsub",
+	"http://jabber.org/protocol/nick", "http://jabber.org/protocol/caps", "http://jabber.org/protocol/muc#user", "jabber:x:conference", "urn:xmpp:jingle:1", "urn:xmpp:chat-markers:0", "urn:anything"}
+
+func (g *grammar) element(word string, depth int) string {
+	name := g.one("body", "body", "subject", "thread", "html", "x", "query", "status", "show", "request", "received", "active", "composing", "forwarded", "message", "encryption", "origin-id", "replace", "nick", "error", "text", "a", "p:b")
+	ns := namespaces[g.IntN(len(namespaces))]
+	attrs := ""
+	if ns != "" {
+		attrs += " xmlns='" + ns + "'"
+	}
+	if strings.HasPrefix(name, "p:") {
+		attrs += " xmlns:p='urn:p'"
+	}
+	if g.IntN(5) == 0 {
+		attrs += " " + g.one("foo", "reason", "desc", "xml:lang") + "='" + word + "'"
+	}
+	text := g.one(word, word, "<![CDATA["+word+"]]>", "&#x51;"+word[1:], "  "+word+"\n", "x "+word+" y", "?OTR "+word, "?OTR:AAMD"+word, "!"+word, "")
+	for depth < 3 && g.IntN(3) == 0 {
+		text += g.element(word, depth+1)
+		depth++
+	}
+	return "<" + name + attrs + ">" + text + "</" + name + ">"
 }

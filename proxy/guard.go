@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"regexp"
 	"strings"
 
 	"otrproxy/config"
@@ -10,18 +11,37 @@ import (
 // What a person writes can stand in presence and in requests as well. Where the rules
 // demand encryption, what may leave in them is listed here; the rest stays behind.
 
-// presenceContent is what may stand in presence, by namespace; "status" and the rest of
-// what the person tells everybody about themselves is up to a rule.
-var presenceContent = map[string]bool{
-	stanza.NSClient:                  true, // show, status, priority, error
-	nsCaps:                           true, // XEP-0115
-	"urn:xmpp:caps":                  true, // XEP-0390
-	"vcard-temp:x:update":            true, // XEP-0153: a hash
-	"urn:xmpp:idle:1":                true, // XEP-0319: a time
-	"jabber:iq:last":                 true, // XEP-0256: seconds
-	"http://jabber.org/protocol/muc": true, // XEP-0045: joining a room
-	"jabber:x:signed":                true, // XEP-0027: a signature
-	nsNick:                           true, // XEP-0172
+// presenceContent is what may stand in presence, by namespace, and what it may say
+// there: what programs tell each other. Status text and the rest of what the person
+// tells everybody about themselves is up to a rule.
+var presenceContent = map[string]*regexp.Regexp{
+	nsCaps:                blankOnly,                                 // XEP-0115
+	"urn:xmpp:caps":       regexp.MustCompile(`^[A-Za-z0-9+/=\s]*$`), // XEP-0390: hashes
+	"vcard-temp:x:update": regexp.MustCompile(`^[0-9A-Fa-f\s]*$`),    // XEP-0153: a hash
+	"urn:xmpp:idle:1":     blankOnly,                                 // XEP-0319: a time
+	nsMUC:                 nil,                                       // XEP-0045: joining a room, with its password
+	"jabber:x:signed":     base64Only,                                // XEP-0027: a signature
+}
+
+var (
+	blankOnly = regexp.MustCompile(`^\s*$`)
+	show      = regexp.MustCompile(`^\s*(?:away|chat|dnd|xa)?\s*$`)
+	priority  = regexp.MustCompile(`^\s*[+-]?[0-9]{1,3}\s*$`)
+	language  = regexp.MustCompile(`^[A-Za-z0-9]{1,8}(?:-[A-Za-z0-9]{1,8})*$`)
+)
+
+// mayStand reports whether something may stand in a presence stanza.
+func mayStand(el stanza.Element, rule *config.Rule) bool {
+	ns, local := string(el.NS()), string(el.Local())
+	switch {
+	case ns == nsNick, ns == "jabber:iq:last", ns == stanza.NSClient && local == "status":
+		return rule.Allows(config.Status) && !el.HasChildren()
+	case ns == stanza.NSClient:
+		form := map[string]*regexp.Regexp{"show": show, "priority": priority}[local]
+		return form != nil && !el.HasChildren() && form.MatchString(el.Text())
+	}
+	form, listed := presenceContent[ns]
+	return listed && (form == nil || form.MatchString(el.Text()+allText(el)))
 }
 
 // outPresence notes who may see our presence and which rooms are joined. Status
@@ -50,10 +70,16 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 	e := st.Edit()
 	if rule.Policy.Requires() {
 		for el := range root.Children() {
-			ns := string(el.NS())
-			personal := el.Is(stanza.NSClient, "status") || ns == nsNick || ns == "jabber:iq:last"
-			if !presenceContent[ns] || personal && !rule.Allows(config.Status) {
+			if !mayStand(el, rule) {
 				e.Remove(el)
+			}
+		}
+		if !blank([]byte(root.Text())) {
+			e.RemoveText(root)
+		}
+		for name, value := range root.AttrNames() {
+			if !addressing(name) || name == "xml:lang" && !language.Match(value) {
+				e.RemoveAttr(root, name)
 			}
 		}
 	}
@@ -63,6 +89,16 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 		s.server.stanza(func(b []byte) []byte { return append(b, st.Raw...) })
 	}
 	s.p.metrics.count(out, presence, passed)
+}
+
+// addressing reports whether an attribute is one of those every stanza may have
+// (RFC 6120 section 8.1), or declares a namespace.
+func addressing(name string) bool {
+	switch name {
+	case "to", "from", "id", "type", "xml:lang", "xmlns":
+		return true
+	}
+	return strings.HasPrefix(name, "xmlns:")
 }
 
 // fileNamespaces carry content that OTR cannot protect: files, and calls.
@@ -165,11 +201,19 @@ func (s *session) unguarded(root stanza.Element, typ string, to address, rule *c
 	case s.isRoom(to.bare) && rule.Allows(config.Groupchat):
 		return ""
 	}
+	for name := range root.AttrNames() {
+		if !addressing(name) {
+			return "an attribute of a request"
+		}
+	}
 	listed := map[string]map[string]bool{"get": requestable, "result": answerable}[typ]
 	for el := range root.Children() {
 		if typ == "error" && string(el.NS()) == stanza.NSClient && string(el.Local()) == "error" {
+			if !blank([]byte(el.Text())) {
+				return "the text of an error"
+			}
 			for c := range el.Children() {
-				if string(c.NS()) != stanza.NSStanzas || string(c.Local()) == "text" || !blank([]byte(c.Text())) {
+				if string(c.NS()) != stanza.NSStanzas || !conditions.Match(c.Local()) || speaks(c) {
 					return "the text of an error"
 				}
 			}

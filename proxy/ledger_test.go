@@ -104,7 +104,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		t.Fatal(err)
 	}
 	refusing := 0
-	w.srv, err = server.Start(server.Config{Domain: domain, Users: users(), Listener: l, Forget: true, Mechanisms: []string{"SCRAM-SHA-256-PLUS"}, Bounce: func(m *stanza.Stanza) bool {
+	w.srv, err = server.Start(server.Config{Domain: domain, Users: users(), Listener: l, Forget: true, Mechanisms: []string{"SCRAM-SHA-256-PLUS"}, Fate: func(m *stanza.Stanza) server.Fate {
 		w.mu.Lock()
 		w.logf("the server gets for %s: %s %.30s", m.Root().Attr("to"), m.Root().Attr("id"), client.Body(m))
 		w.mu.Unlock()
@@ -116,10 +116,10 @@ func newWorld(t *testing.T, seed uint64) *world {
 			}
 			if refusing > 0 {
 				refusing--
-				return true
+				return server.Bounce
 			}
 		}
-		return false
+		return server.Deliver
 	}})
 	if err != nil {
 		t.Fatal(err)

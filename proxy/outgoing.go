@@ -138,9 +138,11 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		}
 	}
 	requires := rule.Policy.Requires()
+	// What was private once does not go back to clear by another door.
+	strict := requires || s.account.Private(contact)
 	if room := m.Type == "groupchat" || s.isRoom(contact); room || invitation(root) {
 		switch {
-		case !requires:
+		case !strict:
 		case !rule.Allows(config.Groupchat):
 			what := "an invitation"
 			if room {
@@ -164,16 +166,16 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		pass()
 		return
 	}
-	if contact == s.jid && requires {
+	if contact == s.jid && strict {
 		s.unprotected(root, "notes to yourself, for nobody is there to hold the other end,", contact)
 		return
 	}
-	if m.Type == "headline" && (requires || s.account.Private(contact)) {
+	if m.Type == "headline" && strict {
 		s.unprotected(root, "a headline, which programs show without decrypting it", contact)
 		return
 	}
 	if m.Type == "error" {
-		if requires || s.account.Private(contact) {
+		if strict {
 			m.Raw = appendBareError(nil, root)
 		}
 		pass()
@@ -207,7 +209,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		}
 		return
 	}
-	if body.HasChildren() && (requires || s.account.Private(contact)) {
+	if body.HasChildren() && strict {
 		s.unprotected(root, "markup inside a text", contact)
 		return
 	}
@@ -367,17 +369,17 @@ func compose(root stanza.Element, rule *config.Rule) (body *stanza.Element, c ca
 func clip(s string) string { return s[:min(len(s), 40)] }
 
 var (
-	shortToken = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	opaqueName = regexp.MustCompile(`^[0-9A-Fa-f-]{8,64}$`)
 	idToken    = regexp.MustCompile(`^[!-~]{1,128}$`)
 	base64Only = regexp.MustCompile(`^[A-Za-z0-9+/=\s]*$`)
 	jidAttr    = regexp.MustCompile(`^[^\s<>"'&/]{1,256}$`)
 	plainAttr  = regexp.MustCompile(`^[A-Za-z0-9+/=:._#-]*$`)
 )
 
-// threadID passes a thread's name when it is a short opaque token, and else
-// stands a hash in its place: a person could have written it.
+// threadID passes a thread's name when it is a short opaque token, as a UUID is, and
+// else stands a hash in its place: a person could have written it.
 func threadID(s string) string {
-	if shortToken.MatchString(s) {
+	if opaqueName.MatchString(s) {
 		return s
 	}
 	sum := sha256.Sum256([]byte(s))

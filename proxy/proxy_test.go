@@ -130,8 +130,12 @@ func (quiet) Log(int, string, error) {}
 func startProxy(t *testing.T, s *server.Server, more string) *box {
 	t.Helper()
 	dir := stateDir(t)
-	text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\ndomains:\n  %s: {connect: %q, trust: pin, pins: [%q]}\n", dir, domain, s.Addr(), s.Pin())
-	return startConfigured(t, dir, text+more)
+	return startConfigured(t, dir, configFor(s, dir)+more)
+}
+
+// configFor has the given server as the domain's, pinned.
+func configFor(s *server.Server, dir string) string {
+	return fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\ndomains:\n  %s: {connect: %q, trust: pin, pins: [%q]}\n", dir, domain, s.Addr(), s.Pin())
 }
 
 func startConfigured(t *testing.T, dir, text string) *box {

@@ -48,6 +48,23 @@ func (e *Edit) SetText(el Element, text string) {
 	e.Replace(sp, b)
 }
 
+// RemoveText takes out what stands directly inside an element besides its children.
+func (e *Edit) RemoveText(el Element) {
+	at := el.Inner().Start
+	for c := range el.Children() {
+		e.Replace(Span{at, c.Span().Start}, nil)
+		at = c.Span().End
+	}
+	e.Replace(Span{at, el.Inner().End}, nil)
+}
+
+// RemoveAttr takes an attribute out, by its name as written.
+func (e *Edit) RemoveAttr(el Element, name string) {
+	if a := el.attr(name); a != nil {
+		e.Replace(Span{a.name.Start, a.value.End + 1}, nil)
+	}
+}
+
 // SetAttr gives an attribute another value, adding it when it is absent.
 func (e *Edit) SetAttr(el Element, name, value string) {
 	if a := el.attr(name); a != nil {

@@ -37,13 +37,21 @@ type Config struct {
 	MaxTLS     uint16            // 0: what Go has
 	Forget     bool              // do not record what is received
 	Listener   net.Listener      // nil: a free port of the loopback interface
-	// Bounce says whether a message comes back as an error instead of being delivered;
-	// nil for never.
-	Bounce func(m *stanza.Stanza) bool
+	// Fate says what becomes of a message; nil for delivery.
+	Fate func(m *stanza.Stanza) Fate
 	// Script has the stream behind the login instead of the server; nil for the server.
 	Script func(net.Conn)
 	Faults Faults
 }
+
+// A Fate is what becomes of a message.
+type Fate int
+
+const (
+	Deliver Fate = iota
+	Bounce       // it comes back as an error
+	Lose
+)
 
 // Faults make the server misbehave.
 type Faults struct {
@@ -685,9 +693,14 @@ func (x *session) stanza(st *stanza.Stanza) {
 			x.deliver(stanza.AppendError(nil, "message", to, x.full(), id, stanza.Error{Type: "cancel", Condition: "item-not-found"}))
 			return
 		}
-		if s.cfg.Bounce != nil && root.Attr("type") != "error" && s.cfg.Bounce(st) {
-			x.deliver(stanza.AppendError(nil, "message", to, x.full(), id, stanza.Error{Type: "cancel", Condition: "service-unavailable"}))
-			return
+		if s.cfg.Fate != nil && root.Attr("type") != "error" {
+			switch s.cfg.Fate(st) {
+			case Bounce:
+				x.deliver(stanza.AppendError(nil, "message", to, x.full(), id, stanza.Error{Type: "cancel", Condition: "service-unavailable"}))
+				return
+			case Lose:
+				return
+			}
 		}
 		if resource != "" { // present or not (RFC 6121 section 8.5.3.1)
 			for y := range s.sessions {
