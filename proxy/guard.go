@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"otrproxy/config"
@@ -11,37 +12,67 @@ import (
 // What a person writes can stand in presence and in requests as well. Where the rules
 // demand encryption, what may leave in them is listed here; the rest stays behind.
 
-// presenceContent is what may stand in presence, by namespace, and what it may say
-// there: what programs tell each other. Status text and the rest of what the person
-// tells everybody about themselves is up to a rule.
-var presenceContent = map[string]*regexp.Regexp{
-	nsCaps:                blankOnly,                                 // XEP-0115
-	"urn:xmpp:caps":       regexp.MustCompile(`^[A-Za-z0-9+/=\s]*$`), // XEP-0390: hashes
-	"vcard-temp:x:update": regexp.MustCompile(`^[0-9A-Fa-f\s]*$`),    // XEP-0153: a hash
-	"urn:xmpp:idle:1":     blankOnly,                                 // XEP-0319: a time
-	nsMUC:                 nil,                                       // XEP-0045: joining a room, with its password
-	"jabber:x:signed":     base64Only,                                // XEP-0027: a signature
+// A form is what an element may hold: attributes, text, and children. What programs
+// tell each other has one; what people write has none.
+type form struct {
+	attrs string         // names, with blanks between them
+	text  *regexp.Regexp // nil for none
+	inner map[string]form
 }
 
 var (
-	blankOnly = regexp.MustCompile(`^\s*$`)
-	show      = regexp.MustCompile(`^\s*(?:away|chat|dnd|xa)?\s*$`)
-	priority  = regexp.MustCompile(`^\s*[+-]?[0-9]{1,3}\s*$`)
-	language  = regexp.MustCompile(`^[A-Za-z0-9]{1,8}(?:-[A-Za-z0-9]{1,8})*$`)
+	anyText  = regexp.MustCompile(``)
+	show     = regexp.MustCompile(`^\s*(?:away|chat|dnd|xa)?\s*$`)
+	priority = regexp.MustCompile(`^\s*[+-]?[0-9]{1,3}\s*$`)
+	hexOnly  = regexp.MustCompile(`^[0-9A-Fa-f\s]*$`)
+	language = regexp.MustCompile(`^[A-Za-z0-9]{1,8}(?:-[A-Za-z0-9]{1,8})*$`)
 )
+
+// fits reports whether an element is of a form.
+func (f form) fits(el stanza.Element) bool {
+	for name, value := range el.AttrNames() {
+		switch {
+		case name == "xmlns" || strings.HasPrefix(name, "xmlns:"):
+		case name == "xml:lang" && language.Match(value):
+		case !slices.Contains(strings.Fields(f.attrs), name):
+			return false
+		}
+	}
+	if text := el.Text(); f.text == nil && !blank([]byte(text)) || f.text != nil && !f.text.MatchString(text) {
+		return false
+	}
+	for c := range el.Children() {
+		if inner, ok := f.inner[string(c.Local())]; !ok || !inner.fits(c) {
+			return false
+		}
+	}
+	return true
+}
+
+// name is what forms are listed under.
+func name(el stanza.Element) string { return string(el.NS()) + " " + string(el.Local()) }
+
+// In presence, and not up to a rule.
+var presenceForms = map[string]form{
+	stanza.NSClient + " show":     {text: show},
+	stanza.NSClient + " priority": {text: priority},
+	nsCaps + " c":                 {attrs: "node ver hash ext"},                                                                                   // XEP-0115
+	"urn:xmpp:caps c":             {inner: map[string]form{"hash": {attrs: "algo", text: base64Only}}},                                            // XEP-0390
+	"vcard-temp:x:update x":       {inner: map[string]form{"photo": {text: hexOnly}, "nickname": {}}},                                             // XEP-0153
+	"urn:xmpp:idle:1 idle":        {attrs: "since"},                                                                                               // XEP-0319
+	"jabber:x:signed x":           {text: base64Only},                                                                                             // XEP-0027
+	nsMUC + " x":                  {inner: map[string]form{"password": {text: anyText}, "history": {attrs: "maxchars maxstanzas seconds since"}}}, // XEP-0045
+}
 
 // mayStand reports whether something may stand in a presence stanza.
 func mayStand(el stanza.Element, rule *config.Rule) bool {
-	ns, local := string(el.NS()), string(el.Local())
-	switch {
-	case ns == nsNick, ns == "jabber:iq:last", ns == stanza.NSClient && local == "status":
-		return rule.Allows(config.Status) && !el.HasChildren()
-	case ns == stanza.NSClient:
-		form := map[string]*regexp.Regexp{"show": show, "priority": priority}[local]
-		return form != nil && !el.HasChildren() && form.MatchString(el.Text())
+	switch n := name(el); n {
+	case stanza.NSClient + " status", nsNick + " nick", "jabber:iq:last query": // XEP-0172, XEP-0256
+		return rule.Allows(config.Status) && form{attrs: "seconds", text: anyText}.fits(el)
+	default:
+		f, listed := presenceForms[n]
+		return listed && f.fits(el)
 	}
-	form, listed := presenceContent[ns]
-	return listed && (form == nil || form.MatchString(el.Text()+allText(el)))
 }
 
 // outPresence notes who may see our presence and which rooms are joined. Status
@@ -115,31 +146,32 @@ var fileNamespaces = map[string]bool{
 	"http://www.google.com/session":          true,
 }
 
-// requestable is what a request to a contact's program may be about, and answerable
-// what a request of a contact's may be answered with: what programs tell each other
-// about themselves.
+// What a request to a contact's program may hold, and what one of a contact's may be
+// answered with.
 var (
-	requestable = map[string]bool{
-		"urn:xmpp:ping":                          true,
-		"http://jabber.org/protocol/disco#info":  true,
-		"http://jabber.org/protocol/disco#items": true,
-		"jabber:iq:version":                      true,
-		"jabber:iq:time":                         true,
-		"urn:xmpp:time":                          true,
-		"jabber:iq:last":                         true,
-		"jabber:iq:avatar":                       true,
-		"vcard-temp":                             true,
-		"urn:ietf:params:xml:ns:vcard-4.0":       true,
-		"http://jabber.org/protocol/pubsub":      true,
+	requestForms = map[string]form{
+		"urn:xmpp:ping ping":                           {},
+		"http://jabber.org/protocol/disco#info query":  {attrs: "node"},
+		"http://jabber.org/protocol/disco#items query": {attrs: "node"},
+		"jabber:iq:version query":                      {},
+		"jabber:iq:time query":                         {},
+		"jabber:iq:last query":                         {},
+		"jabber:iq:avatar query":                       {},
+		"urn:xmpp:time time":                           {},
+		"vcard-temp vCard":                             {},
+		"urn:ietf:params:xml:ns:vcard-4.0 vcard":       {},
+		"http://jabber.org/protocol/pubsub pubsub":     {inner: map[string]form{"items": {attrs: "node max_items", inner: map[string]form{"item": {attrs: "id"}}}}},
 	}
-	answerable = map[string]bool{
-		"urn:xmpp:ping":                          true,
-		"http://jabber.org/protocol/disco#info":  true,
-		"http://jabber.org/protocol/disco#items": true,
-		"jabber:iq:version":                      true,
-		"jabber:iq:time":                         true,
-		"urn:xmpp:time":                          true,
-		"jabber:iq:last":                         true,
+	answerForms = map[string]form{
+		"urn:xmpp:ping ping": {},
+		"http://jabber.org/protocol/disco#info query": {attrs: "node", inner: map[string]form{
+			"identity": {attrs: "category type name"}, "feature": {attrs: "var"},
+			"x": {attrs: "type", inner: map[string]form{"field": {attrs: "var type", inner: map[string]form{"value": {text: anyText}}}}}}},
+		"http://jabber.org/protocol/disco#items query": {attrs: "node", inner: map[string]form{"item": {attrs: "jid node name"}}},
+		"jabber:iq:version query":                      {inner: map[string]form{"name": {text: anyText}, "version": {text: anyText}, "os": {text: anyText}}},
+		"jabber:iq:time query":                         {inner: map[string]form{"utc": {text: anyText}, "tz": {text: anyText}, "display": {text: anyText}}},
+		"urn:xmpp:time time":                           {inner: map[string]form{"utc": {text: anyText}, "tzo": {text: anyText}}},
+		"jabber:iq:last query":                         {attrs: "seconds"},
 	}
 )
 
@@ -206,41 +238,26 @@ func (s *session) unguarded(root stanza.Element, typ string, to address, rule *c
 			return "an attribute of a request"
 		}
 	}
-	listed := map[string]map[string]bool{"get": requestable, "result": answerable}[typ]
-	for el := range root.Children() {
-		if typ == "error" && string(el.NS()) == stanza.NSClient && string(el.Local()) == "error" {
-			if !blank([]byte(el.Text())) {
-				return "the text of an error"
-			}
-			for c := range el.Children() {
-				if string(c.NS()) != stanza.NSStanzas || !conditions.Match(c.Local()) || speaks(c) {
-					return "the text of an error"
-				}
-			}
-			continue
-		}
-		if !listed[string(el.NS())] {
-			return "an extension of your program (" + clip(string(el.Local())) + ")"
-		}
-		if ns := string(el.NS()); (typ == "get" || ns == "jabber:iq:last") && speaks(el) {
-			return "text in a request"
-		}
-	}
 	if !blank([]byte(root.Text())) {
 		return "text in a request"
+	}
+	forms := map[string]map[string]form{"get": requestForms, "result": answerForms, "error": errorForms}[typ]
+	for el := range root.Children() {
+		if f, listed := forms[name(el)]; !listed || !f.fits(el) {
+			return "an extension of your program (" + clip(string(el.Local())) + ")"
+		}
 	}
 	return ""
 }
 
-// speaks reports whether there is any text in an element.
-func speaks(el stanza.Element) bool {
-	for d := range el.Descendants() {
-		if !blank([]byte(d.Text())) {
-			return true
-		}
+// errorForms has an error without the text it may quote.
+var errorForms = func() map[string]form {
+	inner := map[string]form{}
+	for _, c := range conditions {
+		inner[c] = form{}
 	}
-	return !blank([]byte(el.Text()))
-}
+	return map[string]form{stanza.NSClient + " error": {attrs: "type code by", inner: inner}}
+}()
 
 // personal reports whether a request publishes what a person tells about themselves:
 // vCard, personal events (XEP-0163), private notes (XEP-0049). Keys of other

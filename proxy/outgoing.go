@@ -476,14 +476,18 @@ func invitationAlone(st *stanza.Stanza) (raw []byte, ok bool) {
 }
 
 // conditions are the stanza error conditions of RFC 6120 section 8.3.3.
-var conditions = regexp.MustCompile(`^(bad-request|conflict|feature-not-implemented|forbidden|gone|internal-server-error|item-not-found|jid-malformed|not-acceptable|not-allowed|not-authorized|policy-violation|recipient-unavailable|redirect|registration-required|remote-server-not-found|remote-server-timeout|resource-constraint|service-unavailable|subscription-required|undefined-condition|unexpected-request)$`)
+var conditions = strings.Fields(`
+	bad-request conflict feature-not-implemented forbidden gone internal-server-error
+	item-not-found jid-malformed not-acceptable not-allowed not-authorized
+	policy-violation recipient-unavailable redirect registration-required remote-server-not-found remote-server-timeout
+	resource-constraint service-unavailable subscription-required undefined-condition unexpected-request`)
 
 // appendBareError rebuilds a client's error without the text it may quote.
 func appendBareError(dst []byte, root stanza.Element) []byte {
 	e := stanza.Error{Type: "cancel", Condition: "undefined-condition"}
 	if el, ok := root.Child(stanza.NSClient, "error"); ok {
 		for c := range el.Children() {
-			if l := string(c.Local()); string(c.NS()) == stanza.NSStanzas && conditions.MatchString(l) {
+			if l := string(c.Local()); string(c.NS()) == stanza.NSStanzas && slices.Contains(conditions, l) {
 				e.Condition = l
 			}
 		}
