@@ -127,7 +127,7 @@ func (c *conversation) clear(now time.Time, policy Policy, m Incoming, w otr.Mes
 			r.Text, r.Changed = d, true
 		}
 	case expected && c.a.drops(c.contact):
-		if now.Sub(c.dropped) >= dropInterval {
+		if c.a.convs[c.contact] == c && now.Sub(c.dropped) >= dropInterval { // strangers are not worth a line
 			c.dropped = now
 			c.a.notice(c.contact, "What "+c.contact+" sends without encryption is not shown, as the rules say (clear: drop).")
 		}

@@ -293,7 +293,7 @@ func (c *stage) presence(jid, typ string) {
 func onStage(t *testing.T, rules string, prepare func(*stage)) *stage {
 	t.Helper()
 	c := &stage{t: t, contact: "bob@" + domain}
-	c.s = startServer(t, server.Config{Fate: func(m *stanza.Stanza) server.Fate {
+	c.s = startServer(t, server.Config{Fate: func(from string, m *stanza.Stanza) server.Fate {
 		if begins := c.lost.Load(); begins != nil && strings.HasPrefix(client.Body(m), *begins) {
 			return server.Lose
 		}

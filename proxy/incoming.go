@@ -209,7 +209,7 @@ func (s *session) rewrite(e *stanza.Edit, root stanza.Element, r otrlayer.Readin
 	body, others := bodies(root)
 	if !r.Changed {
 		// Formatted text is shown in place of the body, and could imitate our voice.
-		if el, ok := root.Child(nsXHTML, "html"); ok && otrlayer.Imitates(allText(el)) {
+		if el, ok := root.Child(nsXHTML, "html"); ok && otrlayer.Imitates(el.AllText()) {
 			e.Remove(el)
 		}
 		return
@@ -229,15 +229,6 @@ func (s *session) rewrite(e *stanza.Edit, root stanza.Element, r otrlayer.Readin
 			e.Remove(el) // no receipt for what nobody could read, and none to strangers
 		}
 	}
-}
-
-// allText is all the text in an element.
-func allText(el stanza.Element) string {
-	var b strings.Builder
-	for d := range el.Descendants() {
-		b.WriteString(d.Text())
-	}
-	return b.String()
 }
 
 // spoken is what says something to people without a body, or changes what was said.
@@ -270,7 +261,7 @@ func (s *session) inBare(st *stanza.Stanza, from address) {
 			continue
 		}
 		e.Remove(el)
-		if text := strings.TrimSpace(el.Text() + allText(el)); text != "" {
+		if text := strings.TrimSpace(el.AllText()); text != "" {
 			says = append(says, text)
 		} else if ns != nsNick {
 			what := content[ns]
@@ -289,7 +280,8 @@ func (s *session) inBare(st *stanza.Stanza, from address) {
 		s.p.metrics.count(in, message, passed)
 		return
 	}
-	r := s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, Text: strings.Join(says, " "), Copy: true})
+	r := s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, Text: strings.Join(says, " "),
+		Welcome: s.isWelcome(from.bare), Copy: true})
 	if !r.Deliver {
 		s.p.metrics.count(in, message, swallowed)
 		return

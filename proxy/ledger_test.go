@@ -104,11 +104,11 @@ func newWorld(t *testing.T, seed uint64) *world {
 		t.Fatal(err)
 	}
 	refusing := 0
-	w.srv, err = server.Start(server.Config{Domain: domain, Users: users(), Listener: l, Forget: true, Mechanisms: []string{"SCRAM-SHA-256-PLUS"}, Fate: func(m *stanza.Stanza) server.Fate {
+	w.srv, err = server.Start(server.Config{Domain: domain, Users: users(), Listener: l, Forget: true, Mechanisms: []string{"SCRAM-SHA-256-PLUS"}, Fate: func(from string, m *stanza.Stanza) server.Fate {
 		w.mu.Lock()
 		w.logf("the server gets for %s: %s %.30s", m.Root().Attr("to"), m.Root().Attr("id"), client.Body(m))
 		w.mu.Unlock()
-		if !strings.HasPrefix(m.Root().Attr("from"), "bob@") && strings.HasPrefix(m.Root().Attr("to"), "bob@") {
+		if !strings.HasPrefix(from, "bob@") && strings.HasPrefix(m.Root().Attr("to"), "bob@") {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			if refusing == 0 && w.rng.IntN(25) == 0 {

@@ -255,6 +255,19 @@ func (e Element) Text() string {
 	return string(appendText(out, e.st.Raw[at:n.inner.End]))
 }
 
+// AllText is the character data inside the element and all elements in it, in document
+// order, as Text has it.
+func (e Element) AllText() string { return string(e.appendAllText(nil)) }
+
+func (e Element) appendAllText(dst []byte) []byte {
+	at := e.Inner().Start
+	for c := range e.Children() {
+		dst = c.appendAllText(appendText(dst, e.st.Raw[at:c.Span().Start]))
+		at = c.Span().End
+	}
+	return appendText(dst, e.st.Raw[at:e.Inner().End])
+}
+
 // appendText appends raw character data, already known to be well-formed, with
 // references and CDATA sections resolved.
 func appendText(dst, raw []byte) []byte {

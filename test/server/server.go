@@ -37,8 +37,8 @@ type Config struct {
 	MaxTLS     uint16            // 0: what Go has
 	Forget     bool              // do not record what is received
 	Listener   net.Listener      // nil: a free port of the loopback interface
-	// Fate says what becomes of a message; nil for delivery.
-	Fate func(m *stanza.Stanza) Fate
+	// Fate says what becomes of a message of somebody; nil for delivery.
+	Fate func(from string, m *stanza.Stanza) Fate
 	// Script has the stream behind the login instead of the server; nil for the server.
 	Script func(net.Conn)
 	Faults Faults
@@ -694,7 +694,7 @@ func (x *session) stanza(st *stanza.Stanza) {
 			return
 		}
 		if s.cfg.Fate != nil && root.Attr("type") != "error" {
-			switch s.cfg.Fate(st) {
+			switch s.cfg.Fate(x.full(), st) {
 			case Bounce:
 				x.deliver(stanza.AppendError(nil, "message", to, x.full(), id, stanza.Error{Type: "cancel", Condition: "service-unavailable"}))
 				return
