@@ -76,7 +76,7 @@ func (p *person) Return(m *Message, c Cause, sentence string) bool {
 	if p.dead {
 		return false
 	}
-	if !strings.HasPrefix(sentence, "Not sent") {
+	if !strings.HasPrefix(sentence, "Not sent") && !strings.HasPrefix(sentence, "This may not have been sent") && !strings.HasPrefix(sentence, "Sent, but") {
 		p.t.Errorf("sentence %q", sentence)
 	}
 	p.returned = append(p.returned, m.ID+" "+string(c))
@@ -727,35 +727,6 @@ func TestInstanceTagStays(t *testing.T) {
 	if a < otr.LowestTag || a != b || err != nil || err2 != nil {
 		t.Errorf("%x %x %v %v", a, b, err, err2)
 	}
-}
-
-func TestPayload(t *testing.T) {
-	for in, want := range map[string]string{
-		typed: typed,
-		`hello &lt;b&gt; &amp; &quot;quotes&quot; &lt;3 ü 👍`: typed,
-		"<b>bold</b> text":           "bold text",
-		"<b>not closed":              "<b>not closed",
-		"a<br/>b":                    "a\nb",
-		"<FONT COLOR='red'>x</FONT>": "x",
-		"a < b":                      "a < b",
-		"x &foo; y":                  "x &foo; y",
-		"":                           "",
-		"no markup":                  "no markup",
-		"<script>x</script>":         "<script>x</script>",
-	} {
-		if got := fromPayload(in, unknown); got != want {
-			t.Errorf("%q: got %q want %q", in, got, want)
-		}
-	}
-}
-
-func FuzzPayload(f *testing.F) {
-	f.Add(typed)
-	f.Fuzz(func(t *testing.T, s string) {
-		if got := fromPayload(toPayload(s, unknown), unknown); got != s && !strings.Contains(s, "\u00a0") {
-			t.Errorf("%q became %q", s, got)
-		}
-	})
 }
 
 func TestFragments(t *testing.T) {

@@ -1,0 +1,195 @@
+package otrlayer
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"otrproxy/otrlayer/otr"
+)
+
+func TestPayload(t *testing.T) {
+	for in, want := range map[string]string{
+		typed: typed,
+		`hello &lt;b&gt; &amp; &quot;quotes&quot; &lt;3 ü 👍`: typed,
+		"<b>bold</b> text":           "bold text",
+		"<b>not closed":              "<b>not closed",
+		"a<br/>b":                    "a\nb",
+		"<FONT COLOR='red'>x</FONT>": "x",
+		"a < b":                      "a < b",
+		"x &foo; y":                  "x &foo; y",
+		"":                           "",
+		"no markup":                  "no markup",
+		"<script>x</script>":         "<script>x</script>",
+	} {
+		if got := fromPayload(in, unknown); got != want {
+			t.Errorf("%q: got %q want %q", in, got, want)
+		}
+	}
+}
+
+func FuzzPayload(f *testing.F) {
+	f.Add(typed)
+	f.Fuzz(func(t *testing.T, s string) {
+		if got := fromPayload(toPayload(s, unknown), unknown); got != s && !strings.Contains(s, "\u00a0") {
+			t.Errorf("%q became %q", s, got)
+		}
+	})
+}
+
+// Programs that are known by their presence are read and written to in their own way.
+func TestKnownPrograms(t *testing.T) {
+	const html = `a &lt; b &amp;&amp; c <b>x</b>`
+	for _, c := range []struct {
+		program string
+		version otr.Version
+		reads   string // of typed text, what is sent
+		writes  string // of html, what is read
+	}{
+		{"http://profanity-im.github.io", otr.V2, `1 < 2 & 3`, html},
+		{"http://profanity-im.github.io", otr.V3, `1 &lt; 2 &amp; 3`, `a < b && c x`}, // a proxy like this one stands before it
+		{"http://mcabber.com/caps", otr.V3, `1 &lt; 2 &amp; 3`, html},
+		{"http://pidgin.im/", otr.V3, `1 &lt; 2 &amp; 3`, `a < b && c x`},
+		{"https://gajim.org", otr.V3, `1 &lt; 2 &amp; 3`, `a < b && c x`},
+		{"", otr.V3, `1 &lt; 2 &amp; 3`, `a < b && c x`},
+	} {
+		alice := newPerson(t, keyedState(t, "alice@x"), "alice@x")
+		alice.a.Presence(alice, "bob@y/r", "bob@y", true, c.program)
+		h := alice.a.conv("bob@y").formatOf(&session{jid: "bob@y/r", Session: otr.Session{Version: c.version}})
+		if got := toPayload("1 < 2 & 3", h.reads); got != c.reads {
+			t.Errorf("%s version %d is sent %q", c.program, c.version, got)
+		}
+		if got := fromPayload(html, h.writes); got != c.writes {
+			t.Errorf("%s version %d is read %q", c.program, c.version, got)
+		}
+		alice.a.Presence(alice, "bob@y/r", "bob@y", false, "")
+		if len(alice.a.programs) != 0 {
+			t.Error("a program is remembered that has gone")
+		}
+	}
+}
+
+// What Pidgin and its kin send is HTML for sure: everything in it is text or markup.
+func TestHypertext(t *testing.T) {
+	for in, want := range map[string]string{
+		`<FONT COLOR="#ff0000"><BLINK>x</BLINK></FONT> &copy; &hellip;`:                 `x © …`,
+		`see <A HREF="http://a.example/?a=1&amp;b=2">http://a.example/?a=1&amp;b=2</A>`: `see http://a.example/?a=1&b=2`,
+		`see <a href='http://evil.example'>http://good.example</a>!`:                    `see http://good.example (http://evil.example)!`,
+		`mail <A HREF="mailto:a@b.example">a@b.example</A>`:                             `mail a@b.example`,
+		`a &lt; b<br>c`: "a < b\nc",
+		`3 < 4 & 5`:     `3 < 4 & 5`, // not HTML after all: nothing is lost
+		`<b>open`:       `open`,
+	} {
+		if got := fromPayload(in, hypertext); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+// A program that has sent what cannot be HTML sends plain text, from then on: what looks
+// like an entity in it is what was typed.
+func TestLearnsPlainText(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("1", "hello")
+	carry(alice, bob)
+	c := alice.a.conv("bob@y")
+	s := c.current()
+	said := func(payload string) string {
+		t.Helper()
+		r := c.opened(time.Now(), alice, Incoming{From: "bob@y/r", Contact: "bob@y"}, s, [32]byte{byte(len(c.read))}, otr.Result{Session: s.ID, Text: []byte(payload)})
+		return r.Text
+	}
+	for _, step := range [][2]string{{"&lt;3 is a heart", "<3 is a heart"}, {"1 < 2 && 3", "1 < 2 && 3"}, {"write &lt;3 for a heart", "write &lt;3 for a heart"}} {
+		if got := said(step[0]); got != step[1] {
+			t.Errorf("%q is read %q", step[0], got)
+		}
+	}
+	// A proxy like this one marks what it sends, and always escapes it.
+	r := c.opened(time.Now(), alice, Incoming{From: "bob@y/r", Contact: "bob@y", Marked: true}, s, [32]byte{99}, otr.Result{Session: s.ID, Text: []byte("&lt;3")})
+	if r.Text != "<3" {
+		t.Errorf("read %q", r.Text)
+	}
+}
+
+// Text that is kept for another client's copy is forgotten after a minute.
+func TestCopiesAreForgotten(t *testing.T) {
+	alice, bob := couple(t)
+	now := time.Now()
+	alice.a.clock = func() time.Time { return now }
+	alice.say("1", "hello")
+	carry(alice, bob)
+	bob.say("2", "a secret")
+	m := Incoming{From: "bob@y/r", Contact: "bob@y", Text: bob.take()[0].Body(), Welcome: true}
+	other := newPerson(t, keyedState(t, "carol@z"), "carol@z") // stands for another client
+	if r := alice.a.Receive(alice, m); r.Text != "a secret" {
+		t.Fatalf("%+v", r)
+	}
+	if r := alice.a.Receive(other, m); r.Text != "a secret" {
+		t.Errorf("%+v", r)
+	}
+	if r := alice.a.Receive(other, m); r.Deliver {
+		t.Errorf("a replay is shown: %+v", r)
+	}
+	now = now.Add(copyWindow)
+	alice.a.expire()
+	for _, r := range alice.a.conv("bob@y").read {
+		if r.said.Text != "" {
+			t.Errorf("%q is kept", r.said.Text)
+		}
+	}
+	m.Copy = true
+	if r := alice.a.Receive(other, m); !r.Unreadable || strings.Contains(r.Text, "secret") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// What the contact said it could not read, and what cannot be sent again, comes back.
+func TestComplaintsAreSettled(t *testing.T) {
+	alice, bob := couple(t)
+	now := time.Now()
+	alice.a.clock = func() time.Time { return now }
+	alice.say("1", "hello")
+	carry(alice, bob)
+	alice.say("2", "lost")
+	alice.say("3", "lost too")
+	alice.say("4", "not sent twice")
+	alice.take()
+	complaint := Incoming{From: "bob@y/r", Contact: "bob@y", Text: "?OTR Error: what?", Welcome: true}
+	alice.a.Receive(alice, complaint)
+	alice.a.Receive(alice, complaint)
+	alice.a.GiveBack(&Message{Contact: "bob@y", ID: "4", outlet: alice}, CauseUpstream) // it had not left: no complaint is about it
+	now = now.Add(resendWindow + time.Second)
+	alice.a.expire()
+	if got := strings.Join(alice.returned, ","); got != "4 upstream,2 unread,3 unread" {
+		t.Errorf("returned %s", got)
+	}
+}
+
+// As long as what came before may be on its way, nothing leaves over another connection.
+func TestNothingOvertakes(t *testing.T) {
+	alice, bob := couple(t)
+	now := time.Now()
+	alice.a.clock = func() time.Time { return now }
+	alice.say("1", "hello")
+	carry(alice, bob)
+	other := newPerson(t, keyedState(t, "carol@z"), "carol@z")
+	alice.a.Attach(other)
+	alice.say("2", "slowly")
+	alice.pending = true
+	now = now.Add(time.Minute)
+	send := func(id string) Verdict {
+		return alice.a.Send(other, Message{Contact: "bob@y", To: "bob@y", ID: id, Type: "chat", Text: id})
+	}
+	if v := send("3"); v.Action() != Encrypted || len(other.take()) != 0 || len(alice.take()) != 2 {
+		t.Errorf("3 took another connection: %v", v.Action())
+	}
+	alice.dead = true // it takes no more
+	if v := send("4"); v.Action() != Held || len(other.take()) != 0 {
+		t.Errorf("4 took another connection: %v", v.Action())
+	}
+	alice.pending = false
+	alice.a.Acknowledged(alice)
+	if n := len(other.take()); n != 1 {
+		t.Errorf("%d messages left after that", n)
+	}
+}
