@@ -82,6 +82,7 @@ const (
 	maxOnline     = 32               // resources of a contact that are kept track of
 	queryInterval = 60 * time.Second // between two queries nobody answered
 	retryAfter    = 15 * time.Second // when one came back
+	askedFor      = 10 * time.Second // in which a contact that has OTR answers one
 	errorInterval = 10 * time.Second // in which at most maxErrors are sent to a contact
 	rememberFor   = time.Hour        // for which an error after the end is still told
 	maxErrors     = maxRecent

@@ -115,7 +115,9 @@ func (c *conversation) clear(now time.Time, policy Policy, m Incoming, w otr.Mes
 	if c.offered && !tagged && !m.Copy {
 		c.refused = true
 	}
-	if tagged && policy != Manual && c.state != StateEncrypted && c.mayAnswer(m) && c.a.key != nil {
+	// A contact that we have asked, or that has begun, needs no second exchange.
+	asked := now.Sub(c.queried) < askedFor || c.otr != nil && c.otr.Exchanging(now)
+	if tagged && policy != Manual && c.state != StateEncrypted && !asked && c.mayAnswer(m) && c.a.key != nil {
 		if v := w.Versions.Best(c.a.settings().versions(c.contact)); v != 0 {
 			c.begin(now, v, m)
 		}

@@ -15,6 +15,8 @@ const (
 	// answerLife is how long a peer may take to go on with an exchange that we have
 	// answered, before it is taken for one that was forged or given up.
 	answerLife = 15 * time.Second
+	// crossedLife is how long it may take once another exchange is complete.
+	crossedLife = 2 * time.Second
 	// HeartbeatAfter is how long we may be silent before a message of the peer is
 	// answered with an empty one, so that keys move on (libotr's
 	// HEARTBEAT_INTERVAL).
@@ -541,6 +543,22 @@ func (c *Conversation) Exchanging(now time.Time) bool {
 // the present session already, or have lost them before it began, so that what is sent
 // with them could not be read. It is zero where there is none.
 func (c *Conversation) SealedUntil(now time.Time, instance uint32) (until time.Time) {
+	later := func(end time.Time) {
+		if now.Before(end) && end.After(until) {
+			until = end
+		}
+	}
+	// crossed is when an exchange was completed that another one, begun at a time, had
+	// crossed. libotr has given up one of the two then, and we do not know which; a
+	// program that goes on with both does so at once.
+	crossed := func(began time.Time) (end time.Time, ok bool) {
+		for _, s := range c.sessions {
+			if s.instance == instance && !s.secured.Before(began) {
+				return s.secured.Add(crossedLife), true
+			}
+		}
+		return end, false
+	}
 	for _, e := range c.exchanges {
 		if e.instance != instance {
 			continue
@@ -549,8 +567,14 @@ func (c *Conversation) SealedUntil(now time.Time, instance uint32) (until time.T
 		if !e.committed { // anybody can send a D-H Commit
 			end = e.began.Add(answerLife)
 		}
-		if now.Before(end) && end.After(until) {
-			until = end
+		if soon, ok := crossed(e.began); ok && soon.Before(end) {
+			end = soon
+		}
+		later(end)
+	}
+	if own := c.commitment; own != nil && own.over && len(own.done) == 0 {
+		if end, ok := crossed(own.began); ok {
+			later(end)
 		}
 	}
 	return until

@@ -567,3 +567,37 @@ func conversationSize(t testing.TB) uint64 {
 	runtime.KeepAlive(kept)
 	return size
 }
+
+// Two exchanges cross, and the peer goes on with one only, as libotr does: what waits for
+// the other does not wait long.
+func TestCrossedExchangeIsNotAwaited(t *testing.T) {
+	for name, answered := range map[string]bool{"our D-H Commit was answered": true, "it was not yet": false} {
+		t.Run(name, func(t *testing.T) {
+			alice, bob := newPair(t, Set(V3))
+			again := newSide(t, "bob", alice.clock, Set(V3)) // the same program, in its other exchange
+			instance := bob.c.config.Instance
+			again.commit(V3)
+			alice.receive(again.take()[0])
+			key := alice.take()[0]
+			alice.commit(V3)
+			bob.receive(alice.take()[0])
+			if answered {
+				alice.receive(bob.take()[0])
+				if until := alice.c.SealedUntil(*alice.clock, instance); len(alice.take()) != 1 || !until.Equal(alice.clock.Add(ExchangeLife)) {
+					t.Fatalf("sealed until %v", until)
+				}
+			}
+			again.receive(key)
+			pump(again, alice)
+			if len(alice.c.Sessions()) != 1 {
+				t.Fatalf("no session: %v %v", alice.errors, again.errors)
+			}
+			if until := alice.c.SealedUntil(*alice.clock, instance); !until.Equal(alice.clock.Add(crossedLife)) {
+				t.Errorf("sealed until %v", until)
+			}
+			if until := alice.c.SealedUntil(alice.clock.Add(crossedLife), instance); !until.IsZero() {
+				t.Errorf("sealed until %v", until)
+			}
+		})
+	}
+}

@@ -36,6 +36,7 @@ type commitment struct {
 	message []byte
 	resent  int
 	done    []uint32 // instances with which it has led to a session
+	over    bool     // it was sent while we had answered one of the peer's
 }
 
 func (m *commitment) wipe() {
@@ -125,14 +126,15 @@ func (c *Conversation) Commit(now time.Time, version Version) ([]byte, error) {
 		return nil, ErrVersion
 	}
 	c.expire(now)
+	over := slices.ContainsFunc(c.exchanges, func(e *exchange) bool { return !e.committed })
 	if own := c.commitment; own != nil && own.version == version && len(own.done) == 0 && !c.answered(own) {
-		own.began, own.resent = now, 0
+		own.began, own.resent, own.over = now, 0, own.over || over
 		return own.message, nil
 	}
 	if !c.spend(now, 1) {
 		return nil, ErrBusy
 	}
-	m := &commitment{version: version, began: now}
+	m := &commitment{version: version, began: now, over: over}
 	var err error
 	if m.key, err = newKeypair(c.config.Random); err != nil {
 		return nil, err
@@ -452,7 +454,7 @@ func (c *Conversation) complete(now time.Time, e *exchange, theirs element, shar
 	key := *e.key
 	s := newSession(e.version, e.instance, &key, &theirs, keyID, shared)
 	s.ssid, s.peer, s.weCommitted = ssid, peer, e.committed
-	s.lastSent, s.lastReceived = now, now
+	s.secured, s.lastSent, s.lastReceived = now, now, now
 	if len(c.accepted) == 0 {
 		c.Accept(peer)
 	}

@@ -122,7 +122,7 @@ func TestCrossingSchedules(t *testing.T) {
 			t.Fatalf("schedule %d: sessions %+v and %+v; errors %v %v", n, a, b, alice.errors, bob.errors)
 		}
 		for i, s := range pair {
-			if until := s.c.SealedUntil(*s.clock, pair[1-i].c.config.Instance); !until.IsZero() {
+			if until := s.c.SealedUntil(s.clock.Add(crossedLife), pair[1-i].c.config.Instance); !until.IsZero() {
 				t.Errorf("schedule %d: %s waits for what never comes", n, s.name)
 			}
 		}

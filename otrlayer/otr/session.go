@@ -63,6 +63,7 @@ type session struct {
 	keys         [2][2]*keys // by index of ours and theirs
 	reveal       []byte      // MAC keys that are of no more use
 	smp          smp
+	secured      time.Time
 	lastSent     time.Time
 	lastReceived time.Time
 	finished     bool // by the other side

@@ -25,13 +25,14 @@ type slixmpp struct {
 	chat reading
 }
 
-func startSlixmpp(t *testing.T, jid, addr, entry string) *slixmpp {
+// startSlixmpp starts one; more are words for the script: a resource, "carbons".
+func startSlixmpp(t *testing.T, jid, addr, entry string, more ...string) *slixmpp {
 	t.Helper()
 	need.PythonModule(t, "slixmpp")
 	host, port, _ := net.SplitHostPort(addr)
 	c := &slixmpp{t: t}
 	script, _ := filepath.Abs("slixmpp_client.py")
-	c.process = start(t, "slixmpp", nil, "", need.Python, script, jid, "secret", host, port, entry)
+	c.process = start(t, "slixmpp", nil, "", append([]string{need.Python, script, jid, "secret", host, port, entry}, more...)...)
 	c.chat = reading{what: "otrproxy", text: c.output}
 	return c
 }
@@ -70,6 +71,15 @@ func (c *slixmpp) reads(from, text string) {
 func (c *slixmpp) noticed(from, pattern string) string {
 	c.t.Helper()
 	return c.chat.next(c.t, `(?m)^text `+regexp.QuoteMeta(from)+`(/\S*)? "\[otrproxy\] .*`+pattern+`.*$`)
+}
+
+// archive asks for the account's archive (XEP-0313), and returns what is shown of it.
+func (c *slixmpp) archive() string {
+	c.t.Helper()
+	before := len(c.output())
+	fmt.Fprintln(c.in, "archive")
+	c.says(c.t, `(?m)^archive \d+$`)
+	return c.output()[before:]
 }
 
 func (c *slixmpp) quit() {
@@ -398,7 +408,7 @@ func (b *bitlbee) restart() {
 var contacts = map[string]func(*testing.T, *xmppServer, string, string) contact{"mcabber": startMcabber, "bitlbee": startBitlbee}
 
 // everyContact are those and others.
-var everyContact = map[string]func(*testing.T, *xmppServer, string, string) contact{"mcabber": startMcabber, "bitlbee": startBitlbee, "profanity": startProfanity, "pidgin": startPidgin}
+var everyContact = map[string]func(*testing.T, *xmppServer, string, string) contact{"mcabber": startMcabber, "bitlbee": startBitlbee, "profanity": startProfanity, "pidgin": startPidgin, "otrproxy": startProxied}
 
 // goSendxmpp sends one message through the proxy.
 func goSendxmpp(t *testing.T, from, addr, to, text string) {

@@ -61,12 +61,8 @@ func (p *profanity) type_(line string) { fmt.Fprintf(p.in, "%s\r", line) }
 
 func (p *profanity) say(text string) { p.type_("/msg " + p.peer + " " + text) }
 
-// reads waits for a text. Profanity takes what is in an OTR message as it is, and we
-// do not know yet that it does: what is escaped for clients of HTML looks odd there,
-// and loses nothing.
 func (p *profanity) reads(text string) {
 	p.t.Helper()
-	text = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
 	eventually(p.t, "Profanity to read "+text, fileHas(p.dir+"/data/profanity/chatlogs/*/"+strings.Replace(p.peer, "@", "_at_", 1)+"/*.log", regexp.QuoteMeta(p.peer+": "+text)+`\n`))
 }
 

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-const typed = `hello <b> & "quotes" <3 ü 👍`
+const typed = `a < b && c > d <3 "quoted" 'single' &amp; <b>bold</b> ü 👍`
 
 // unseen fails when the server has recorded a word of what was typed, and when it
 // has recorded nothing at all.
@@ -14,7 +14,7 @@ func unseen(t *testing.T, s *xmppServer) {
 	t.Helper()
 	eventually(t, "the server to have recorded OTR", func() bool { return strings.Count(s.received(), "?OTR:") >= 4 })
 	seen := s.received()
-	for _, word := range []string{"hello", "quotes", "ü", "👍", "\\303\\274"} {
+	for _, word := range []string{"quoted", "single", "bold", "ü", "👍", "\\303\\274"} {
 		if strings.Contains(seen, word) {
 			t.Errorf("the server saw %q", word)
 		}
@@ -108,8 +108,8 @@ func TestGoSendxmpp(t *testing.T) {
 			alice.befriend(bob)
 			alice.say(bob.jid(), "m1", typed)
 			bob.reads(typed)
-			goSendxmpp(t, jid, h.addr, bob.jid(), "hello from the shell & <b>")
-			bob.reads("hello from the shell & <b>")
+			goSendxmpp(t, jid, h.addr, bob.jid(), typed)
+			bob.reads(typed)
 			unseen(t, s)
 		})
 	}
@@ -133,7 +133,7 @@ func TestContactWithoutOTR(t *testing.T) {
 			if !strings.Contains(seen, "?OTRv23?") {
 				t.Error("nobody asked the contact")
 			}
-			for _, word := range []string{"hello", "quotes", "👍"} {
+			for _, word := range []string{"quoted", "bold", "👍"} {
 				if strings.Contains(seen, word) {
 					t.Errorf("the server saw %q", word)
 				}

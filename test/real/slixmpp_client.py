@@ -1,8 +1,9 @@
 """An unmodified slixmpp client without OTR, driven by lines on standard input.
 
-usage: slixmpp_client.py JID PASSWORD HOST PORT plain|starttls|direct
-input: say JID ID TEXT (TEXT as a JSON string)   quit
+usage: slixmpp_client.py JID PASSWORD HOST PORT plain|starttls|direct [RESOURCE [carbons]]
+input: say JID ID TEXT (TEXT as a JSON string)   archive   quit
 output, a line each: online FULLJID   text FROM JSON   error ID CONDITION TEXT   present FROM   failed WHY   closed
+    carbon FROM TO JSON   archived FROM TO JSON   archive NUMBER
 """
 import asyncio
 import json
@@ -12,6 +13,8 @@ import sys
 import slixmpp
 
 jid, password, host, port, entry = sys.argv[1:6]
+resource = sys.argv[6] if len(sys.argv) > 6 else "slixmpp"
+carbons = "carbons" in sys.argv[7:]
 
 
 def say(*words):
@@ -20,12 +23,16 @@ def say(*words):
 
 class Client(slixmpp.ClientXMPP):
     def __init__(self):
-        super().__init__(jid + "/slixmpp", password)
+        super().__init__(jid + "/" + resource, password)
         self.ssl_context.check_hostname = False
         self.ssl_context.verify_mode = ssl.CERT_NONE
         self["feature_mechanisms"].unencrypted_plain = True
         self.auto_authorize = True
         self.auto_subscribe = True
+        self.register_plugin("xep_0280")
+        self.register_plugin("xep_0313")
+        self.add_event_handler("carbon_received", lambda m: self.copy("carbon", m["carbon_received"]))
+        self.add_event_handler("carbon_sent", lambda m: self.copy("carbon", m["carbon_sent"]))
         self.add_event_handler("session_start", self.online)
         self.add_event_handler("message", self.text)
         self.add_event_handler("presence_available", lambda p: say("present", p["from"].full))
@@ -37,11 +44,23 @@ class Client(slixmpp.ClientXMPP):
     async def online(self, _):
         self.send_presence()
         await self.get_roster()
+        if carbons:
+            await self["xep_0280"].enable()
         say("online", self.boundjid.full)
 
     def text(self, m):
         if m["type"] != "error" and m["body"]:
             say("text", m["from"].full, json.dumps(m["body"], ensure_ascii=False))
+
+    def copy(self, what, m):
+        say(what, m["from"].full, m["to"].full, json.dumps(m["body"], ensure_ascii=False))
+
+    async def archive(self):
+        answer = await self["xep_0313"].retrieve()
+        results = answer["mam"]["results"]
+        for r in results:
+            self.copy("archived", r["mam_result"]["forwarded"]["stanza"])
+        say("archive", len(results))
 
     def error(self, m):
         say("error", m["id"], m["error"]["condition"], json.dumps(m["error"]["text"], ensure_ascii=False))
@@ -53,6 +72,8 @@ class Client(slixmpp.ClientXMPP):
             m = self.make_message(to, json.loads(text), mtype="chat")
             m["id"] = mid
             m.send()
+        elif word == "archive":
+            self.task = asyncio.ensure_future(self.archive())
         elif word == "quit":
             self.disconnect()
 
