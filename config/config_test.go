@@ -143,3 +143,33 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestClearAndHandsOff(t *testing.T) {
+	c, err := Parse("x", []byte("otr:\n  - {contact: \"*@a.example\", policy: require, clear: drop}\n  - {contact: \"*@b.example\", policy: require, clear: mark}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for contact, want := range map[string]bool{"x@a.example": true, "x@b.example": false, "x@c.example": false} {
+		if got := c.RuleFor("me@z", contact).Drop; got != want {
+			t.Errorf("%s: %v", contact, got)
+		}
+	}
+	if _, err := Parse("x", []byte("otr:\n  - {policy: require, clear: hide}\n")); err == nil || !strings.Contains(err.Error(), `x:2: "hide" is not one of: mark, drop`) {
+		t.Errorf("%v", err)
+	}
+	for text, want := range map[string]bool{
+		"":                       false,
+		"otr: [{policy: never}]": true,
+		"otr: [{account: \"*@z\", policy: never}]":                                   true,
+		"otr: [{account: \"*@y\", policy: never}]":                                   false,
+		"otr: [{contact: \"*@a\", policy: never}]":                                   false,
+		"otr: [{contact: \"*@a\", policy: never}, {policy: never}]":                  true,
+		"otr: [{contact: \"*@a\", policy: require}, {policy: never}]":                false,
+		"otr: [{account: \"*@y\", policy: require}, {account: me@z, policy: never}]": true,
+	} {
+		c, err := Parse("x", []byte(text))
+		if err != nil || c.HandsOff("me@z") != want {
+			t.Errorf("%s: %v, want %v (%v)", text, c.HandsOff("me@z"), want, err)
+		}
+	}
+}

@@ -305,6 +305,14 @@ func (w *world) live() tally {
 		w.logf("%s", b[:runtime.Stack(b, true)])
 	}
 	w.balance()
+	w.end(alice, bob)
+	if w.t.Failed() || os.Getenv("LEDGER_LOG") != "" {
+		w.t.Logf("%s", strings.Join(w.log, "\n"))
+	}
+	return w.tally
+}
+
+func (w *world) end(alice, bob *link) {
 	if alice != nil {
 		alice.Drop()
 	}
@@ -313,10 +321,6 @@ func (w *world) live() tally {
 	w.away.stop()
 	w.srv.Close()
 	synctest.Wait()
-	if w.t.Failed() || os.Getenv("LEDGER_LOG") != "" {
-		w.t.Logf("%s", strings.Join(w.log, "\n"))
-	}
-	return w.tally
 }
 
 // hand has alice's client send a message, and notes it if all of it gets through.

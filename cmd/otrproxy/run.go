@@ -135,7 +135,11 @@ func check(w io.Writer, cfg *config.Config) error {
 		fmt.Fprintf(w, "domain   %s: %s, tls: %s, trust: %s, %d pins\n", name, where, d.TLS, d.Trust, len(d.Pins))
 	}
 	for _, r := range cfg.OTR {
-		fmt.Fprintf(w, "otr      %s -> %s: %s, allow %v (line %d)\n", r.Account, r.Contact, r.Policy, r.Allow, r.Line)
+		clear := ""
+		if r.Drop {
+			clear = ", clear text dropped"
+		}
+		fmt.Fprintf(w, "otr      %s -> %s: %s, allow %v%s (line %d)\n", r.Account, r.Contact, r.Policy, r.Allow, clear, r.Line)
 	}
 	r := cfg.RuleFor("", "")
 	if len(cfg.OTR) == 0 || r.Line == 0 {
