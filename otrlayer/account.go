@@ -8,6 +8,7 @@ package otrlayer
 import (
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -74,6 +75,7 @@ type Message struct {
 	To      string // as the client wrote it
 	ID      string
 	Type    string // XMPP's message type
+	Slight  bool   // it says nothing a person wrote
 	Text    string
 	Extra   []byte                   // what may stand beside the ciphertext, ready to send
 	Raw     []byte                   // the stanza as it came; valid only during Send
@@ -171,6 +173,7 @@ type Account struct {
 	fps       *fingerprints
 	spoken    *fingerprints // the highest version spoken with each key
 	convs     map[string]*conversation
+	private   map[string]bool   // contacts whose conversation was private, over restarts
 	programs  map[string]string // what known programs of contacts call themselves, by full JID
 	outlets   []Outlet
 	owed      []returned // to be handed back to the next client that comes
@@ -213,6 +216,9 @@ func Open(state, jid string, settings func() Settings, events Events) (*Account,
 		return nil, err
 	}
 	if a.tag, err = loadTag(dir, jid); err != nil {
+		return nil, err
+	}
+	if a.private, err = loadPrivate(dir); err != nil {
 		return nil, err
 	}
 	if a.key, err = loadKey(dir, jid); err != nil {
@@ -333,9 +339,7 @@ func (a *Account) Detach(o Outlet) {
 		if c.carrier == o {
 			c.carrier = nil
 		}
-		if c.complains == o {
-			c.complains = nil
-		}
+		maps.DeleteFunc(c.heard, func(k complaint, _ int) bool { return k.by == o })
 		c.flush(now)
 	}
 }
@@ -385,6 +389,9 @@ func (a *Account) conv(contact string) *conversation {
 	c := a.convs[contact]
 	if c == nil {
 		c = a.fresh(contact)
+		if a.private[contact] {
+			c.state = StateFinished // until the person decides
+		}
 		a.convs[contact] = c
 	}
 	return c
@@ -392,7 +399,7 @@ func (a *Account) conv(contact string) *conversation {
 
 // fresh is a conversation that is not kept, as for what strangers send.
 func (a *Account) fresh(contact string) *conversation {
-	return &conversation{a: a, contact: contact, live: map[otr.ID]*session{}, online: map[string]bool{}, unread: map[string]int{}}
+	return &conversation{a: a, contact: contact, live: map[otr.ID]*session{}, online: map[string]bool{}, unread: map[string]int{}, heard: map[complaint]int{}}
 }
 
 // forget drops the conversations in which nothing is left: anybody on the list of
@@ -508,9 +515,6 @@ func (a *Account) Close() {
 		c.giveBack(CauseShutdown)
 		c.end()
 	}
-	if n := len(a.owed); n > 0 {
-		a.events.Log(8, fmt.Sprintf("%d messages that were not sent could not be given back: no client is connected", n), nil)
-	}
 }
 
 // MessageState is OTR's state of a conversation.
@@ -539,7 +543,14 @@ func (a *Account) Private(contact string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.convs[contact]
-	return c != nil && c.state != ""
+	return a.private[contact] || c != nil && c.state != ""
+}
+
+// Owed is how many messages wait to be given back to a client.
+func (a *Account) Owed() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.owed)
 }
 
 // Conversations lists the account's conversations by contact.

@@ -810,6 +810,7 @@ func TestAttackErrorToBareJID(t *testing.T) {
 	alice, bob := couple(t)
 	second := &person{t: t, a: alice.a, peer: bob, event: make(chan struct{}, 100)}
 	alice.a.Attach(second)
+	alice.shared, second.shared = true, true
 	alice.say("0", "zero")
 	carry(alice, bob)
 	alice.later(time.Second)

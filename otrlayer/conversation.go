@@ -47,11 +47,9 @@ type conversation struct {
 	// unread is how many messages the contact says it could not read, by the full JID of
 	// the program that says so.
 	unread map[string]int
-	spoke  time.Time // when a text was last encrypted
-	// complains is the client's session through which it said so: an error that was
-	// sent to the bare JID reaches all of them.
-	complains Outlet
-	stale     time.Time // until when nothing is sent on a session the contact seems to have lost
+	spoke  time.Time         // when a text was last encrypted
+	heard  map[complaint]int // how many of them which client has heard
+	stale  time.Time         // until when nothing is sent on a session the contact seems to have lost
 
 	online  map[string]bool // the contact's resources that have come online
 	wrote   bool            // the person has written to this contact
@@ -66,6 +64,12 @@ type session struct {
 	plain bool // its program has sent what cannot be HTML
 	gone  bool // its resource went offline, or ours did, and many programs forget their sessions then
 	otr.Session
+}
+
+// A complaint is an error of a contact's program, as one client has heard it.
+type complaint struct {
+	by   Outlet
+	from string // full JID
 }
 
 type arrival struct {
@@ -310,6 +314,7 @@ func (c *conversation) activate(now time.Time, id otr.ID) {
 		c.a.notice(c.contact, "The comparison of secrets with "+c.contact+" was given up, for the conversation goes on with another device. Begin it again.")
 	}
 	c.active, c.state = id, StateEncrypted
+	c.a.keepPrivate(c.contact, true)
 	c.otr.Keep(id)
 	c.stale, c.queried = time.Time{}, time.Time{}
 }
@@ -394,7 +399,7 @@ func (c *conversation) resend(now time.Time, to Fingerprint) {
 		return true
 	})
 	c.held = append(again, c.held...)
-	clear(c.unread)
+	c.calm("")
 	for _, m := range other {
 		c.a.giveBack(m, CauseKeyChanged)
 	}

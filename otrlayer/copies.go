@@ -2,6 +2,7 @@ package otrlayer
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"otrproxy/otrlayer/otr"
@@ -62,10 +63,16 @@ func (r *reading) again(o Outlet) Reading {
 // sealed it is certain, and it cannot be read twice. Nothing else of OTR in a copy is
 // anybody's business, and nothing is answered.
 func (c *conversation) copied(now time.Time, o Outlet, m Incoming, w otr.Message) Reading {
+	if spoken(w, m.Text) {
+		return Reading{Deliver: true, Text: m.Text} // a text about OTR
+	}
 	if w.Kind == otr.Encoded && w.Type == otr.Data && !w.Ignorable {
 		sum := w.Sum()
 		if r := c.known(sum); r != nil {
-			if r.said.Deliver {
+			switch {
+			case !m.Delayed && slices.Contains(r.by, o):
+				return Reading{} // a carbon of what this client has got already
+			case r.said.Deliver: // an archive is asked to say it again
 				r.by = append(r.by, o)
 				return r.said
 			}
@@ -115,10 +122,16 @@ func (c *conversation) forgetTexts(now time.Time) {
 // nothing, whitespace tags go.
 func Scrub(text string) Reading {
 	w := otr.Parse([]byte(text))
-	if w.Kind != otr.Plain && w.Kind != otr.Tagged {
+	if w.Kind != otr.Plain && w.Kind != otr.Tagged && !spoken(w, text) {
 		return unread(w)
 	}
 	clean, _, _ := otr.CutTag([]byte(text))
-	safe := defused(string(clean))
+	safe := Defused(string(clean))
 	return Reading{Deliver: true, Text: safe, Changed: safe != text}
+}
+
+// spoken reports whether a text only speaks about OTR: a query is one wherever it stands
+// in a live message, for libotr takes it for one, but in a copy nobody acts on it.
+func spoken(w otr.Message, text string) bool {
+	return w.Kind == otr.Query && !strings.HasPrefix(strings.TrimSpace(text), "?OTR")
 }

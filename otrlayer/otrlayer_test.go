@@ -33,6 +33,7 @@ func (e *noEvents) Log(int, string, error) {}
 // A person is an account with one client, whose upstream the test carries.
 type person struct {
 	pending bool // what it emitted may be on its way
+	shared  bool // what comes was sent to the bare JID
 	t       *testing.T
 	a       *Account
 	peer    *person
@@ -171,7 +172,7 @@ func (p *person) get(v Verdict, delayed bool) {
 	if body == "" && v.Message() != nil {
 		body = v.Message().Text
 	}
-	r := p.a.Receive(p, Incoming{From: from, Contact: p.peer.a.jid, Text: body, Delayed: delayed, Welcome: p.welcome})
+	r := p.a.Receive(p, Incoming{From: from, Contact: p.peer.a.jid, Text: body, Delayed: delayed, Welcome: p.welcome, Shared: p.shared})
 	if r.Deliver {
 		p.read = append(p.read, r.Text)
 	}

@@ -3,9 +3,7 @@ package otrlayer
 import (
 	"errors"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
 
 	"otrproxy/otrlayer/otr"
 )
@@ -20,6 +18,9 @@ type Incoming struct {
 	// Copy says that it stands in a carbon or in what an archive gave: what a person
 	// wrote is read where that can be done; nothing else is, and nothing is answered.
 	Copy bool
+	// Shared says that it was sent to the bare JID, and so reaches all clients of the
+	// account.
+	Shared bool
 	// Marked says that the stanza names its encryption (XEP-0380), as proxies like this
 	// one do and few programs.
 	Marked bool
@@ -123,22 +124,17 @@ func (c *conversation) clear(now time.Time, policy Policy, m Incoming, w otr.Mes
 		}
 	}
 	switch expected := c.state == StateEncrypted || policy.requires(); {
-	case expected && m.Copy && m.Delayed:
-		// An archive may be older than the wish for privacy.
-		if d := defused(text); d != text {
-			r.Text, r.Changed = d, true
-		}
-	case expected && c.a.drops(c.contact):
+	case expected && c.a.drops(c.contact) && !(m.Copy && m.Delayed): // an archive may be older than the rule
 		if c.a.convs[c.contact] == c && now.Sub(c.dropped) >= dropInterval { // strangers are not worth a line
 			c.dropped = now
 			c.a.notice(c.contact, "What "+c.contact+" sends without encryption is not shown, as the rules say (clear: drop).")
 		}
 		return Reading{}
 	case expected:
-		r.Text, r.Changed, r.Clear = "[otrproxy] Not encrypted: "+text, true, true
+		r.Text, r.Changed, r.Clear = marked("Not encrypted: ", text), true, true
 	default:
-		if d := defused(text); d != text {
-			r.Text, r.Changed = d, true // nobody else speaks with our voice
+		if d := Defused(text); d != text {
+			r.Text, r.Changed = d, true
 		}
 	}
 	return r
@@ -191,11 +187,20 @@ func (c *conversation) errorFrom(now time.Time, o Outlet, m Incoming) {
 	if !c.mayAnswer(m) || !private && now.Sub(c.spoke) >= rememberFor {
 		return
 	}
-	if c.complains == nil || len(c.unread) == 0 {
-		c.complains = o
-	}
-	if c.complains != o {
-		return // another client of the account has got it, too
+	if m.Shared {
+		heard, most := complaint{o, m.From}, 0
+		for k, n := range c.heard {
+			if k.from == m.From {
+				most = max(most, n)
+			}
+		}
+		mine := c.heard[heard]
+		if mine > 0 || len(c.heard) < maxOnline {
+			c.heard[heard] = mine + 1
+		}
+		if mine < most {
+			return // another client has heard it already
+		}
 	}
 	if n := c.unread[m.From]; n < len(c.recent) && (n > 0 || len(c.unread) < maxOnline) {
 		c.unread[m.From] = n + 1
@@ -296,7 +301,7 @@ func (c *conversation) opened(now time.Time, o Outlet, m Incoming, s *session, s
 	trust, writes := s.trust, c.formatOf(s).writes
 	c.handle(now, res.Events, m.From)
 	c.recent = slices.DeleteFunc(c.recent, func(x *Message) bool { return x.ssid == s.SSID && x.count <= res.Read })
-	delete(c.unread, m.From) // the session is alive on the other side
+	c.calm(m.From) // the session is alive on the other side
 	if res.Session == c.active && c.state == StateEncrypted {
 		c.stale = time.Time{}
 		if len(c.held) > 0 {
@@ -314,26 +319,13 @@ func (c *conversation) opened(now time.Time, o Outlet, m Incoming, s *session, s
 		r = Reading{Deliver: true, Text: fromPayload(string(res.Text), writes), Changed: true, Encrypted: true}
 		switch cur := c.current(); {
 		case trust == Changed, cur != nil && cur.trust.Sure() && !trust.Sure():
-			r.Text = "[otrproxy] From a key that is not verified: " + r.Text
+			r.Text = marked("From a key that is not verified: ", r.Text)
 		default:
-			r.Text = defused(r.Text)
+			r.Text = Defused(r.Text)
 		}
 	}
 	c.remember(now, o, sum, r)
 	return r
-}
-
-// defused marks a text that imitates the proxy's own lines.
-func defused(text string) string {
-	if Imitates(text) {
-		return "> " + text
-	}
-	return text
-}
-
-// Imitates reports whether a text would look like one of the proxy's own lines.
-func Imitates(text string) bool {
-	return strings.HasPrefix(strings.TrimLeftFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }), "[otrproxy]")
 }
 
 // Expects reports whether a contact's text is expected to be encrypted now.
@@ -427,7 +419,10 @@ func (a *Account) Returned(o Outlet, contact, id string) (elsewhere bool) {
 	if c == nil || id == "" {
 		return false
 	}
-	i := slices.IndexFunc(c.recent, func(m *Message) bool { return m.ID == id })
+	i := slices.IndexFunc(c.recent, func(m *Message) bool { return m.ID == id && m.outlet == o })
+	if i < 0 { // of another client, whose ids may be like the first one's
+		i = slices.IndexFunc(c.recent, func(m *Message) bool { return m.ID == id })
+	}
 	if i < 0 {
 		return false
 	}

@@ -3,6 +3,7 @@ package otrlayer
 import (
 	"encoding/base64"
 	"errors"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -128,7 +129,7 @@ func (a *Account) Pass(o Outlet, m Message) bool {
 func (a *Account) PassInClear(o Outlet, m Message) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c := a.convs[m.Contact]; c != nil && c.state != "" {
+	if c := a.convs[m.Contact]; a.private[m.Contact] || c != nil && c.state != "" {
 		return false
 	}
 	m.outlet = o
@@ -250,13 +251,24 @@ func (c *conversation) forgetRecent(now time.Time) {
 		}
 		if from, ok := complained[m]; ok {
 			c.unread[from]--
+			for k := range c.heard {
+				if k.from == from && c.heard[k] > 0 {
+					c.heard[k]--
+				}
+			}
 			c.a.giveBack(m, CauseUnread)
 		}
 		return true
 	})
 	if len(c.recent) == 0 {
-		clear(c.unread)
+		c.calm("")
 	}
+}
+
+// calm forgets the complaints of a program; "" for those of all.
+func (c *conversation) calm(from string) {
+	maps.DeleteFunc(c.unread, func(k string, _ int) bool { return from == "" || k == from })
+	maps.DeleteFunc(c.heard, func(k complaint, _ int) bool { return from == "" || k.from == from })
 }
 
 // complained finds the messages that the contact said it could not read, and the program
@@ -386,6 +398,7 @@ func (a *Account) End(o Outlet, contact string) {
 	c := a.conv(contact)
 	c.outlet = o
 	c.end()
+	a.keepPrivate(contact, false)
 	a.notice(contact, "The private conversation with "+contact+" is over.")
 }
 

@@ -122,7 +122,7 @@ func (s *session) resume(r *resumption, h uint32) {
 	old := r.old
 	s.counts, s.handled, s.id, s.within = true, old.handled, old.id, resumeWithin
 	s.mu.Lock()
-	s.rooms, s.welcome = old.rooms, old.welcome
+	s.rooms, s.welcome, s.unannounced = old.rooms, old.welcome, true
 	s.mu.Unlock()
 	s.resource.Store(&old.full)
 	s.server.count("", h)
@@ -135,6 +135,22 @@ func (s *session) resume(r *resumption, h uint32) {
 	s.p.log.Info("a session goes on that had lost its server", "account", s.p.name(s.jid))
 	s.account.Attach(s)
 	old.rest(h)
+}
+
+// announced sees to it that presence which the client means as its first is that to the
+// server as well (RFC 6121 section 4.2): in a session that goes on it would be a mere
+// change, and nobody's presence would come back.
+func (s *session) announced(typ string, to address) {
+	s.mu.Lock()
+	first := s.unannounced && typ == "" && !to.ok
+	if first {
+		s.unannounced = false
+		clear(s.rooms)
+	}
+	s.mu.Unlock()
+	if first {
+		s.server.stanza(func(b []byte) []byte { return append(b, "<presence type='unavailable'/>"...) })
+	}
 }
 
 // rest gives back what the server has not taken.
@@ -214,7 +230,7 @@ func (p *Proxy) awaitEnd(s *session, wanted string) {
 		}
 	}
 	p.mu.Unlock()
-	timeout := time.NewTimer(2 * lastWords)
+	timeout := time.NewTimer(lastAcks + lastWords)
 	defer timeout.Stop()
 	for _, x := range ending {
 		select {
@@ -236,6 +252,9 @@ func (s *session) resumable() bool { return s.id != "" && s.within > 0 && !s.lef
 func (s *session) settle() {
 	s.settling.Do(func() {
 		defer close(s.over)
+		if !s.counts {
+			s.server.uncounted() // it was asked to count, and has not said that it does
+		}
 		marks := s.server.unsent()
 		s.mu.Lock()
 		old := &suspended{id: s.id, full: s.full(), handled: s.handled, marks: marks, rooms: maps.Clone(s.rooms), welcome: maps.Clone(s.welcome), account: s.account}
@@ -255,7 +274,8 @@ func (p *Proxy) suspend(jid, resource string, within time.Duration, old *suspend
 		return false
 	}
 	key := [2]string{jid, resource}
-	if before := p.suspended[key]; before != nil && before.expires.Stop() {
+	if before := p.suspended[key]; before != nil { // its timer finds that it is gone
+		before.expires.Stop()
 		go before.giveBack(otrlayer.CauseUncertain)
 	}
 	p.suspended[key] = old
@@ -279,9 +299,10 @@ func (p *Proxy) takeSuspended(jid, resource string) *suspended {
 	defer p.mu.Unlock()
 	key := [2]string{jid, resource}
 	old := p.suspended[key]
-	if old == nil || !old.expires.Stop() {
+	if old == nil {
 		return nil
 	}
+	old.expires.Stop() // and if it is late, it finds that it is gone
 	delete(p.suspended, key)
 	return old
 }

@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"fmt"
 	"strings"
+	"sync"
+	"time"
 
 	"otrproxy/config"
 	"otrproxy/otrlayer"
@@ -19,106 +22,128 @@ func wrapped(root stanza.Element) string {
 		switch ns, local := string(el.NS()), string(el.Local()); {
 		case ns == nsCarbons && local != "private":
 			return nsCarbons
-		case strings.HasPrefix(ns, "urn:xmpp:mam:") && (local == "result" || local == "fin"):
+		case strings.HasPrefix(ns, "urn:xmpp:mam:") && local == "result":
 			return ns // servers also put <archived/> of that namespace beside live text
 		}
 	}
 	return ""
 }
 
+// copied finds the one wrapper in a message, and the one message in it (XEP-0297).
+func copied(root stanza.Element, kind string) (wrapper, inner stanza.Element, ok bool) {
+	wrappers, messages := 0, 0
+	for el := range root.Children() {
+		if string(el.NS()) != kind || string(el.Local()) == "private" {
+			continue
+		}
+		wrapper = el
+		wrappers++
+		for f := range wrapper.Children() {
+			if !f.Is("urn:xmpp:forward:0", "forwarded") {
+				continue
+			}
+			for m := range f.Children() {
+				if m.Is(stanza.NSClient, "message") {
+					inner = m
+					messages++
+				}
+			}
+		}
+	}
+	return wrapper, inner, wrappers == 1 && messages == 1
+}
+
 // inCopy is the way of a copy in.
 func (s *session) inCopy(st *stanza.Stanza, from address, kind string) {
 	root := st.Root()
-	if kind == nsCarbons && from.ok && from.full != s.jid || fromService(root) {
-		return // a forged carbon (CVE-2017-5589 and its kin)
-	}
-	var wrapper stanza.Element
-	for el := range root.Children() {
-		if string(el.NS()) == kind {
-			wrapper = el
-		}
-	}
-	if kind != nsCarbons && string(wrapper.Local()) == "result" && !s.requests.asksFor(s, from, wrapper.Attr("queryid")) {
-		s.p.metrics.count(in, message, swallowed)
-		return // nobody has asked for it
-	}
-	inner, ok := copied(wrapper)
-	if !ok {
-		s.scrubbed(st)
+	carbon := kind == nsCarbons
+	wrapper, inner, ok := copied(root, kind)
+	switch {
+	case !ok, fromService(root), carbon && from.ok && from.full != s.jid, // CVE-2017-5589 and its kin
+		!carbon && !s.requests.asksFor(s, from, wrapper.Attr("queryid")): // nobody has asked for it
+		s.p.metrics.count(in, message, blocked)
 		return
 	}
 	sender, to := s.from.parse(inner, "from"), s.from.parse(inner, "to")
-	sent := sender.bare == s.jid && to.bare != s.jid || kind == nsCarbons && string(wrapper.Local()) == "sent"
+	sent := sender.bare == s.jid && to.bare != s.jid || carbon && string(wrapper.Local()) == "sent"
 	contact := sender
 	if sent {
 		contact = to
 	}
-	if s.p.Config().RuleFor(s.jid, contact.bare).Policy == config.Never {
-		s.client.queue(st.Raw)
-		s.p.metrics.count(in, message, passed)
+	if s.handsOff(contact.bare) {
+		s.pass(st)
 		return
-	}
-	body, others := bodies(inner)
-	if body == nil || !contact.ok {
-		s.scrubbed(st)
-		return
-	}
-	var r otrlayer.Reading
-	if typ := inner.Attr("type"); sent || typ == "groupchat" || typ == "error" || s.isRoom(contact.bare) {
-		r = otrlayer.Scrub(body.Text())
-	} else {
-		r = s.account.Receive(s, otrlayer.Incoming{From: contact.full, Contact: contact.bare, Text: body.Text(), Delayed: kind != nsCarbons, Copy: true, Marked: marked(inner)})
 	}
 	e := st.Edit()
+	body, others := bodies(inner)
+	typ := inner.Attr("type")
+	scrub := sent || typ == "groupchat" || typ == "error" || !contact.ok || s.isRoom(contact.bare)
+	var r otrlayer.Reading
+	switch {
+	case body == nil && scrub:
+		s.defuse(e, root, nil)
+		s.passEdited(st, e)
+		return
+	case body == nil:
+		if !s.bare(e, inner, contact, !carbon) {
+			e = st.Edit()
+			break // dropped
+		}
+		s.passEdited(st, e)
+		return
+	case scrub:
+		r = otrlayer.Scrub(body.Text())
+	default:
+		r = s.account.Receive(s, otrlayer.Incoming{From: contact.full, Contact: contact.bare, Text: body.Text(), Delayed: !carbon, Copy: true,
+			Welcome: s.isWelcome(contact.bare), Marked: marked(inner)})
+	}
 	if r.Unreadable && s.quietened(contact.bare) {
 		r.Deliver = false
 	} else if r.Deliver && !r.Unreadable {
 		delete(s.quiet, contact.bare)
 	}
 	switch {
-	case !r.Deliver && kind == nsCarbons:
+	case !r.Deliver && carbon:
 		s.p.metrics.count(in, message, swallowed)
 		return
 	case !r.Deliver: // clients count what an archive gives: an empty message stays
-		e.Remove(*body)
-		for _, o := range others {
-			e.Remove(o)
-		}
 		for el := range inner.Children() {
-			if ns := string(el.NS()); ns == nsXHTML || ns == nsEME || ns == nsReceipts {
+			if ns := string(el.NS()); !besides[ns] || ns == nsReceipts {
 				e.Remove(el)
 			}
 		}
 	default:
-		s.rewrite(e, inner, r)
+		s.rewrite(e, inner, *body, others, r)
 	}
-	if e.Changed() {
-		s.client.build(e.AppendTo)
-	} else {
-		s.client.queue(st.Raw)
-	}
+	s.passEdited(st, e)
 	if r.Encrypted {
 		s.p.metrics.count(in, message, decrypted)
-	} else {
-		s.p.metrics.count(in, message, passed)
 	}
 }
 
-// copied finds the one message in a wrapper (XEP-0297).
-func copied(wrapper stanza.Element) (inner stanza.Element, ok bool) {
-	n := 0
-	for f := range wrapper.Children() {
-		if !f.Is("urn:xmpp:forward:0", "forwarded") {
-			continue
-		}
-		for m := range f.Children() {
-			if m.Is(stanza.NSClient, "message") {
-				inner = m
-				n++
-			}
-		}
+// handsOff reports whether the rules leave a contact alone; without one, the account.
+func (s *session) handsOff(contact string) bool {
+	cfg := s.p.Config()
+	if contact == "" || contact == s.jid {
+		return cfg.HandsOff(s.jid)
 	}
-	return inner, n == 1
+	return cfg.RuleFor(s.jid, contact).Policy == config.Never
+}
+
+// pass hands a message to the client as it came.
+func (s *session) pass(st *stanza.Stanza) {
+	s.client.queue(st.Raw)
+	s.p.metrics.count(in, message, passed)
+}
+
+// passEdited is pass for one that was changed, if it was.
+func (s *session) passEdited(st *stanza.Stanza, e *stanza.Edit) {
+	if !e.Changed() {
+		s.pass(st)
+		return
+	}
+	s.client.build(e.AppendTo)
+	s.p.metrics.count(in, message, passed)
 }
 
 // fromService reports whether anything inside a wrapper claims to come from us.
@@ -128,6 +153,50 @@ func fromService(root stanza.Element) bool {
 			return true
 		}
 	}
+	return false
+}
+
+// unread counts the messages of contacts that came late and cannot be read. They may be
+// many: the first is told where it stands, the others together once no more come.
+type unread struct {
+	mu sync.Mutex
+	of map[string]*unreadOf
+}
+
+type unreadOf struct {
+	more  int
+	timer *time.Timer
+}
+
+// quietFor is how long no more must come.
+const quietFor = 2 * time.Second
+
+// another reports whether a message is one of several, which are told together.
+func (u *unread) another(s *session, contact string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if c := u.of[contact]; c != nil {
+		c.more++
+		c.timer.Reset(quietFor)
+		return true
+	}
+	if u.of == nil {
+		u.of = map[string]*unreadOf{}
+	}
+	if len(u.of) >= maxTold {
+		return false
+	}
+	c := &unreadOf{}
+	c.timer = time.AfterFunc(quietFor, func() {
+		u.mu.Lock()
+		delete(u.of, contact)
+		more := c.more
+		u.mu.Unlock()
+		if more > 0 {
+			s.Notice(contact, fmt.Sprintf("And %d more of their messages cannot be read any more. Ask them to send them again.", more))
+		}
+	})
+	u.of[contact] = c
 	return false
 }
 
@@ -148,21 +217,31 @@ func (s *session) quietened(contact string) bool {
 // placeholder, whitespace tags go.
 func (s *session) scrubbed(st *stanza.Stanza) {
 	e := st.Edit()
-	for el := range st.Root().Descendants() {
-		if !el.Is(stanza.NSClient, "body") {
+	s.defuse(e, st.Root(), nil)
+	s.passEdited(st, e)
+}
+
+// defuse takes OTR and imitations of our voice out of everything that programs show, but
+// for a body that is seen to.
+func (s *session) defuse(e *stanza.Edit, root stanza.Element, seen *stanza.Element) {
+	for el := range root.Descendants() {
+		if seen != nil && el == *seen {
 			continue
 		}
-		switch r := otrlayer.Scrub(el.Text()); {
-		case !r.Deliver:
-			e.Remove(el)
-		case r.Changed:
-			e.SetText(el, r.Text)
+		switch ns := string(el.NS()); {
+		case el.Is(stanza.NSClient, "body"):
+			switch r := otrlayer.Scrub(el.Text()); {
+			case !r.Deliver:
+				e.Remove(el)
+			case r.Changed:
+				e.SetText(el, r.Text)
+			}
+		case el.Is(stanza.NSClient, "subject"), ns == nsNick, ns == stanza.NSStanzas && string(el.Local()) == "text":
+			if text := el.Text(); otrlayer.Defused(text) != text {
+				e.SetText(el, otrlayer.Defused(text))
+			}
+		case ns == nsXHTML && otrlayer.Mentions(el.AllText()):
+			e.Remove(el) // it is shown in place of the body
 		}
 	}
-	if e.Changed() {
-		s.client.build(e.AppendTo)
-	} else {
-		s.client.queue(st.Raw)
-	}
-	s.p.metrics.count(in, message, passed)
 }

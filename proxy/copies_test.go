@@ -109,7 +109,7 @@ func TestArchiveAfterADayOfOTR(t *testing.T) {
 	}
 	raw += fmt.Sprintf(mam, 100, aliceJID, bobJID, "and after") + fmt.Sprintf(mam, 101, bobJID, aliceJID, old[len(old)-1])
 	got := p.shown(raw)
-	if len(got) != 4 || got[0] != "hello from before" || !strings.HasPrefix(got[1], unreadable) || got[2] != "and after" || !strings.HasPrefix(got[3], unreadable) {
+	if len(got) != 4 || got[0] != "[otrproxy] Not encrypted: hello from before" || !strings.HasPrefix(got[1], unreadable) || got[2] != "and after" || !strings.HasPrefix(got[3], unreadable) {
 		t.Errorf("shown %q", got)
 	}
 	if n := len(fromServer(t, p.s, p.alice, raw)); n != strings.Count(raw, "<result ") {

@@ -25,16 +25,17 @@ var (
 	show     = regexp.MustCompile(`^\s*(?:away|chat|dnd|xa)?\s*$`)
 	priority = regexp.MustCompile(`^\s*[+-]?[0-9]{1,3}\s*$`)
 	hexOnly  = regexp.MustCompile(`^[0-9A-Fa-f\s]*$`)
-	language = regexp.MustCompile(`^[A-Za-z0-9]{1,8}(?:-[A-Za-z0-9]{1,8})*$`)
+	uri      = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$`)
+	noBlank  = regexp.MustCompile(`^[!-~]*$`)
+	language = regexp.MustCompile(`^[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*$`)
 )
 
 // fits reports whether an element is of a form.
 func (f form) fits(el stanza.Element) bool {
 	for name, value := range el.AttrNames() {
 		switch {
-		case name == "xmlns" || strings.HasPrefix(name, "xmlns:"):
-		case name == "xml:lang" && language.Match(value):
-		case !slices.Contains(strings.Fields(f.attrs), name):
+		case name == "xmlns", strings.HasPrefix(name, "xmlns:") && uri.Match(value), name == "xml:lang" && language.Match(value):
+		case !slices.Contains(strings.Fields(f.attrs), name), name != "name" && !noBlank.Match(value):
 			return false
 		}
 	}
@@ -42,7 +43,8 @@ func (f form) fits(el stanza.Element) bool {
 		return false
 	}
 	for c := range el.Children() {
-		if inner, ok := f.inner[string(c.Local())]; !ok || !inner.fits(c) {
+		ns := string(c.NS())
+		if inner, ok := f.inner[string(c.Local())]; !ok || ns != string(el.NS()) && ns != "jabber:x:data" && ns != stanza.NSStanzas || !inner.fits(c) {
 			return false
 		}
 	}
@@ -97,9 +99,14 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 			s.setWelcome(to.bare, false)
 		}
 	}
+	s.announced(typ, to)
 	rule := s.p.Config().RuleFor(s.jid, to.bare)
 	e := st.Edit()
-	if rule.Policy.Requires() {
+	if s.strict(rule, to.bare) {
+		if !slices.Contains(presenceTypes, typ) {
+			s.refuse(root, stanza.Error{Type: "modify", Condition: "bad-request", Text: "This is no type of presence."})
+			return
+		}
 		for el := range root.Children() {
 			if !mayStand(el, rule) {
 				e.Remove(el)
@@ -109,7 +116,7 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 			e.RemoveText(root)
 		}
 		for name, value := range root.AttrNames() {
-			if !addressing(name) || name == "xml:lang" && !language.Match(value) {
+			if !addressing(name, value) {
 				e.RemoveAttr(root, name)
 			}
 		}
@@ -122,14 +129,25 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 	s.p.metrics.count(out, presence, passed)
 }
 
+// presenceTypes are those of RFC 6121 section 4.7.1.
+var presenceTypes = []string{"", "unavailable", "subscribe", "subscribed", "unsubscribe", "unsubscribed", "probe", "error"}
+
+// strict reports whether nothing a person wrote may leave for a contact in clear: the
+// rule demands encryption, or the conversation is or was private.
+func (s *session) strict(rule *config.Rule, contact string) bool {
+	return rule.Policy.Requires() || contact != "" && rule.Policy != config.Never && s.account.Private(contact)
+}
+
 // addressing reports whether an attribute is one of those every stanza may have
 // (RFC 6120 section 8.1), or declares a namespace.
-func addressing(name string) bool {
+func addressing(name string, value []byte) bool {
 	switch name {
-	case "to", "from", "id", "type", "xml:lang", "xmlns":
+	case "to", "from", "id", "type", "xmlns":
 		return true
+	case "xml:lang":
+		return language.Match(value)
 	}
-	return strings.HasPrefix(name, "xmlns:")
+	return strings.HasPrefix(name, "xmlns:") && uri.Match(value)
 }
 
 // fileNamespaces carry content that OTR cannot protect: files, and calls.
@@ -183,11 +201,11 @@ func (s *session) outIQ(st *stanza.Stanza, to address) {
 	cfg := s.p.Config()
 	rule := cfg.RuleFor(s.jid, to.bare)
 	raw := st.Raw
-	if rule.Policy.Requires() {
+	if s.strict(rule, to.bare) {
 		what := s.unguarded(root, typ, to, rule)
 		switch {
 		case what == "":
-		case typ == "get" || typ == "set":
+		case typ != "result" && typ != "error":
 			contact := to.bare
 			if contact == "" {
 				contact = s.jid
@@ -233,10 +251,13 @@ func (s *session) unguarded(root stanza.Element, typ string, to address, rule *c
 	case s.isRoom(to.bare) && rule.Allows(config.Groupchat):
 		return ""
 	}
-	for name := range root.AttrNames() {
-		if !addressing(name) {
+	for name, value := range root.AttrNames() {
+		if !addressing(name, value) {
 			return "an attribute of a request"
 		}
+	}
+	if !slices.Contains([]string{"get", "set", "result", "error"}, typ) {
+		return "a request of an unknown type"
 	}
 	if !blank([]byte(root.Text())) {
 		return "text in a request"
@@ -268,8 +289,10 @@ func personal(root stanza.Element) bool {
 		case "vcard-temp", "urn:ietf:params:xml:ns:vcard-4.0", "jabber:iq:private", "jabber:iq:avatar":
 			return true
 		case "http://jabber.org/protocol/pubsub":
-			if p, ok := el.Child("http://jabber.org/protocol/pubsub", "publish"); ok && !keyNode(p.Attr("node")) {
-				return true
+			for p := range el.Children() {
+				if string(p.Local()) == "publish" && !keyNode(p.Attr("node")) {
+					return true
+				}
 			}
 		}
 	}

@@ -1,9 +1,9 @@
 package proxy
 
 import (
+	"bytes"
 	"strings"
 
-	"otrproxy/config"
 	"otrproxy/otrlayer"
 	"otrproxy/stanza"
 )
@@ -26,7 +26,7 @@ func (s *session) incoming(st *stanza.Stanza) {
 		return
 	}
 	from := s.from.parse(root, "from")
-	if from.bare == serviceJID || !from.ok && len(root.RawAttr("from")) > 0 {
+	if ours(from) || !from.ok && len(root.RawAttr("from")) > 0 {
 		return // nobody else speaks for the proxy, or from an address that is none
 	}
 	switch string(root.Local()) {
@@ -136,6 +136,11 @@ func (s *session) roster(query stanza.Element) {
 	}
 }
 
+// ours reports whether an address is the proxy's own, or below it.
+func ours(a address) bool {
+	return a.bare == serviceJID || strings.HasSuffix(a.bare, "@"+serviceJID)
+}
+
 // inMessage is the way of a message in.
 func (s *session) inMessage(st *stanza.Stanza, from address) {
 	root := st.Root()
@@ -143,48 +148,48 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 		s.inCopy(st, from, kind)
 		return
 	}
-	if !from.ok || from.bare == s.jid && !from.resource || s.isRoom(from.bare) {
+	failed := root.Attr("type") == "error"
+	switch {
+	case failed && strings.HasPrefix(root.Attr("id"), ownID):
+		s.bounce(st, from)
+		return
+	case s.handsOff(from.bare):
+		s.pass(st)
+		return
+	case !from.ok, from.bare == s.jid && !from.resource, s.isRoom(from.bare):
 		s.scrubbed(st)
 		return
-	}
-	never := s.p.Config().RuleFor(s.jid, from.bare).Policy == config.Never
-	if root.Attr("type") == "error" && (!never || strings.HasPrefix(root.Attr("id"), ownID)) {
+	case failed:
 		s.bounce(st, from)
 		return
 	}
-	if never {
-		s.client.queue(st.Raw)
-		s.p.metrics.count(in, message, passed)
-		return
-	}
-	body, _ := bodies(root)
+	body, others := bodies(root)
+	e := st.Edit()
 	if body == nil {
-		s.inBare(st, from)
+		if s.bare(e, root, from, false) {
+			s.passEdited(st, e)
+		} else {
+			s.p.metrics.count(in, message, swallowed)
+		}
 		return
 	}
-	r := s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, Text: body.Text(), Delayed: delayed(root),
-		Welcome: s.isWelcome(from.bare), Marked: marked(root)})
-	if r.Unreadable && delayed(root) && s.quietened(from.bare) {
+	late := delayed(root)
+	r := s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, Text: body.Text(), Delayed: late,
+		Welcome: s.isWelcome(from.bare), Shared: !bytes.Contains(root.RawAttr("to"), []byte{'/'}), Marked: marked(root)})
+	if r.Unreadable && late && s.unread.another(s, from.bare) {
 		r.Deliver = false
-	} else if r.Deliver && !r.Unreadable {
-		delete(s.quiet, from.bare)
 	}
 	if !r.Deliver {
 		s.p.metrics.count(in, message, swallowed)
 		return
 	}
-	e := st.Edit()
-	s.rewrite(e, root, r)
-	if e.Changed() {
-		s.client.build(e.AppendTo)
-	} else {
-		s.client.queue(st.Raw)
+	s.rewrite(e, root, *body, others, r)
+	if !r.Encrypted {
+		s.passEdited(st, e)
+		return
 	}
-	if r.Encrypted {
-		s.p.metrics.count(in, message, decrypted)
-	} else {
-		s.p.metrics.count(in, message, passed)
-	}
+	s.client.build(e.AppendTo)
+	s.p.metrics.count(in, message, decrypted)
 }
 
 // besides is what may stand beside a text that was decrypted, or came in clear where it
@@ -205,16 +210,14 @@ var besides = map[string]bool{
 }
 
 // rewrite puts what was read in the place of a message's text.
-func (s *session) rewrite(e *stanza.Edit, root stanza.Element, r otrlayer.Reading) {
-	body, others := bodies(root)
+func (s *session) rewrite(e *stanza.Edit, root, body stanza.Element, others []stanza.Element, r otrlayer.Reading) {
+	if !r.Encrypted && !r.Clear {
+		s.defuse(e, root, &body)
+	}
 	if !r.Changed {
-		// Formatted text is shown in place of the body, and could imitate our voice.
-		if el, ok := root.Child(nsXHTML, "html"); ok && otrlayer.Imitates(el.AllText()) {
-			e.Remove(el)
-		}
 		return
 	}
-	e.SetText(*body, r.Text)
+	e.SetText(body, r.Text)
 	for _, o := range others {
 		e.Remove(o)
 	}
@@ -233,31 +236,49 @@ func (s *session) rewrite(e *stanza.Edit, root stanza.Element, r otrlayer.Readin
 
 // spoken is what says something to people without a body, or changes what was said.
 var spoken = map[string]bool{
-	nsXHTML:                           true,
-	"jabber:x:oob":                    true,
-	"jabber:x:data":                   true,
-	"urn:xmpp:forward:0":              true,
-	"urn:xmpp:message-correct:0":      true,
-	"urn:xmpp:message-retract:0":      true,
-	"urn:xmpp:message-retract:1":      true,
-	"urn:xmpp:fasten:0":               true,
-	"urn:xmpp:reactions:0":            true,
-	"urn:xmpp:sfs:0":                  true,
-	"urn:xmpp:sims:1":                 true,
-	"urn:xmpp:bob":                    true,
-	"urn:xmpp:stickers:0":             true,
-	"http://jabber.org/protocol/nick": true,
+	nsXHTML:                      true,
+	"jabber:x:oob":               true,
+	"jabber:x:data":              true,
+	"urn:xmpp:forward:0":         true,
+	"urn:xmpp:message-correct:0": true,
+	"urn:xmpp:message-retract:0": true,
+	"urn:xmpp:message-retract:1": true,
+	"urn:xmpp:fasten:0":          true,
+	"urn:xmpp:reactions:0":       true,
+	"urn:xmpp:sfs:0":             true,
+	"urn:xmpp:sims:1":            true,
+	"urn:xmpp:bob":               true,
+	"urn:xmpp:stickers:0":        true,
+	nsNick:                       true,
 }
 
-// inBare is a message without a body. What it says otherwise is clear text: where
-// encryption is expected, it is told in a line that says so.
-func (s *session) inBare(st *stanza.Stanza, from address) {
-	root := st.Root()
-	e := st.Edit()
+// bare is a message without a body. What it says otherwise is clear text: where
+// encryption is expected, it is told in a line that says so. It reports false when the
+// rules do not let it be shown.
+func (s *session) bare(e *stanza.Edit, root stanza.Element, from address, archived bool) bool {
+	if !s.account.Expects(from.bare) {
+		s.defuse(e, root, nil)
+		return true
+	}
 	var says []string
 	for el := range root.Children() {
 		ns := string(el.NS())
-		if !(spoken[ns] || el.Is(stanza.NSClient, "subject") && el.Inner().Len() > 0) || !s.account.Expects(from.bare) {
+		switch {
+		case ns == "jabber:x:conference":
+			if reason := el.Attr("reason"); reason != "" {
+				e.RemoveAttr(el, "reason")
+				says = append(says, reason)
+			}
+			continue
+		case ns == nsMUC+"#user":
+			for d := range el.Descendants() {
+				if string(d.Local()) == "reason" && d.Inner().Len() > 0 {
+					e.Remove(d)
+					says = append(says, d.AllText())
+				}
+			}
+			continue
+		case !spoken[ns] && !(el.Is(stanza.NSClient, "subject") && el.Inner().Len() > 0):
 			continue
 		}
 		e.Remove(el)
@@ -272,23 +293,14 @@ func (s *session) inBare(st *stanza.Stanza, from address) {
 		}
 	}
 	if says == nil {
-		if e.Changed() {
-			s.client.build(e.AppendTo)
-		} else {
-			s.client.queue(st.Raw)
-		}
-		s.p.metrics.count(in, message, passed)
-		return
+		return true
 	}
 	r := s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, Text: strings.Join(says, " "),
-		Welcome: s.isWelcome(from.bare), Copy: true})
-	if !r.Deliver {
-		s.p.metrics.count(in, message, swallowed)
-		return
+		Welcome: s.isWelcome(from.bare), Copy: true, Delayed: archived})
+	if r.Deliver {
+		e.Append(root, append(stanza.AppendEscaped([]byte("<body>"), r.Text), "</body>"...))
 	}
-	e.Append(root, append(stanza.AppendEscaped([]byte("<body>"), r.Text), "</body>"...))
-	s.client.build(e.AppendTo)
-	s.p.metrics.count(in, message, passed)
+	return r.Deliver
 }
 
 // marked reports whether a message names OTR as its encryption (XEP-0380).
@@ -348,15 +360,16 @@ func (s *session) bounce(st *stanza.Stanza, from address) {
 		return
 	}
 	e := st.Edit()
+	ours := s.account.Expects(from.bare)
 	for el := range root.Children() {
-		if el.Is(stanza.NSClient, "body") {
-			if s.account.Expects(from.bare) || otrlayer.Scrub(el.Text()).Text != el.Text() {
-				e.Remove(el) // ciphertext of ours, or what somebody else says was
-			}
-		} else if string(el.NS()) == nsEME {
+		switch {
+		case ours && !el.Is(stanza.NSClient, "error"), string(el.NS()) == nsEME:
+			e.Remove(el) // ciphertext of ours, or what somebody else says was
+		case el.Is(stanza.NSClient, "body") && otrlayer.Scrub(el.Text()).Unreadable:
 			e.Remove(el)
 		}
 	}
+	s.defuse(e, root, nil)
 	m := &otrlayer.Message{Contact: from.bare, To: from.full, ID: root.Attr("id")}
 	if m.ID != "" && !s.client.message(mark{m: m, cause: otrlayer.CauseBounced}, e.AppendTo) {
 		s.account.GiveBack(m, otrlayer.CauseBounced) // the client has gone

@@ -76,6 +76,7 @@ type world struct {
 	sent  []string        // ids of what alice's client has handed over
 	links []*link         // of alice's client
 	read  []string        // what bob's client got
+	more  int             // of which only the number was told
 	told  map[string]bool // ids of what bob was told he could not read
 	tally
 }
@@ -217,7 +218,10 @@ func (l *link) listen(h *house) {
 		}
 		h.w.mu.Lock()
 		if h == h.w.away && st.Root().Attr("type") != "error" {
-			if text := client.Body(st); strings.HasPrefix(text, "[otrproxy] ") && strings.Contains(text, "read") {
+			text, more := client.Body(st), 0
+			if n, _ := fmt.Sscanf(text, "[otrproxy] And %d more", &more); n == 1 {
+				h.w.more += more
+			} else if strings.HasPrefix(text, "[otrproxy] ") && strings.Contains(text, "read") {
 				h.w.told[st.Root().Attr("id")] = true
 			} else {
 				h.w.read = append(h.w.read, text)
@@ -390,6 +394,9 @@ func (w *world) balance() {
 			w.doubled++
 			w.t.Errorf("%s was read %d times and given back %d times", id, read[id], back[id])
 		case n == 0 && w.told[id]:
+			w.unreadable++
+		case n == 0 && w.more > 0:
+			w.more--
 			w.unreadable++
 		case n == 0:
 			w.lost++

@@ -47,7 +47,7 @@ func (s *session) outgoing(st *stanza.Stanza) error {
 		s.refuse(root, stanza.Error{Type: "modify", Condition: "jid-malformed", Text: "This address is not a JID."})
 		return nil
 	}
-	if to.bare == serviceJID {
+	if ours(to) {
 		s.service(st, local)
 		return nil
 	}
@@ -68,7 +68,11 @@ func (s *session) outgoing(st *stanza.Stanza) error {
 func (s *session) nonza(st *stanza.Stanza, ns, local string) error {
 	switch {
 	case ns == "urn:xmpp:csi:0" && (local == "active" || local == "inactive"):
-		if st.Root().Inner().Len() == 0 {
+		plain := st.Root().Inner().Len() == 0
+		for name := range st.Root().AttrNames() {
+			plain = plain && name == "xmlns"
+		}
+		if plain {
 			s.server.queue(st.Raw)
 		}
 		return nil
@@ -113,7 +117,9 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 	root := st.Root()
 	contact := to.bare
 	if s.closing.Load() {
-		s.block(root, otrlayer.CauseUpstream, contact)
+		if !slight(root) {
+			s.block(root, otrlayer.CauseUpstream, contact)
+		}
 		return
 	}
 	if contact == "" {
@@ -125,21 +131,21 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 	}
 	cfg := s.p.Config()
 	rule := cfg.RuleFor(s.jid, contact)
-	m := otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Raw: st.Raw}
+	m := otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Raw: st.Raw, Slight: slight(root)}
 	if rule.Policy == config.Never {
-		if v := s.account.Send(s, m); v.Action() == otrlayer.Block {
+		if v := s.account.Send(s, m); v.Action() == otrlayer.Block && !m.Slight {
 			s.block(root, v.Cause(), contact)
 		}
 		return
 	}
 	pass := func() {
-		if !s.account.Pass(s, m) {
+		if !s.account.Pass(s, m) && !m.Slight {
 			s.block(root, otrlayer.CauseUpstream, contact)
 		}
 	}
 	requires := rule.Policy.Requires()
 	// What was private once does not go back to clear by another door.
-	strict := requires || s.account.Private(contact)
+	strict := s.strict(rule, contact)
 	if room := m.Type == "groupchat" || s.isRoom(contact); room || invitation(root) {
 		switch {
 		case !strict:
@@ -259,6 +265,23 @@ func (s *session) tellOfDropped(contact string, c carried) {
 
 // maxTold bounds what is remembered in order not to be said again.
 const maxTold = 1000
+
+// slight reports whether a message says nothing that a person wrote: that somebody is
+// typing, or has read something.
+func slight(root stanza.Element) bool {
+	for el := range root.Children() {
+		switch string(el.NS()) {
+		case nsChatStates, nsReceipts, nsMarkers, nsHints, nsStanzaID:
+		case stanza.NSClient:
+			if string(el.Local()) != "thread" {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return root.HasChildren()
+}
 
 // carried is what stands in a message besides its body.
 type carried struct {
@@ -503,7 +526,12 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 	case otrlayer.Plain:
 		switch {
 		case m.Raw != nil && v.Body() == "":
-			ok = s.server.message(mark{m: m.Lean()}, func(b []byte) []byte { return append(b, m.Raw...) })
+			whole := func(b []byte) []byte { return append(b, m.Raw...) }
+			if m.Slight { // nobody is told if it is lost
+				ok = s.server.stanza(whole)
+			} else {
+				ok = s.server.message(mark{m: m.Lean()}, whole)
+			}
 		case m.Rewrite != nil:
 			ok = s.server.message(mark{m: m.Lean()}, func(b []byte) []byte { return append(b, m.Rewrite(v.Body())...) })
 		}

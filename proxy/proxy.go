@@ -227,9 +227,8 @@ func (p *Proxy) Shutdown(within time.Duration) {
 	}
 	p.mu.Unlock()
 	for _, old := range left {
-		if old.expires.Stop() {
-			old.giveBack(otrlayer.CauseUncertain)
-		}
+		old.expires.Stop()
+		old.giveBack(otrlayer.CauseUncertain)
 	}
 	for _, a := range accounts {
 		<-a.Ready() // a key that is just being written
@@ -247,6 +246,11 @@ func (p *Proxy) Shutdown(within time.Duration) {
 	}
 	p.mu.Unlock()
 	p.wg.Wait()
+	for _, a := range accounts {
+		if n := a.Owed(); n > 0 {
+			p.log.Error("messages that were not sent could not be given back: no client is connected", "account", p.name(a.JID()), "messages", n)
+		}
+	}
 	p.state.Close()
 }
 

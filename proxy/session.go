@@ -53,12 +53,16 @@ type session struct {
 	strange map[string]bool // extensions that were said to be left out, by contact and name
 
 	// Owned by the goroutine that reads the server.
-	from  jidCache
-	quiet map[string]bool // contacts whose copies were said to be unreadable just before
+	from   jidCache
+	unread unread
+	quiet  map[string]bool // contacts whose copies were said to be unreadable just before
 
 	mu      sync.Mutex
 	rooms   map[string]bool // joined, by bare JID
 	welcome map[string]bool // contacts who may see our presence
+	// unannounced says that the session was resumed, and the client has not sent its
+	// first presence yet.
+	unannounced bool
 }
 
 func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *session {
@@ -142,13 +146,29 @@ func (s *session) cut() {
 // lastWords is how long a side gets to take what is queued for it at the end.
 const lastWords = 5 * time.Second
 
-// finish lets both sides take what is queued, and closes.
-func (s *session) finish(within time.Duration) {
-	var wg sync.WaitGroup
-	wg.Go(func() { s.finishServer(within) })
-	wg.Go(func() { s.client.finish(within, s.clientRead) })
-	wg.Wait()
+// end lets the server take what is queued, gives back what it has not taken, and closes
+// behind the client's last words, which f queues.
+func (s *session) end(f func()) {
+	s.finally(func() {
+		s.server.queue([]byte(stanza.StreamClose))
+		s.client.kick()
+		s.finishServer(s.patience())
+		f()
+		s.client.finish(lastWords, s.clientRead)
+	})
 }
+
+// patience is how long the server gets. Where the client has gone, nobody waits for it
+// but what is still on its way.
+func (s *session) patience() time.Duration {
+	if s.Pending() {
+		return lastAcks
+	}
+	return lastWords
+}
+
+// lastAcks is how long a server that counts gets to take a person's messages at the end.
+const lastAcks = 25 * time.Second
 
 // finishServer lets the server take what is queued, closes, and knows then what it has
 // taken.
@@ -158,22 +178,15 @@ func (s *session) finishServer(within time.Duration) {
 	s.settle()
 }
 
-// end is finish with last words: what f queues.
-func (s *session) end(f func()) {
-	s.finally(func() {
-		f()
-		s.finish(lastWords)
-	})
-}
-
 // shutdown tells the client that the proxy stops.
 func (s *session) shutdown(within time.Duration) {
 	s.finally(func() {
 		s.server.queue([]byte(stanza.StreamClose))
+		s.finishServer(within)
 		s.client.build(func(b []byte) []byte {
 			return stanza.AppendStreamError(b, "system-shutdown", "otrproxy is being stopped.")
 		})
-		s.finish(within)
+		s.client.finish(within, s.clientRead)
 	})
 }
 
@@ -189,7 +202,7 @@ func (s *session) readClient() func() {
 			return func() {
 				s.finally(func() { // the client is answered once the server has taken everything
 					s.server.queue(raw)
-					s.finishServer(lastWords)
+					s.finishServer(s.patience())
 					s.client.queue([]byte(stanza.StreamClose))
 					s.client.finish(lastWords, s.clientRead)
 				})
@@ -214,7 +227,7 @@ func (s *session) clientGone(err error) {
 		s.clientError(&streamFault{se.Condition, "otrproxy: the client sent " + se.Reason + "."})
 		return
 	}
-	s.end(func() { s.server.queue([]byte(stanza.StreamClose)) })
+	s.end(func() {})
 }
 
 func (s *session) clientError(err error) {
@@ -225,7 +238,6 @@ func (s *session) clientError(err error) {
 	s.p.log.Warn("a session was ended for what its client sent", "account", s.p.name(s.jid), "condition", f.condition)
 	s.end(func() {
 		s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, f.condition, f.text) })
-		s.server.queue([]byte(stanza.StreamClose))
 	})
 }
 
@@ -239,10 +251,7 @@ func (s *session) readServer() func() {
 		if st.Kind == stanza.KindClose {
 			return func() {
 				s.left.Store(true)
-				s.end(func() {
-					s.client.queue([]byte(stanza.StreamClose))
-					s.server.queue([]byte(stanza.StreamClose))
-				})
+				s.end(func() { s.client.queue([]byte(stanza.StreamClose)) })
 			}
 		}
 		start := time.Now()

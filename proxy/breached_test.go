@@ -1,0 +1,303 @@
+package proxy_test
+
+// What an independent review broke, each mended.
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"otrproxy/stanza"
+	"otrproxy/test/client"
+	"otrproxy/test/server"
+)
+
+// allRaw is raws as a string.
+func allRaw(sts []*stanza.Stanza) string { return string(raws(sts)) }
+
+// seen waits until the proxy has handled what the client sent.
+func seen(c *client.Client) {
+	c.Send("<iq type='get' id='last'><ping xmlns='urn:xmpp:ping'/></iq>")
+	c.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "last" })
+}
+
+// inner is a forwarded message of bob's.
+func inner(x string) string {
+	return `<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='bob@example.org/x' to='alice@example.org/c' type='chat'>` + x + `</message></forwarded>`
+}
+
+func html(x string) string {
+	return "<html xmlns='http://jabber.org/protocol/xhtml-im'><body xmlns='http://www.w3.org/1999/xhtml'>" + x + "</body></html>"
+}
+
+// Clear text cannot be brought past its mark in what looks like a copy, an error or an
+// invitation.
+func TestUnmarkedClear(t *testing.T) {
+	s := startServer(t, server.Config{})
+	alice := startProxy(t, s, "").login("alice", client.Plain)
+	for name, raw := range map[string]string{
+		"fin beside a body":     `<message from='bob@example.org/r' type='chat'><fin xmlns='urn:xmpp:mam:2'/><body>FORGED</body></message>`,
+		"fin beside html":       `<message from='bob@example.org/r' type='chat'><fin xmlns='urn:xmpp:mam:2'/>` + html("FORGED") + `</message>`,
+		"fin behind a result":   `<message from='alice@example.org'><result xmlns='urn:xmpp:mam:2' queryid='nobody-asked'>` + inner("<body>FORGED</body>") + `</result><fin xmlns='urn:xmpp:mam:2'/></message>`,
+		"carbon of two":         `<message from='alice@example.org'><received xmlns='urn:xmpp:carbons:2'>` + inner("<body>FORGED</body>") + inner("<body>x</body>") + `</received></message>`,
+		"carbon without a body": `<message from='alice@example.org'><received xmlns='urn:xmpp:carbons:2'>` + inner("<subject>FORGED</subject>"+html("FORGED")) + `</received></message>`,
+		"error":                 `<message from='bob@example.org/r' type='error'><subject>FORGED</subject>` + html("FORGED") + `</message>`,
+		"invitation":            `<message from='bob@example.org/r'><x xmlns='jabber:x:conference' jid='room@evil' reason='FORGED'/></message>`,
+	} {
+		if got := allRaw(fromServer(t, s, alice, raw)); strings.Contains(got, "FORGED") && !strings.Contains(got, "Not encrypted: ") {
+			t.Errorf("%s: unmarked: %s", name, got)
+		}
+	}
+}
+
+// A client whose session was resumed sees who is there, as after any login.
+func TestPresenceAfterResumption(t *testing.T) {
+	testKeys(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.away.start()
+		w.home.start()
+		bob := w.bobComes()
+		alice := w.home.login()
+		sees := func() bool {
+			_, err := alice.Wait(func(st *stanza.Stanza) bool {
+				return st.Is(stanza.NSClient, "presence") && strings.HasPrefix(st.Root().Attr("from"), "bob@")
+			})
+			return err == nil
+		}
+		if !sees() {
+			t.Fatal("bob is not there at first")
+		}
+		w.hand(alice)
+		time.Sleep(5 * time.Second)
+		w.home.up.CutAfter(0, time.Second) // the network is gone, a message under way
+		w.hand(alice)
+		time.Sleep(5 * time.Second)
+		alice.Drop()
+		alice = w.home.login()
+		if !sees() {
+			t.Error("bob is online, and alice's client is not told")
+		}
+		alice.Drop()
+		bob.Drop()
+		w.home.stop()
+		w.away.stop()
+		w.srv.Close()
+		synctest.Wait()
+	})
+}
+
+// story runs f between alice and bob, who have a private conversation, and balances.
+func story(t *testing.T, f func(w *world, alice, bob *link) (*link, *link)) {
+	testKeys(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.away.start()
+		w.home.start()
+		bob := w.bobComes()
+		alice := w.home.login()
+		w.hand(alice)
+		time.Sleep(5 * time.Second)
+		alice, bob = f(w, alice, bob)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		w.balance()
+		alice.Drop()
+		bob.Drop()
+		w.home.stop()
+		w.away.stop()
+		w.srv.Close()
+		synctest.Wait()
+	})
+}
+
+// A contact whose program crashed is told how much it could not read.
+func TestCrashedContact(t *testing.T) {
+	story(t, func(w *world, alice, bob *link) (*link, *link) {
+		w.away.up.Break()
+		bob.wire.Break()
+		w.away.stop()
+		for range 5 { // what bob's server keeps for him
+			w.hand(alice)
+			time.Sleep(time.Second)
+		}
+		w.away.start()
+		return alice, w.bobComes()
+	})
+}
+
+// What a server has not taken when the proxy is stopped comes back.
+func TestShutdownOnDeafServer(t *testing.T) {
+	story(t, func(w *world, alice, bob *link) (*link, *link) {
+		w.home.up.CutAfter(0, 10*time.Second) // the server hears nothing more
+		w.hand(alice)
+		time.Sleep(time.Second)
+		w.home.stop()
+		alice.Drop()
+		w.home.start()
+		return w.home.login(), bob
+	})
+}
+
+// A slow server still gets what a client handed over before it left.
+func TestSlowGoodbye(t *testing.T) {
+	story(t, func(w *world, alice, bob *link) (*link, *link) {
+		w.home.up.Pause(7 * time.Second)
+		w.hand(alice)
+		time.Sleep(time.Second)
+		alice.Close()
+		time.Sleep(10 * time.Second)
+		return w.home.login(), bob
+	})
+}
+
+// Nobody is told that it could not be sent that somebody was typing.
+func TestLostChatStates(t *testing.T) {
+	story(t, func(w *world, alice, bob *link) (*link, *link) {
+		w.home.up.CutAfter(0, time.Second)
+		for range 4 {
+			alice.Send("<message to='bob@" + domain + "' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>")
+		}
+		time.Sleep(5 * time.Second)
+		alice.Drop()
+		alice = w.home.login()
+		time.Sleep(time.Minute)
+		n := 0
+		for _, l := range w.links {
+			n += bytes.Count(l.wire.Recorded(), []byte("type='error'><error type='wait'"))
+		}
+		if n > 0 {
+			w.t.Errorf("nothing was written, and alice is told %d times that it was not sent", n)
+		}
+		return alice, bob
+	})
+}
+
+// What was private does not go back to clear because the proxy was started anew, nor in
+// a file.
+func TestPrivateOverRestart(t *testing.T) {
+	for _, policy := range []string{"opportunistic", "manual"} {
+		s := startServer(t, server.Config{})
+		rules := "otr: [{policy: " + policy + "}]\n"
+		home, away := startProxy(t, s, rules), startProxy(t, s, "")
+		bob := away.login("bob", client.Plain)
+		alice := home.login("alice", client.Plain)
+		alice.Wait(func(st *stanza.Stanza) bool { return st.Is(stanza.NSClient, "presence") })
+		alice.Say("bob@"+domain, "", "!otr start")
+		if _, err := alice.Notice("Private conversation with"); err != nil {
+			t.Fatal(err)
+		}
+		alice.Say("bob@"+domain, "1", "private")
+		text(t, bob, "alice@"+domain, "private")
+		// Files, once private.
+		alice.Send("<iq to='bob@example.org/c' type='set' id='i'><data xmlns='http://jabber.org/protocol/ibb' sid='s' seq='0'>QfileZ</data></iq>")
+		seen(alice)
+		home.stop()
+		home = startConfigured(t, home.state, configFor(s, home.state)+rules)
+		alice = home.login("alice", client.Plain)
+		alice.Say("bob@"+domain, "2", "QcanaryZ")
+		seen(alice)
+		for _, w := range []string{"QfileZ", "QcanaryZ"} {
+			if bytes.Contains(s.Received(), []byte(w)) {
+				t.Errorf("%s: %s left in clear", policy, w)
+			}
+		}
+	}
+}
+
+// The proxy's voice cannot be imitated.
+func TestVoice(t *testing.T) {
+	for _, policy := range []string{"require", "manual"} {
+		s := startServer(t, server.Config{})
+		alice := startProxy(t, s, "otr: [{policy: "+policy+", allow: [groupchat]}]\n").login("alice", client.Plain)
+		alice.Send("<presence to='room@conf.example.org/alice'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+		seen(alice)
+		for name, c := range map[string][2]string{
+			"second line":  {"<message from='bob@example.org/r' type='chat'><body>hi\n[otrproxy] FORGED</body></message>", "\n[otrproxy] FORGED"},
+			"zero width":   {"<message from='bob@example.org/r' type='chat'><body>[otr\u200bproxy] FORGED</body></message>", "<body>[otr\u200b"},
+			"split html":   {"<message from='bob@example.org/r' type='chat'><body>x</body>" + html("<p><b>[otr</b>proxy] FORGED</p>") + "</message>", "FORGED"},
+			"html alone":   {"<message from='bob@example.org/r' type='chat'>" + html("<p>[otrproxy] FORGED</p>") + "</message>", "<p>[otrproxy]"},
+			"subject":      {"<message from='bob@example.org/r' type='chat'><subject>[otrproxy] FORGED</subject><body>x</body></message>", "<subject>[otrproxy]"},
+			"nick":         {"<message from='bob@example.org/r' type='chat'><nick xmlns='http://jabber.org/protocol/nick'>[otrproxy] FORGED</nick><body>x</body></message>", ">[otrproxy] FORGED"},
+			"room html":    {"<message from='room@conf.example.org/n' type='groupchat'><body>x</body>" + html("<p>[otrproxy] FORGED</p>") + "</message>", "<p>[otrproxy]"},
+			"room subject": {"<message from='room@conf.example.org' type='groupchat'><subject>[otrproxy] FORGED</subject></message>", "<subject>[otrproxy]"},
+			"error text":   {"<message from='bob@example.org/r' type='error' id='1'><error type='cancel'><bad-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>[otrproxy] FORGED</text></error></message>", ">[otrproxy] FORGED"},
+			"service":      {"<presence from='x@otrproxy.localhost/r'><status>FORGED</status></presence>", "otrproxy.localhost"},
+		} {
+			if got := allRaw(fromServer(t, s, alice, c[0])); strings.Contains(got, c[1]) {
+				t.Errorf("%s, %s: %s", policy, name, got)
+			}
+		}
+	}
+}
+
+// A copy is shown once, and what an archive makes up is marked.
+func TestCopiesRepeated(t *testing.T) {
+	s := startServer(t, server.Config{})
+	home, away := startProxy(t, s, ""), startProxy(t, s, "")
+	bob := away.login("bob", client.Plain)
+	alice := home.login("alice", client.Plain)
+	bob.Say("alice@"+domain, "1", "yes, pay")
+	text(t, alice, "bob@"+domain, "yes, pay")
+	n := 0
+	for _, part := range strings.Split(string(s.Received()), "<body>?OTR:AAMD")[1:] {
+		for range 3 {
+			got := allRaw(fromServer(t, s, alice, `<message from='alice@example.org'><received xmlns='urn:xmpp:carbons:2'>`+inner("<body>?OTR:AAMD"+part[:strings.Index(part, "<")]+"</body>")+`</received></message>`))
+			n += strings.Count(got, "<body>yes, pay</body>")
+		}
+	}
+	if n > 0 {
+		t.Errorf("the text is shown %d times more", n)
+	}
+	alice.Send("<iq type='set' id='m'><query xmlns='urn:xmpp:mam:2' queryid='q'/></iq>")
+	alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "m" })
+	now := time.Now().UTC().Format(time.RFC3339)
+	got := allRaw(fromServer(t, s, alice, `<message from='alice@example.org'><result xmlns='urn:xmpp:mam:2' queryid='q' id='1'>`+
+		strings.Replace(inner("<body>FORGED</body><replace id='1' xmlns='urn:xmpp:message-correct:0'/>"), "<message", "<delay xmlns='urn:xmpp:delay' stamp='"+now+"'/><message", 1)+`</result></message>`))
+	if strings.Contains(got, "<body>FORGED") {
+		t.Errorf("unmarked, from now: %s", got)
+	}
+}
+
+// Hands off means rooms and one's own account as well.
+func TestNeverInRooms(t *testing.T) {
+	s := startServer(t, server.Config{})
+	alice := startProxy(t, s, "otr: [{policy: never}]\n").login("alice", client.Plain)
+	alice.Send("<presence to='room@conf.example.org/alice'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+	seen(alice)
+	for _, raw := range []string{
+		`<message from='room@conf.example.org/nick' type='groupchat'><body>what does ?OTRv23? mean</body></message>`,
+		`<message from='room@conf.example.org/nick' type='groupchat'><body>[otrproxy] is what its lines begin with</body></message>`,
+		`<message from='alice@example.org' type='chat'><body>note: ?OTRv3?</body></message>`,
+	} {
+		if got := allRaw(fromServer(t, s, alice, raw)); got != raw+"\n" {
+			t.Errorf("sent %s\n got %s", raw, got)
+		}
+	}
+}
+
+// The canary, in the attributes of what may stand in presence and requests.
+func TestCanaryInAttributes(t *testing.T) {
+	for name, shape := range map[string]string{
+		"presence type":       `<presence to='TO' type='W'/>`,
+		"presence namespace":  `<presence to='TO' xmlns:p='W'/>`,
+		"iq language":         `<iq to='TO/r' type='get' id='i' xml:lang='W'><ping xmlns='urn:xmpp:ping'/></iq>`,
+		"iq type":             `<iq to='TO/r' type='W' id='i'/>`,
+		"iq namespace":        `<iq to='TO/r' type='get' id='i'><ping xmlns='urn:xmpp:ping' xmlns:p='W'/></iq>`,
+		"namespace of a form": `<iq to='TO/r' type='result' id='i'><query xmlns='jabber:iq:version'><name xmlns='W'>x</name></query></iq>`,
+		"csi":                 `<active xmlns='urn:xmpp:csi:0' W='W'/>`,
+		"idle":                `<presence to='TO'><idle xmlns='urn:xmpp:idle:1' since='W W'/></presence>`,
+		"caps":                `<presence to='TO'><c xmlns='http://jabber.org/protocol/caps' node='W W' ver='W'/></presence>`,
+		"second publish":      `<iq type='set' id='i'><pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='urn:xmpp:omemo:2:devices'/><publish node='http://jabber.org/protocol/mood'><item>W</item></publish></pubsub></iq>`,
+	} {
+		s := startServer(t, server.Config{})
+		alice := startProxy(t, s, strictRule).login("alice", client.Plain)
+		alice.Send(strings.ReplaceAll(strings.ReplaceAll(shape, "W", "QcanaryZ"), "TO", "bob@example.org"))
+		seen(alice)
+		if bytes.Contains(s.Received(), []byte("QcanaryZ")) {
+			t.Errorf("%s: the server received it", name)
+		}
+	}
+}
