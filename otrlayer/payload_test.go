@@ -193,3 +193,24 @@ func TestNothingOvertakes(t *testing.T) {
 		t.Errorf("%d messages left after that", n)
 	}
 }
+
+// No line of a defused text imitates the proxy's, and nothing else is changed.
+func FuzzDefused(f *testing.F) {
+	for _, s := range []string{"hi\n[otrproxy] x", "[OTR\u200bproxy]", "\u3164 ［otrproxy］", "a\r[otrproxy]\u2028[otrproxy]", "see [otrproxy]", "> [otrproxy]", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		d := Defused(s)
+		if strings.ReplaceAll(d, "> ", "") != strings.ReplaceAll(s, "> ", "") {
+			t.Errorf("%q became %q", s, d)
+		}
+		if again := Defused(d); again != d {
+			t.Errorf("%q became %q, and then %q", s, d, again)
+		}
+		for _, line := range strings.FieldsFunc(d, breaks) {
+			if strings.HasPrefix(strings.TrimSpace(folded(line)), voice) {
+				t.Errorf("%q still has the line %q", s, line)
+			}
+		}
+	})
+}

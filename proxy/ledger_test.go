@@ -30,7 +30,7 @@ import (
 // it, or she has got it back; and what bob reads is in order.
 func TestLedger(t *testing.T) {
 	testKeys(t) // outside simulated time
-	runs, from := 40, 1
+	runs, from := 60, 1
 	if n, err := strconv.Atoi(os.Getenv("LEDGER_RUNS")); err == nil {
 		runs = n
 	}
