@@ -411,6 +411,41 @@ func (a *Account) Drop(contact string) int {
 	return n
 }
 
+// A HeldMessage is one that waits for a private conversation.
+type HeldMessage struct {
+	Contact string
+	ID      string
+	Since   time.Time // when it was handed over
+	Expires time.Time // when it comes back
+	Why     Cause     // it waits, as it would be told then
+}
+
+// Held lists the messages that wait, by contact and in order.
+func (a *Account) Held() (out []HeldMessage) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, contact := range slices.Sorted(maps.Keys(a.convs)) {
+		c := a.convs[contact]
+		for _, m := range c.held {
+			out = append(out, HeldMessage{Contact: contact, ID: m.ID, Since: m.since, Expires: m.expires, Why: c.waitsFor()})
+		}
+	}
+	return out
+}
+
+// Ask asks a contact again for the private conversation that messages wait for, and
+// says how many do.
+func (a *Account) Ask(contact string) (waiting int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.convs[contact]
+	if c == nil {
+		return 0
+	}
+	c.attempt(a.now(), true)
+	return len(c.held)
+}
+
 // Accept accepts a changed key, unverified, and sends what waits. It reports
 // whether there was anything to accept.
 func (a *Account) Accept(contact string) (bool, error) {

@@ -34,12 +34,12 @@ type acks struct {
 	settling sync.Once
 	over     chan struct{} // closed when it is known what the server has taken
 	resuming atomic.Pointer[resumption]
+	counts   atomic.Bool // the server has said that it counts
 
 	// Owned by the goroutine that reads the server.
 	id      string // under which the session can be resumed, "" for not
 	within  time.Duration
 	handled uint32 // stanzas of the server's that have been handed to the client
-	counts  bool   // they are counted
 }
 
 // A resumption is a suspended session that the server has been asked to go on with.
@@ -75,7 +75,7 @@ func (s *session) inAck(root stanza.Element) {
 	known := err == nil
 	switch string(root.Local()) {
 	case "enabled":
-		s.counts = true
+		s.counts.Store(true)
 		if r := root.Attr("resume"); r == "true" || r == "1" {
 			s.id, s.within = root.Attr("id"), resumeWithin
 			if max, err := strconv.Atoi(root.Attr("max")); err == nil && max >= 0 {
@@ -112,7 +112,7 @@ func (s *session) inAck(root stanza.Element) {
 
 // handle counts a stanza of the server's.
 func (s *session) handle() {
-	if s.counts {
+	if s.counts.Load() {
 		s.handled++
 	}
 }
@@ -120,7 +120,8 @@ func (s *session) handle() {
 // resume goes on with a suspended session in the place of a new one.
 func (s *session) resume(r *resumption, h uint32) {
 	old := r.old
-	s.counts, s.handled, s.id, s.within = true, old.handled, old.id, resumeWithin
+	s.counts.Store(true)
+	s.handled, s.id, s.within = old.handled, old.id, resumeWithin
 	s.mu.Lock()
 	s.rooms, s.welcome, s.unannounced = old.rooms, old.welcome, true
 	s.mu.Unlock()
@@ -242,7 +243,7 @@ func (p *Proxy) awaitEnd(s *session, wanted string) {
 }
 
 // Pending reports whether the server may not have got all of a person's messages yet.
-func (s *session) Pending() bool { return s.server.pending() }
+func (s *session) Pending() bool { return s.counts.Load() && s.server.pending() }
 
 // resumable reports whether the session could go on over another connection.
 func (s *session) resumable() bool { return s.id != "" && s.within > 0 && !s.left.Load() }
@@ -252,7 +253,7 @@ func (s *session) resumable() bool { return s.id != "" && s.within > 0 && !s.lef
 func (s *session) settle() {
 	s.settling.Do(func() {
 		defer close(s.over)
-		if !s.counts {
+		if !s.counts.Load() {
 			s.server.uncounted() // it was asked to count, and has not said that it does
 		}
 		marks := s.server.unsent()

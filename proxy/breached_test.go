@@ -80,12 +80,7 @@ func TestPresenceAfterResumption(t *testing.T) {
 		if !sees() {
 			t.Error("bob is online, and alice's client is not told")
 		}
-		alice.Drop()
-		bob.Drop()
-		w.home.stop()
-		w.away.stop()
-		w.srv.Close()
-		synctest.Wait()
+		w.end(alice, bob)
 	})
 }
 
@@ -104,12 +99,7 @@ func story(t *testing.T, f func(w *world, alice, bob *link) (*link, *link)) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		w.balance()
-		alice.Drop()
-		bob.Drop()
-		w.home.stop()
-		w.away.stop()
-		w.srv.Close()
-		synctest.Wait()
+		w.end(alice, bob)
 	})
 }
 

@@ -127,6 +127,22 @@ func (p *Proxy) table() control.Table {
 			return f(a, p.outlet(c.Account), c)
 		}
 	}
+	// of is the same for the administrator, who names the account as well.
+	of := func(f func(a *otrlayer.Account, o otrlayer.Outlet, c control.Call) (control.Reply, error)) func(context.Context, control.Call) (control.Reply, error) {
+		return func(_ context.Context, c control.Call) (control.Reply, error) {
+			names := strings.Fields(c.Args)
+			if len(names) != 2 {
+				return control.Reply{}, fmt.Errorf("%w: an account and a contact are needed", control.ErrUsage)
+			}
+			for _, a := range p.open() {
+				if a.JID() == names[0] {
+					c.Account, c.Contact, c.Args = names[0], names[1], ""
+					return f(a, p.outlet(c.Account), c)
+				}
+			}
+			return control.Reply{}, fmt.Errorf("nobody has logged in as %s since otrproxy was started", names[0])
+		}
+	}
 	var t control.Table
 	t = control.Table{
 		{Name: "help", Help: "lists the commands", Chat: true, Admin: true, Run: func(_ context.Context, c control.Call) (control.Reply, error) {
@@ -191,25 +207,22 @@ func (p *Proxy) table() control.Table {
 				}
 				return control.Reply{Text: "The comparison of secrets was given up."}, nil
 			})},
-		{Name: "held", Help: "how many messages wait", Chat: true,
+		{Name: "held", Help: "the messages that wait, and for what", Chat: true,
 			Run: own(func(a *otrlayer.Account, _ otrlayer.Outlet, c control.Call) (control.Reply, error) {
-				return control.Reply{Text: fmt.Sprintf("%d messages wait for %s.", a.Conversation(c.Contact).Held, c.Contact)}, nil
+				lines := heldBy(a, c.Contact)
+				return control.Reply{Text: heldText(lines), Data: lines}, nil
 			})},
-		{Name: "send", Help: "accepts the contact's changed key, and sends what waits", Chat: true,
-			Run: own(func(a *otrlayer.Account, _ otrlayer.Outlet, c control.Call) (control.Reply, error) {
-				ok, err := a.Accept(c.Contact)
-				if err != nil {
-					return control.Reply{}, err
-				}
-				if !ok {
-					return control.Reply{}, fmt.Errorf("no changed key of %s waits for a decision", c.Contact)
-				}
-				return control.Reply{Text: "The new key of " + c.Contact + " is accepted, not verified."}, nil
-			})},
-		{Name: "drop", Help: "takes back the messages that wait", Chat: true,
-			Run: own(func(a *otrlayer.Account, _ otrlayer.Outlet, c control.Call) (control.Reply, error) {
-				return control.Reply{Text: fmt.Sprintf("%d messages taken back.", a.Drop(c.Contact))}, nil
-			})},
+		{Name: "send", Help: "accepts the contact's changed key and sends what waits, or asks them again", Chat: true, Run: own(release)},
+		{Name: "drop", Help: "takes back the messages that wait", Chat: true, Run: own(drop)},
+		{Name: "held list", Help: "the messages that wait for a private conversation", Admin: true, Run: func(context.Context, control.Call) (control.Reply, error) {
+			lines := []HeldLine{}
+			for _, a := range p.open() {
+				lines = append(lines, heldBy(a, "")...)
+			}
+			return control.Reply{Text: heldText(lines), Data: lines}, nil
+		}},
+		{Name: "held send", Args: "ACCOUNT CONTACT", Help: "accepts a contact's changed key and sends what waits, or asks them again", Admin: true, Run: of(release)},
+		{Name: "held drop", Args: "ACCOUNT CONTACT", Help: "gives back the messages that wait for a contact", Admin: true, Run: of(drop)},
 		{Name: "reload", Help: "re-reads the configuration file; on an error the old one stays in force", Admin: true, Run: func(context.Context, control.Call) (control.Reply, error) {
 			file := p.Config().File
 			if file == "" {
@@ -264,6 +277,69 @@ func (p *Proxy) table() control.Table {
 		}},
 	}
 	return t
+}
+
+// release accepts a changed key, or asks again.
+func release(a *otrlayer.Account, _ otrlayer.Outlet, c control.Call) (control.Reply, error) {
+	ok, err := a.Accept(c.Contact)
+	if err != nil {
+		return control.Reply{}, err
+	}
+	if ok {
+		return control.Reply{Text: "The new key of " + c.Contact + " is accepted, not verified."}, nil
+	}
+	n := a.Ask(c.Contact)
+	if n == 0 {
+		return control.Reply{}, fmt.Errorf("nothing waits for %s, and no changed key of theirs waits for a decision", c.Contact)
+	}
+	return control.Reply{Text: fmt.Sprintf("%d messages wait for %s; they go as soon as the conversation is private.", n, c.Contact)}, nil
+}
+
+// drop gives back what waits for a contact.
+func drop(a *otrlayer.Account, _ otrlayer.Outlet, c control.Call) (control.Reply, error) {
+	return control.Reply{Text: fmt.Sprintf("%d messages taken back.", a.Drop(c.Contact))}, nil
+}
+
+// A HeldLine is a message that waits, as held list shows it.
+type HeldLine struct {
+	Account string    `json:"account"`
+	Contact string    `json:"contact"`
+	ID      string    `json:"id"`
+	Since   time.Time `json:"since"`
+	Expires time.Time `json:"expires"`
+	Cause   string    `json:"cause"`
+}
+
+// heldBy lists what waits for a contact, or for all.
+func heldBy(a *otrlayer.Account, contact string) []HeldLine {
+	lines := []HeldLine{}
+	for _, m := range a.Held() {
+		if contact == "" || m.Contact == contact {
+			lines = append(lines, HeldLine{Account: a.JID(), Contact: m.Contact, ID: m.ID, Since: m.Since, Expires: m.Expires, Cause: string(m.Why)})
+		}
+	}
+	return lines
+}
+
+// heldReasons are what messages wait for.
+var heldReasons = map[string]string{
+	string(otrlayer.CauseExpired):    "a private conversation",
+	string(otrlayer.CauseKeyChanged): "your decision about their changed key",
+	string(otrlayer.CauseUnverified): "their key to be verified",
+}
+
+func heldText(lines []HeldLine) string {
+	if len(lines) == 0 {
+		return "nothing waits"
+	}
+	var b strings.Builder
+	for i, l := range lines {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, "%s to %s: waits for %s since %s, comes back at %s", l.Account, l.Contact, heldReasons[l.Cause], l.Since.Format(time.TimeOnly), l.Expires.Format(time.TimeOnly))
+	}
+	return b.String()
 }
 
 func pinArgs(args string) (domain string, pin config.Pin, err error) {

@@ -79,10 +79,9 @@ const maxMarks = 10_000
 func (o *outbox) message(k mark, f func([]byte) []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed || o.err != nil {
+	if !o.put(f) {
 		return false
 	}
-	o.buf = f(o.buf)
 	o.stanzas++
 	if len(o.marks) >= maxMarks {
 		o.marks = append(o.marks[:0], o.marks[1:]...)
@@ -97,11 +96,19 @@ func (o *outbox) message(k mark, f func([]byte) []byte) bool {
 func (o *outbox) stanza(f func([]byte) []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	ok := o.put(f)
+	if ok {
+		o.stanzas++
+	}
+	return ok
+}
+
+// put appends what f builds, if the leg takes any more.
+func (o *outbox) put(f func([]byte) []byte) bool {
 	if o.closed || o.err != nil {
 		return false
 	}
 	o.buf = f(o.buf)
-	o.stanzas++
 	return true
 }
 
@@ -110,11 +117,9 @@ func (o *outbox) stanza(f func([]byte) []byte) bool {
 func (o *outbox) count(ask string, from uint32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed || o.err != nil {
-		return
+	if o.put(func(b []byte) []byte { return append(b, ask...) }) {
+		o.counting, o.stanzas = true, from
 	}
-	o.buf = append(o.buf, ask...)
-	o.counting, o.stanzas = true, from
 }
 
 // uncounted ends that: the other side does not count.
@@ -184,11 +189,7 @@ func (o *outbox) queue(b []byte) bool {
 func (o *outbox) build(f func([]byte) []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed || o.err != nil {
-		return false
-	}
-	o.buf = f(o.buf)
-	return true
+	return o.put(f)
 }
 
 // flush writes what is queued, in the caller's goroutine unless another one is

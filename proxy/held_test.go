@@ -1,0 +1,63 @@
+package proxy_test
+
+import (
+	"strings"
+	"testing"
+
+	"otrproxy/proxy"
+	"otrproxy/proxy/control"
+	"otrproxy/stanza"
+)
+
+// What waits is listed, asked for again and taken back, in the chat and by the
+// administrator.
+func TestHeldCommands(t *testing.T) {
+	c := onStage(t, "", func(*stage) {})
+	c.contact = "carol@" + domain
+	admin := func(line string) (control.Reply, error) {
+		cmd, args, err := c.home.p.Commands().Find(line, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cmd.Run(t.Context(), control.Call{Args: args})
+	}
+	if r, err := admin("held list"); err != nil || r.Text != "nothing waits" || len(r.Data.([]proxy.HeldLine)) != 0 {
+		t.Errorf("%+v %v", r, err)
+	}
+	c.alice.Say(c.contact, "h1", "one")
+	c.alice.Say(c.contact, "h2", "two")
+	c.send(nil)
+	r, err := admin("held list")
+	lines := r.Data.([]proxy.HeldLine)
+	if err != nil || len(lines) != 2 || lines[0].ID != "h1" || lines[1].ID != "h2" || lines[0].Account != "alice@"+domain || lines[0].Contact != c.contact || !lines[0].Expires.After(lines[0].Since) {
+		t.Errorf("%+v %v", r, err)
+	}
+	c.alice.Say(c.contact, "", "!otr held")
+	c.noticed("waits for a private conversation")
+	queries := func() int { return strings.Count(string(c.s.Received()), "?OTRv23?") }
+	before := queries()
+	if r, err := admin("held send alice@" + domain + " " + c.contact); err != nil || !strings.Contains(r.Text, "2 messages wait") {
+		t.Errorf("%+v %v", r, err)
+	}
+	if !c.s.Wait(func(b []byte) bool { return strings.Count(string(b), "?OTRv23?") == before+1 }) {
+		t.Error("nobody was asked again")
+	}
+	if _, err := admin("held send alice@" + domain + " nobody@" + domain); err == nil || !strings.Contains(err.Error(), "nothing waits for nobody@") {
+		t.Errorf("%v", err)
+	}
+	if _, err := admin("held drop bob@" + domain + " " + c.contact); err == nil || !strings.Contains(err.Error(), "nobody has logged in") {
+		t.Errorf("%v", err)
+	}
+	if _, err := admin("held drop"); err == nil {
+		t.Error("no usage")
+	}
+	if r, err := admin("held drop alice@" + domain + " " + c.contact); err != nil || r.Text != "2 messages taken back." {
+		t.Errorf("%+v %v", r, err)
+	}
+	for _, id := range []string{"h1", "h2"} {
+		st, err := c.alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == id })
+		if err != nil || !strings.Contains(allOf(st), "taken back on your request") {
+			t.Errorf("%v %s", err, st.Raw)
+		}
+	}
+}
