@@ -86,7 +86,7 @@ func (x *session) count(root stanza.Element) {
 		x.outMu.Unlock()
 		s.mu.Unlock()
 	case "r":
-		if x.sm != nil {
+		if x.sm != nil && !x.faults.Unconfirmed {
 			x.write([]byte("<a xmlns='" + nsSM + "' h='" + strconv.FormatUint(uint64(x.sm.received.Load()), 10) + "'/>"))
 		}
 	case "a":

@@ -66,6 +66,7 @@ type Faults struct {
 	BadDowngrade  bool   // a wrong XEP-0474 hash
 	NoCounting    bool   // XEP-0198 is not offered
 	Forgetful     bool   // sessions cannot be resumed
+	Unconfirmed   bool   // it does not say what it has taken, until a session is resumed
 }
 
 // A Server runs until Close.
