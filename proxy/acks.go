@@ -141,9 +141,9 @@ func (s *session) resume(r *resumption, h uint32) {
 // announced sees to it that presence which the client means as its first is that to the
 // server as well (RFC 6121 section 4.2): in a session that goes on it would be a mere
 // change, and nobody's presence would come back.
-func (s *session) announced(typ string, to address) {
+func (s *session) announced(typ string) {
 	s.mu.Lock()
-	first := s.unannounced && typ == "" && !to.ok
+	first := s.unannounced && typ == ""
 	if first {
 		s.unannounced = false
 		clear(s.rooms)

@@ -215,6 +215,13 @@ func TestClearText(t *testing.T) {
 			t.Errorf("clear: drop: %s is shown as %s", raw, all)
 		}
 	}
+	// What the client encrypts itself, it reads itself; its text for others is marked.
+	p0 := onStage(t, "", func(*stage) {})
+	omemo := "<encrypted xmlns='eu.siacs.conversations.axolotl'><payload>AAAA</payload></encrypted>"
+	if got := fromServer(t, p0.s, p0.alice, "<message from='bob@example.org/c' type='chat'><body>I sent you OMEMO</body>"+omemo+"<subject>x</subject></message>"); len(got) != 1 ||
+		client.Body(got[0]) != "[otrproxy] Not encrypted: I sent you OMEMO" || !bytes.Contains(got[0].Raw, []byte(omemo)) || bytes.Contains(got[0].Raw, []byte("<subject>")) {
+		t.Errorf("OMEMO is shown as %s", raws(got))
+	}
 	// A personal event is no message.
 	p := onStage(t, "", func(*stage) {})
 	event := "<message from='bob@example.org' type='headline'><event xmlns='http://jabber.org/protocol/pubsub#event'><items node='x'><item/></items></event></message>"

@@ -26,6 +26,7 @@ var (
 	priority = regexp.MustCompile(`^\s*[+-]?[0-9]{1,3}\s*$`)
 	hexOnly  = regexp.MustCompile(`^[0-9A-Fa-f\s]*$`)
 	uri      = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$`)
+	tokens   = regexp.MustCompile(`^[a-z0-9-]*(?: [a-z0-9-]+)*$`)
 	noBlank  = regexp.MustCompile(`^[!-~]*$`)
 	language = regexp.MustCompile(`^[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*$`)
 )
@@ -35,7 +36,7 @@ func (f form) fits(el stanza.Element) bool {
 	for name, value := range el.AttrNames() {
 		switch {
 		case name == "xmlns", strings.HasPrefix(name, "xmlns:") && uri.Match(value), name == "xml:lang" && language.Match(value):
-		case !slices.Contains(strings.Fields(f.attrs), name), name != "name" && !noBlank.Match(value):
+		case !slices.Contains(strings.Fields(f.attrs), name), name == "ext" && !tokens.Match(value), name != "ext" && name != "name" && !noBlank.Match(value):
 			return false
 		}
 	}
@@ -44,7 +45,7 @@ func (f form) fits(el stanza.Element) bool {
 	}
 	for c := range el.Children() {
 		ns := string(c.NS())
-		if inner, ok := f.inner[string(c.Local())]; !ok || ns != string(el.NS()) && ns != "jabber:x:data" && ns != stanza.NSStanzas || !inner.fits(c) {
+		if inner, ok := f.inner[string(c.Local())]; !ok || ns != string(el.NS()) && ns != "jabber:x:data" && ns != "http://jabber.org/protocol/rsm" || !inner.fits(c) {
 			return false
 		}
 	}
@@ -82,6 +83,7 @@ func mayStand(el stanza.Element, rule *config.Rule) bool {
 func (s *session) outPresence(st *stanza.Stanza, to address) {
 	root := st.Root()
 	typ := root.Attr("type")
+	s.announced(typ)
 	if to.ok {
 		_, joins := root.Child(nsMUC, "x")
 		switch {
@@ -99,7 +101,6 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 			s.setWelcome(to.bare, false)
 		}
 	}
-	s.announced(typ, to)
 	rule := s.p.Config().RuleFor(s.jid, to.bare)
 	e := st.Edit()
 	if s.strict(rule, to.bare) {
@@ -178,7 +179,18 @@ var (
 		"urn:xmpp:time time":                           {},
 		"vcard-temp vCard":                             {},
 		"urn:ietf:params:xml:ns:vcard-4.0 vcard":       {},
+		"http://jabber.org/protocol/muc#owner query":   {},
+		"http://jabber.org/protocol/muc#admin query":   {inner: map[string]form{"item": {attrs: "affiliation role"}}},
 		"http://jabber.org/protocol/pubsub pubsub":     {inner: map[string]form{"items": {attrs: "node max_items", inner: map[string]form{"item": {attrs: "id"}}}}},
+	}
+	// Of rooms, whose members and archive may be read where nothing may be said there.
+	archiveForm = form{attrs: "queryid node", inner: map[string]form{
+		"x":   {attrs: "type", inner: map[string]form{"field": {attrs: "var type", inner: map[string]form{"value": {text: regexp.MustCompile(`^(?:urn:xmpp:mam:[0-9]|[0-9TZ:.+-]*)$`)}}}}},
+		"set": {inner: map[string]form{"max": {text: noBlank}, "before": {text: noBlank}, "after": {text: noBlank}, "index": {text: noBlank}}}}}
+	settingForms = map[string]form{
+		"urn:xmpp:mam:1 query":                       archiveForm,
+		"urn:xmpp:mam:2 query":                       archiveForm,
+		"http://jabber.org/protocol/muc#owner query": {inner: map[string]form{"x": {attrs: "type"}}}, // a room as it comes (XEP-0045 section 10.1.2)
 	}
 	answerForms = map[string]form{
 		"urn:xmpp:ping ping": {},
@@ -212,6 +224,8 @@ func (s *session) outIQ(st *stanza.Stanza, to address) {
 			}
 			s.unprotected(root, what, contact)
 			return
+		case typ == "error":
+			raw = appendBareError(nil, root)
 		default: // whoever asked is told, and not left waiting
 			raw = stanza.AppendError(nil, "iq", "", root.Attr("to"), root.Attr("id"), stanza.Error{Type: "cancel", Condition: "service-unavailable"})
 		}
@@ -262,23 +276,17 @@ func (s *session) unguarded(root stanza.Element, typ string, to address, rule *c
 	if !blank([]byte(root.Text())) {
 		return "text in a request"
 	}
-	forms := map[string]map[string]form{"get": requestForms, "result": answerForms, "error": errorForms}[typ]
+	forms := map[string]map[string]form{"get": requestForms, "set": settingForms, "result": answerForms}[typ]
 	for el := range root.Children() {
 		if f, listed := forms[name(el)]; !listed || !f.fits(el) {
 			return "an extension of your program (" + clip(string(el.Local())) + ")"
 		}
 	}
+	if typ == "error" {
+		return "the text of an error"
+	}
 	return ""
 }
-
-// errorForms has an error without the text it may quote.
-var errorForms = func() map[string]form {
-	inner := map[string]form{}
-	for _, c := range conditions {
-		inner[c] = form{}
-	}
-	return map[string]form{stanza.NSClient + " error": {attrs: "type code by", inner: inner}}
-}()
 
 // personal reports whether a request publishes what a person tells about themselves:
 // vCard, personal events (XEP-0163), private notes (XEP-0049). Keys of other

@@ -209,6 +209,17 @@ var besides = map[string]bool{
 	"urn:xmpp:occupant-id:0": true,
 }
 
+// sealed is encryption of the client's own, which it reads itself; the text beside it is
+// for programs that cannot.
+var sealed = map[string]bool{
+	"eu.siacs.conversations.axolotl": true,
+	"urn:xmpp:omemo:1":               true,
+	"urn:xmpp:omemo:2":               true,
+	"jabber:x:encrypted":             true,
+	"urn:xmpp:openpgp:0":             true,
+	nsEME:                            true,
+}
+
 // rewrite puts what was read in the place of a message's text.
 func (s *session) rewrite(e *stanza.Edit, root, body stanza.Element, others []stanza.Element, r otrlayer.Reading) {
 	if !r.Encrypted && !r.Clear {
@@ -225,6 +236,7 @@ func (s *session) rewrite(e *stanza.Edit, root, body stanza.Element, others []st
 		ns := string(el.NS())
 		switch {
 		case el.Is(stanza.NSClient, "body"), el.Is(stanza.NSClient, "thread"):
+		case r.Clear && sealed[ns]:
 		case ns == nsXHTML, (r.Encrypted || r.Clear) && !besides[ns]:
 			e.Remove(el)
 		case (ns == nsReceipts && string(el.Local()) == "request" || ns == nsMarkers && string(el.Local()) == "markable") &&
@@ -256,7 +268,7 @@ var spoken = map[string]bool{
 // encryption is expected, it is told in a line that says so. It reports false when the
 // rules do not let it be shown.
 func (s *session) bare(e *stanza.Edit, root stanza.Element, from address, archived bool) bool {
-	if !s.account.Expects(from.bare) {
+	if !s.account.Expects(from.bare) || !strings.Contains(from.bare, "@") { // services send forms
 		s.defuse(e, root, nil)
 		return true
 	}

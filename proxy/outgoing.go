@@ -505,17 +505,21 @@ var conditions = strings.Fields(`
 	policy-violation recipient-unavailable redirect registration-required remote-server-not-found remote-server-timeout
 	resource-constraint service-unavailable subscription-required undefined-condition unexpected-request`)
 
-// appendBareError rebuilds a client's error without the text it may quote.
+// appendBareError rebuilds a client's error without the text and the stanza it may
+// quote.
 func appendBareError(dst []byte, root stanza.Element) []byte {
 	e := stanza.Error{Type: "cancel", Condition: "undefined-condition"}
 	if el, ok := root.Child(stanza.NSClient, "error"); ok {
+		if t := el.Attr("type"); slices.Contains([]string{"auth", "cancel", "continue", "modify", "wait"}, t) {
+			e.Type = t
+		}
 		for c := range el.Children() {
 			if l := string(c.Local()); string(c.NS()) == stanza.NSStanzas && slices.Contains(conditions, l) {
 				e.Condition = l
 			}
 		}
 	}
-	return stanza.AppendError(dst, "message", "", root.Attr("to"), root.Attr("id"), e)
+	return stanza.AppendError(dst, string(root.Local()), "", root.Attr("to"), root.Attr("id"), e)
 }
 
 // Emit queues a message to the server. It is the only place that writes

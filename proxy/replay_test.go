@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"otrproxy/stanza"
+	"otrproxy/test/client"
 	"otrproxy/test/server"
 )
 
@@ -141,4 +143,60 @@ func same(t *testing.T, who string, got, want []byte) {
 		i++
 	}
 	t.Errorf("%s got %d bytes of %d; they differ at %d:\n got %.300q\nwant %.300q", who, len(got), len(want), i, got[max(0, i-40):], want[max(0, i-40):])
+}
+
+// Under require, what eight clients send in their normal life besides texts passes as
+// well: their presence and what they ask of the server, their own account and others'
+// programs.
+func TestRecordedStreamsUnderRequire(t *testing.T) {
+	files, _ := filepath.Glob("testdata/streams/*.client")
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".client")
+		t.Run(name, func(t *testing.T) {
+			b, _ := os.ReadFile(file)
+			header, rest := cutHeader(t, b)
+			s := startServer(t, server.Config{Domain: domain})
+			p := startProxy(t, s, "")
+			alice := p.login("alice", client.Plain)
+			// The recordings are of another account; what matters are their forms.
+			whole := append(append(bytes.Clone(header), bytes.TrimSuffix(rest, []byte(streamClose))...), streamClose...)
+			whole = bytes.ReplaceAll(whole, []byte("one.test"), []byte(domain))
+			scan := stanza.NewScanner(bytes.NewReader(whole), stanza.Limits{})
+			scan.Next()
+			passed := 0
+			for {
+				st, err := scan.Next()
+				if err != nil || st.Kind == stanza.KindClose {
+					break
+				}
+				if st.Kind != stanza.KindElement || string(st.Root().NS()) != stanza.NSClient || string(st.Root().Local()) == "message" {
+					continue
+				}
+				if _, ok := st.Root().Child(stanza.NSBind, "bind"); ok {
+					continue
+				}
+				before := len(s.Received())
+				alice.Send(string(st.Raw))
+				alice.Send("<iq type='get' id='after'><ping xmlns='urn:xmpp:ping'/></iq>")
+				if _, err := alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "after" }); err != nil {
+					t.Fatal(err)
+				}
+				passed++
+				sent, root := s.Received()[before:], st.Root()
+				if bytes.Contains(sent, st.Raw) || bytes.Contains(st.Raw, []byte("jabber:iq:roster")) {
+					continue
+				}
+				passed--
+				// An error leaves without the text and the request it quotes; a room's settings are
+				// up to a rule.
+				if root.Attr("type") == "error" && bytes.Contains(sent, []byte("type='error'><error type='cancel'>")) || bytes.Contains(st.Raw, []byte("muc#roomconfig")) {
+					continue
+				}
+				t.Errorf("%s\nbecame %s", st.Raw, bytes.Split(sent, []byte("<iq type='get' id='after'>"))[0])
+			}
+			if passed < 20 {
+				t.Errorf("only %d passed", passed)
+			}
+		})
+	}
 }
