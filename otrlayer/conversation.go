@@ -379,7 +379,7 @@ func (c *conversation) trusts(now time.Time, fp Fingerprint, t Trust) error {
 }
 
 // resend puts what the contact said it could not read before all that waits, to be
-// sent once more, to the same key only (rules.md O3); what went to another is given back.
+// sent once more, to the same key only; what went to another is given back.
 func (c *conversation) resend(now time.Time, to Fingerprint) {
 	c.forgetRecent(now)
 	complained := c.complained()

@@ -9,7 +9,7 @@ import (
 )
 
 // What stands inside an OTR data message is text for some clients and HTML for
-// others (rules.md X3 of the field: Pidgin and bitlbee escape on sending and strip
+// others (seen: Pidgin and bitlbee escape on sending and strip
 // tags on receiving, mcabber unescapes, Profanity takes everything as it is).
 
 // toPayload escapes what a receiver of HTML would take for markup, so that

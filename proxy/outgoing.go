@@ -318,7 +318,7 @@ var content = map[string]string{
 }
 
 // compose picks the one body to encrypt and rebuilds what may stand beside it,
-// without text and with known attributes only (rules X4 and X5 of the field).
+// without text and with known attributes only.
 // Everything that is not listed here stays behind.
 func compose(root stanza.Element, rule *config.Rule) (body *stanza.Element, c carried) {
 	for el := range root.Children() {
