@@ -8,8 +8,7 @@ import (
 )
 
 // requests are what a client has asked and has not been answered yet. Answers to anything
-// else, and what an archive was not asked for, are forged or stale and do not reach it
-//.
+// else, and what an archive was not asked for, are forged or stale and do not reach it.
 type requests struct {
 	mu       sync.Mutex
 	open     map[question]int
