@@ -63,9 +63,6 @@ func (r *reading) again(o Outlet) Reading {
 // sealed it is certain, and it cannot be read twice. Nothing else of OTR in a copy is
 // anybody's business, and nothing is answered.
 func (c *conversation) copied(now time.Time, o Outlet, m Incoming, w otr.Message) Reading {
-	if spoken(w, m.Text) {
-		return Reading{Deliver: true, Text: m.Text} // a text about OTR
-	}
 	if w.Kind == otr.Encoded && w.Type == otr.Data && !w.Ignorable {
 		sum := w.Sum()
 		if r := c.known(sum); r != nil {

@@ -69,7 +69,7 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 		c.outlet = o
 	}
 	w := c.parsed(m)
-	if w.Kind == otr.Plain || w.Kind == otr.Tagged {
+	if w.Kind == otr.Plain || w.Kind == otr.Tagged || m.Copy && spoken(w, m.Text) {
 		return c.clear(now, policy, m, w)
 	}
 	if m.Copy {

@@ -4,6 +4,7 @@ package proxy_test
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -290,4 +291,160 @@ func TestCanaryInAttributes(t *testing.T) {
 			t.Errorf("%s: the server received it", name)
 		}
 	}
+}
+
+// asksArchive is alice, who has asked her archive.
+func asksArchive(t *testing.T, rules string) (*server.Server, *client.Client) {
+	s := startServer(t, server.Config{})
+	alice := startProxy(t, s, rules).login("alice", client.Plain)
+	alice.Send("<iq type='set' id='mam'><query xmlns='urn:xmpp:mam:2' queryid='q'/></iq>")
+	alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "mam" })
+	return s, alice
+}
+
+func aCarbon(kind, x string) string {
+	return `<message from='alice@example.org'><` + kind + ` xmlns='urn:xmpp:carbons:2'>` + x + `</` + kind + `></message>`
+}
+
+func aResult(x string) string {
+	return `<message from='alice@example.org'><result xmlns='urn:xmpp:mam:2' queryid='q' id='1'>` + x + `</result></message>`
+}
+
+func allMarked(t *testing.T, raws map[string]string) {
+	s, alice := asksArchive(t, "")
+	for name, raw := range raws {
+		if got := allRaw(fromServer(t, s, alice, raw)); strings.Contains(got, "FORGED") && !strings.Contains(got, "Not encrypted: ") {
+			t.Errorf("%s: unmarked: %s", name, got)
+		}
+	}
+}
+
+// Clear text that has a query somewhere in it.
+func TestQueryInsideClear(t *testing.T) {
+	allMarked(t, map[string]string{
+		"subject":          `<message from='bob@example.org/r' type='chat'><subject>FORGED ?OTRv3?</subject></message>`,
+		"voice":            `<message from='bob@example.org/r' type='chat'><subject>[otrproxy] FORGED ?OTRv3?</subject></message>`,
+		"html, a stranger": `<message from='eve@evil.example/r' type='chat'>` + html("FORGED ?OTRv3?") + `</message>`,
+		"carbon":           aCarbon("received", inner("<body>FORGED ?OTRv3?</body>")),
+		"carbon, voice":    aCarbon("received", inner("<body>[otrproxy] FORGED ?OTRv3?</body>")),
+		"beside it":        aCarbon("received", inner("<body>x ?OTRv3?</body><subject>FORGED</subject>"+html("FORGED"))),
+		"archive":          aResult(inner("<body>FORGED ?OTRv3?</body>")),
+	})
+}
+
+// What stands beside ciphertext that nobody can read.
+func TestBesideUnreadable(t *testing.T) {
+	p := posted(t, "")
+	one := p.writes("one")
+	p.home.stop()
+	p.home = startConfigured(t, p.home.state, configFor(p.s, p.home.state))
+	p.alice = p.home.login("alice", client.Plain)
+	got := allRaw(fromServer(t, p.s, p.alice, fmt.Sprintf(live, "<subject>FORGED</subject><x xmlns='jabber:x:oob'><url>http://FORGED</url></x><replace xmlns='urn:xmpp:message-correct:0' id='FORGED'/>", one)))
+	if strings.Contains(got, "FORGED") {
+		t.Errorf("%s", got)
+	}
+}
+
+// Copies that are taken for something else than what clients take them for.
+func TestCopiesReadInTwoWays(t *testing.T) {
+	state := inner("<active xmlns='http://jabber.org/protocol/chatstates'/>")
+	forged := inner("<body>FORGED</body>")
+	allMarked(t, map[string]string{
+		"sent by bob":         aCarbon("sent", forged),
+		"groupchat of bob's":  strings.Replace(aCarbon("received", forged), "type='chat'", "type='groupchat'", 1),
+		"carbon, no address":  strings.Replace(aCarbon("received", forged), "bob@example.org/x", "bob@example.org/", 1),
+		"archive, no address": strings.Replace(aResult(forged), "bob@example.org/x", "bob@example.org/", 1),
+		"carbon and archive":  `<message from='alice@example.org'><received xmlns='urn:xmpp:carbons:2'>` + state + `</received><result xmlns='urn:xmpp:mam:2' queryid='nobody'>` + forged + `</result></message>`,
+		"archive and carbon":  `<message from='alice@example.org'><result xmlns='urn:xmpp:mam:2' queryid='q' id='1'>` + state + `</result><received xmlns='urn:xmpp:carbons:2'>` + forged + `</received></message>`,
+	})
+}
+
+// A mediated invitation, as Prosody and ejabberd send it (testdata/streams/gajim.server has one).
+func TestInvitationStaysUsable(t *testing.T) {
+	s, alice := asksArchive(t, "otr: [{policy: require, allow: [groupchat]}]\n")
+	got := allRaw(fromServer(t, s, alice, `<message from='room@conf.example.org' to='alice@example.org'><x xmlns='http://jabber.org/protocol/muc#user'><invite from='bob@example.org/c'><reason>come</reason></invite><password>pw</password></x>`+
+		`<x xmlns='jabber:x:conference' jid='room@conf.example.org'>come</x><body>bob@example.org/c invited you to the room room@conf.example.org (come)</body></message>`))
+	if !strings.Contains(got, "<invite ") || !strings.Contains(got, "jid='room@conf.example.org'") {
+		t.Errorf("no invitation any more: %s", got)
+	}
+}
+
+// The presence of Pidgin (testdata/streams/pidgin.client).
+func TestPidginCaps(t *testing.T) {
+	s, alice := asksArchive(t, "")
+	alice.Send("<presence><priority>1</priority><c xmlns='http://jabber.org/protocol/caps' node='http://pidgin.im/' hash='sha-1' ver='lV6i//bt2U8Rm0REcX8h4F3Nk3M=' ext='voice-v1 camera-v1 video-v1'/><x xmlns='vcard-temp:x:update'><photo/></x></presence>")
+	seen(alice)
+	if !bytes.Contains(s.Received(), []byte("node='http://pidgin.im/'")) {
+		t.Error("what Pidgin is and can do has been taken out of its presence")
+	}
+}
+
+// The voice.
+func TestVoiceLookalikes(t *testing.T) {
+	s, alice := asksArchive(t, "otr: [{policy: manual}]\n")
+	for name, text := range map[string]string{
+		"blank of Braille":   "\u2800[otrproxy] FORGED",
+		"a Cyrillic letter":  "[\u043etrproxy] FORGED",
+		"from right to left": "\u202e[yxorprto]\u202c FORGED",
+	} {
+		if got := fromServer(t, s, alice, "<message from='bob@example.org/r' type='chat'><body>"+text+"</body></message>"); client.Body(got[0]) == text {
+			t.Errorf("%s: shown as %s", name, text)
+		}
+	}
+	raw := strings.Replace(aCarbon("received", inner("<body>FORGED</body>")), "bob@example.org/x", "x@otrproxy.localhost/x", 1)
+	if got := allRaw(fromServer(t, s, alice, raw)); strings.Contains(got, "FORGED") {
+		t.Errorf("below the service: %s", got)
+	}
+}
+
+// A command about a contact as a person types the address.
+func TestCommandAddresses(t *testing.T) {
+	c := onStage(t, "", (*stage).talk)
+	c.alice.Say("otrproxy.localhost", "", "end Bob@Example.org")
+	c.alice.Wait(func(st *stanza.Stanza) bool { return client.Notice(st) && strings.Contains(client.Body(st), "is over") })
+	c.alice.Say("otrproxy.localhost", "", "status")
+	st, _ := c.alice.Wait(func(st *stanza.Stanza) bool {
+		return client.Notice(st) && strings.Contains(client.Body(st), "sessions")
+	})
+	if st == nil || strings.Contains(client.Body(st), "bob@example.org: encrypted") {
+		t.Errorf("said to be over, and it is not: %v", client.Body(st))
+	}
+}
+
+// What Dino, Gajim and Profanity ask a room they have joined, with the default rule.
+func TestRoomRequests(t *testing.T) {
+	s, alice := asksArchive(t, "")
+	alice.Send("<presence to='room@conf.example.org/alice'><x xmlns='http://jabber.org/protocol/muc'/></presence>" +
+		"<iq id='r1' type='get' to='room@conf.example.org'><query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='member'/></query></iq>" +
+		"<iq id='r2' type='set' to='room@conf.example.org'><query xmlns='urn:xmpp:mam:2' queryid='x'><x xmlns='jabber:x:data' type='submit'><field type='hidden' var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field><field var='start'><value>1970-01-01T00:00:00Z</value></field></x><set xmlns='http://jabber.org/protocol/rsm'><max>20</max><before/></set></query></iq>")
+	seen(alice)
+	for _, id := range []string{"id='r1'", "id='r2'"} {
+		if !bytes.Contains(s.Received(), []byte(id)) {
+			t.Errorf("%s is refused", id)
+		}
+	}
+}
+
+// The proxy is stopped while a client does not read, as on a laptop that sleeps.
+func TestStopWithFrozenClient(t *testing.T) {
+	testKeys(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.away.start()
+		w.home.start()
+		bob, alice := w.bobComes(), w.home.login()
+		alice.wire.Freeze()
+		big := "<message from='carol@example.org' type='chat'><body>" + strings.Repeat("x", 60000) + "</body></message>"
+		for range 4 { // more than is on its way to a client at once, and no more than the server can write
+			w.srv.Send("alice", big)
+		}
+		synctest.Wait()
+		before := time.Now()
+		w.home.stop()
+		if took := time.Since(before); took > 5*time.Second {
+			t.Errorf("it took %v; a second was given", took)
+		}
+		w.home.start()
+		w.end(alice, bob)
+	})
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"mellium.im/xmpp/jid"
+
 	"otrproxy/config"
 	"otrproxy/otrlayer"
 	"otrproxy/proxy/control"
@@ -123,6 +125,9 @@ func (p *Proxy) table() control.Table {
 				if c.Contact, c.Args, _ = strings.Cut(strings.TrimSpace(c.Args), " "); c.Contact == "" {
 					return control.Reply{}, errors.New("name a contact, or write the command in the conversation with them")
 				}
+				if c.Contact, err = bareJID(c.Contact); err != nil {
+					return control.Reply{}, err
+				}
 			}
 			return f(a, p.outlet(c.Account), c)
 		}
@@ -134,13 +139,21 @@ func (p *Proxy) table() control.Table {
 			if len(names) != 2 {
 				return control.Reply{}, fmt.Errorf("%w: an account and a contact are needed", control.ErrUsage)
 			}
+			account, err := bareJID(names[0])
+			if err != nil {
+				return control.Reply{}, err
+			}
+			contact, err := bareJID(names[1])
+			if err != nil {
+				return control.Reply{}, err
+			}
 			for _, a := range p.open() {
-				if a.JID() == names[0] {
-					c.Account, c.Contact, c.Args = names[0], names[1], ""
+				if a.JID() == account {
+					c.Account, c.Contact, c.Args = account, contact, ""
 					return f(a, p.outlet(c.Account), c)
 				}
 			}
-			return control.Reply{}, fmt.Errorf("nobody has logged in as %s since otrproxy was started", names[0])
+			return control.Reply{}, fmt.Errorf("nobody has logged in as %s since otrproxy was started", account)
 		}
 	}
 	var t control.Table
@@ -277,6 +290,15 @@ func (p *Proxy) table() control.Table {
 		}},
 	}
 	return t
+}
+
+// bareJID is an address as a person writes it, in the form in which it is known.
+func bareJID(s string) (string, error) {
+	j, err := jid.Parse(s)
+	if err != nil {
+		return "", fmt.Errorf("%q is not an address, such as bob@example.org", s)
+	}
+	return j.Bare().String(), nil
 }
 
 // release accepts a changed key, or asks again.

@@ -15,25 +15,28 @@ import (
 // got (XEP-0280), or out of an archive (XEP-0313). It never is live traffic: nothing in
 // it is answered.
 
-// wrapped tells what a message is a wrapper of: a carbon or something from an
-// archive, by its namespace; "" for live text.
-func wrapped(root stanza.Element) string {
+// wrapped reports whether a message is a wrapper of another one: a carbon or something
+// from an archive. Servers also put <archived/> of its namespace beside live text.
+func wrapped(root stanza.Element) bool {
 	for el := range root.Children() {
-		switch ns, local := string(el.NS()), string(el.Local()); {
-		case ns == nsCarbons && local != "private":
-			return nsCarbons
-		case strings.HasPrefix(ns, "urn:xmpp:mam:") && local == "result":
-			return ns // servers also put <archived/> of that namespace beside live text
+		if wraps(el) {
+			return true
 		}
 	}
-	return ""
+	return false
+}
+
+// wraps reports whether an element is such a wrapper.
+func wraps(el stanza.Element) bool {
+	ns, local := string(el.NS()), string(el.Local())
+	return ns == nsCarbons && local != "private" || strings.HasPrefix(ns, "urn:xmpp:mam:") && local == "result"
 }
 
 // copied finds the one wrapper in a message, and the one message in it (XEP-0297).
-func copied(root stanza.Element, kind string) (wrapper, inner stanza.Element, ok bool) {
+func copied(root stanza.Element) (wrapper, inner stanza.Element, ok bool) {
 	wrappers, messages := 0, 0
 	for el := range root.Children() {
-		if string(el.NS()) != kind || string(el.Local()) == "private" {
+		if !wraps(el) {
 			continue
 		}
 		wrapper = el
@@ -54,18 +57,24 @@ func copied(root stanza.Element, kind string) (wrapper, inner stanza.Element, ok
 }
 
 // inCopy is the way of a copy in.
-func (s *session) inCopy(st *stanza.Stanza, from address, kind string) {
+func (s *session) inCopy(st *stanza.Stanza, from address) {
 	root := st.Root()
-	carbon := kind == nsCarbons
-	wrapper, inner, ok := copied(root, kind)
-	switch {
-	case !ok, fromService(root), carbon && from.ok && from.full != s.jid, // CVE-2017-5589 and its kin
-		!carbon && !s.requests.asksFor(s, from, wrapper.Attr("queryid")): // nobody has asked for it
+	wrapper, inner, ok := copied(root)
+	if !ok {
 		s.p.metrics.count(in, message, blocked)
 		return
 	}
+	carbon := string(wrapper.NS()) == nsCarbons
 	sender, to := s.from.parse(inner, "from"), s.from.parse(inner, "to")
 	sent := sender.bare == s.jid && to.bare != s.jid || carbon && string(wrapper.Local()) == "sent"
+	switch {
+	case ours(sender), ours(to), carbon && from.ok && from.full != s.jid, // CVE-2017-5589 and its kin
+		!carbon && !s.requests.asksFor(s, from, wrapper.Attr("queryid")), // nobody has asked for it
+		!sender.ok && len(inner.RawAttr("from")) > 0,                     // of nobody, or of whom another reading makes of it
+		sent && sender.ok && sender.bare != s.jid:
+		s.p.metrics.count(in, message, blocked)
+		return
+	}
 	contact := sender
 	if sent {
 		contact = to
@@ -77,7 +86,7 @@ func (s *session) inCopy(st *stanza.Stanza, from address, kind string) {
 	e := st.Edit()
 	body, others := bodies(inner)
 	typ := inner.Attr("type")
-	scrub := sent || typ == "groupchat" || typ == "error" || !contact.ok || s.isRoom(contact.bare)
+	scrub := sent || typ == "groupchat" && !carbon && from.bare == contact.bare || typ == "error" || !contact.ok || s.isRoom(contact.bare)
 	var r otrlayer.Reading
 	switch {
 	case body == nil && scrub:
@@ -144,16 +153,6 @@ func (s *session) passEdited(st *stanza.Stanza, e *stanza.Edit) {
 	}
 	s.client.build(e.AppendTo)
 	s.p.metrics.count(in, message, passed)
-}
-
-// fromService reports whether anything inside a wrapper claims to come from us.
-func fromService(root stanza.Element) bool {
-	for d := range root.Descendants() {
-		if bare, _, _ := strings.Cut(d.Attr("from"), "/"); strings.EqualFold(strings.TrimSuffix(bare, "."), serviceJID) {
-			return true
-		}
-	}
-	return false
 }
 
 // unread counts the messages of contacts that came late and cannot be read. They may be

@@ -62,6 +62,7 @@ var presenceForms = map[string]form{
 	nsCaps + " c":                 {attrs: "node ver hash ext"},                                                                                   // XEP-0115
 	"urn:xmpp:caps c":             {inner: map[string]form{"hash": {attrs: "algo", text: base64Only}}},                                            // XEP-0390
 	"vcard-temp:x:update x":       {inner: map[string]form{"photo": {text: hexOnly}, "nickname": {}}},                                             // XEP-0153
+	"urn:xmpp:pars:0 preauth":     {attrs: "token"},                                                                                               // XEP-0379
 	"urn:xmpp:idle:1 idle":        {attrs: "since"},                                                                                               // XEP-0319
 	"jabber:x:signed x":           {text: base64Only},                                                                                             // XEP-0027
 	nsMUC + " x":                  {inner: map[string]form{"password": {text: anyText}, "history": {attrs: "maxchars maxstanzas seconds since"}}}, // XEP-0045

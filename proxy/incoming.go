@@ -144,8 +144,8 @@ func ours(a address) bool {
 // inMessage is the way of a message in.
 func (s *session) inMessage(st *stanza.Stanza, from address) {
 	root := st.Root()
-	if kind := wrapped(root); kind != "" {
-		s.inCopy(st, from, kind)
+	if wrapped(root) {
+		s.inCopy(st, from)
 		return
 	}
 	failed := root.Attr("type") == "error"
@@ -237,7 +237,9 @@ func (s *session) rewrite(e *stanza.Edit, root, body stanza.Element, others []st
 		switch {
 		case el.Is(stanza.NSClient, "body"), el.Is(stanza.NSClient, "thread"):
 		case r.Clear && sealed[ns]:
-		case ns == nsXHTML, (r.Encrypted || r.Clear) && !besides[ns]:
+		case r.Clear && invites[ns]:
+			uninvited(e, el)
+		case ns == nsXHTML, (r.Encrypted || r.Clear || r.Unreadable) && !besides[ns]:
 			e.Remove(el)
 		case (ns == nsReceipts && string(el.Local()) == "request" || ns == nsMarkers && string(el.Local()) == "markable") &&
 			(r.Unreadable || (r.Encrypted || r.Clear) && !r.Answerable):
@@ -264,6 +266,28 @@ var spoken = map[string]bool{
 	nsNick:                       true,
 }
 
+// invites are the namespaces of invitations to rooms (XEP-0045, XEP-0249).
+var invites = map[string]bool{"jabber:x:conference": true, nsMUC + "#user": true}
+
+// uninvited takes what a person wrote out of an invitation, which stays usable.
+func uninvited(e *stanza.Edit, el stanza.Element) (says string) {
+	if reason := el.Attr("reason"); reason != "" {
+		e.RemoveAttr(el, "reason")
+		says = reason
+	}
+	if text := strings.TrimSpace(el.Text()); text != "" {
+		e.RemoveText(el)
+		says = text
+	}
+	for d := range el.Descendants() {
+		if string(d.Local()) == "reason" && d.Inner().Len() > 0 {
+			e.Remove(d)
+			says = d.AllText()
+		}
+	}
+	return says
+}
+
 // bare is a message without a body. What it says otherwise is clear text: where
 // encryption is expected, it is told in a line that says so. It reports false when the
 // rules do not let it be shown.
@@ -276,18 +300,9 @@ func (s *session) bare(e *stanza.Edit, root stanza.Element, from address, archiv
 	for el := range root.Children() {
 		ns := string(el.NS())
 		switch {
-		case ns == "jabber:x:conference":
-			if reason := el.Attr("reason"); reason != "" {
-				e.RemoveAttr(el, "reason")
+		case invites[ns]:
+			if reason := uninvited(e, el); reason != "" {
 				says = append(says, reason)
-			}
-			continue
-		case ns == nsMUC+"#user":
-			for d := range el.Descendants() {
-				if string(d.Local()) == "reason" && d.Inner().Len() > 0 {
-					e.Remove(d)
-					says = append(says, d.AllText())
-				}
 			}
 			continue
 		case !spoken[ns] && !(el.Is(stanza.NSClient, "subject") && el.Inner().Len() > 0):

@@ -269,16 +269,24 @@ func (o *outbox) wait() {
 	}
 }
 
+// hurry bounds the time for writing from now on.
+func (o *outbox) hurry(within time.Duration) (until time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	until = time.Now().Add(within)
+	o.deadline = until.Add(writeLimit) // keeps drain from setting a later one
+	o.conn.SetWriteDeadline(until)
+	return until
+}
+
 // finish writes what is queued, tells the other side that this was all, and waits
 // for it to have taken everything, for the given time at most. Closing at once
 // would throw away what the kernel has not delivered yet, if the other side has
 // sent anything meanwhile. Whoever reads the leg goes on until read is closed.
 func (o *outbox) finish(within time.Duration, read <-chan struct{}) {
-	until := time.Now().Add(within)
+	until := o.hurry(within)
 	o.mu.Lock()
 	o.closed = true
-	o.deadline = until.Add(writeLimit) // keeps drain from setting a later one
-	o.conn.SetWriteDeadline(until)
 	for o.writing && o.err == nil {
 		o.room.Wait()
 	}

@@ -173,6 +173,7 @@ const lastAcks = 25 * time.Second
 // finishServer lets the server take what is queued, closes, and knows then what it has
 // taken.
 func (s *session) finishServer(within time.Duration) {
+	s.client.hurry(within) // a client that does not read must not hold up who reads the server
 	s.server.finish(within, s.serverRead)
 	<-s.serverRead
 	s.settle()

@@ -210,12 +210,16 @@ func (s *Server) Cut() {
 
 // Send writes bytes to every session of a user, as they are.
 func (s *Server) Send(user, raw string) {
+	var to []*session
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for x := range s.sessions {
 		if x.user == user {
-			x.write([]byte(raw))
+			to = append(to, x)
 		}
+	}
+	s.mu.Unlock()
+	for _, x := range to {
+		x.write([]byte(raw))
 	}
 }
 

@@ -248,6 +248,9 @@ func (c *Conn) Pause(d time.Duration) {
 	time.AfterFunc(d, func() { c.out.set(func() { c.out.paused = false }) })
 }
 
+// Freeze stops what the other end sends from arriving.
+func (c *Conn) Freeze() { c.in.set(func() { c.in.paused = true }) }
+
 // Record keeps what the other end sends, arriving or not.
 func (c *Conn) Record() { c.in.set(func() { c.in.record = true }) }
 
