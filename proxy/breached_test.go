@@ -1,6 +1,6 @@
 package proxy_test
 
-// What an independent review broke, each mended.
+// What was broken once, each mended.
 
 import (
 	"bytes"
