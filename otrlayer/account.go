@@ -542,6 +542,10 @@ type Conversation struct {
 func (a *Account) Private(contact string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.wasPrivate(contact)
+}
+
+func (a *Account) wasPrivate(contact string) bool {
 	c := a.convs[contact]
 	return a.private[contact] || c != nil && c.state != ""
 }

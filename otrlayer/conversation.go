@@ -185,16 +185,15 @@ func (c *conversation) describe() Conversation {
 // it has got, that is taken to last a moment. It reports false when nobody takes it.
 func (c *conversation) emit(preferred Outlet, v Verdict) bool {
 	now := c.a.now()
-	order := []Outlet{preferred}
-	if c.carrier != nil && (now.Sub(c.carried) < oneCarrier || c.a.attached(c.carrier) && c.carrier.Pending()) {
-		order = []Outlet{c.carrier, preferred}
-		if v.action == Encrypted && c.a.attached(c.carrier) && c.carrier.Pending() {
-			order = order[:1]
-		}
+	waiting := c.carrier != nil && c.a.attached(c.carrier) && c.carrier.Pending()
+	var order []Outlet
+	if waiting || now.Sub(c.carried) < oneCarrier {
+		order = append(order, c.carrier)
 	}
-	if len(order) > 1 || order[0] == preferred {
-		for i := len(c.a.outlets) - 1; i >= 0; i-- {
-			order = append(order, c.a.outlets[i])
+	if !waiting || v.action != Encrypted {
+		order = append(order, preferred)
+		for _, o := range slices.Backward(c.a.outlets) {
+			order = append(order, o)
 		}
 	}
 	for i, o := range order {

@@ -114,8 +114,6 @@ func TestLearnsPlainText(t *testing.T) {
 // Text that is kept for another client's copy is forgotten after a minute.
 func TestCopiesAreForgotten(t *testing.T) {
 	alice, bob := couple(t)
-	now := time.Now()
-	alice.a.clock = func() time.Time { return now }
 	alice.say("1", "hello")
 	carry(alice, bob)
 	bob.say("2", "a secret")
@@ -130,7 +128,7 @@ func TestCopiesAreForgotten(t *testing.T) {
 	if r := alice.a.Receive(other, m); r.Deliver {
 		t.Errorf("a replay is shown: %+v", r)
 	}
-	now = now.Add(copyWindow)
+	alice.later(copyWindow)
 	alice.a.expire()
 	for _, r := range alice.a.conv("bob@y").read {
 		if r.said.Text != "" {
@@ -146,8 +144,6 @@ func TestCopiesAreForgotten(t *testing.T) {
 // What the contact said it could not read, and what cannot be sent again, comes back.
 func TestComplaintsAreSettled(t *testing.T) {
 	alice, bob := couple(t)
-	now := time.Now()
-	alice.a.clock = func() time.Time { return now }
 	alice.say("1", "hello")
 	carry(alice, bob)
 	alice.say("2", "lost")
@@ -158,7 +154,7 @@ func TestComplaintsAreSettled(t *testing.T) {
 	alice.a.Receive(alice, complaint)
 	alice.a.Receive(alice, complaint)
 	alice.a.GiveBack(&Message{Contact: "bob@y", ID: "4", outlet: alice}, CauseUpstream) // it had not left: no complaint is about it
-	now = now.Add(resendWindow + time.Second)
+	alice.later(resendWindow + time.Second)
 	alice.a.expire()
 	if got := strings.Join(alice.returned, ","); got != "4 upstream,2 unread,3 unread" {
 		t.Errorf("returned %s", got)
@@ -168,15 +164,13 @@ func TestComplaintsAreSettled(t *testing.T) {
 // As long as what came before may be on its way, nothing leaves over another connection.
 func TestNothingOvertakes(t *testing.T) {
 	alice, bob := couple(t)
-	now := time.Now()
-	alice.a.clock = func() time.Time { return now }
 	alice.say("1", "hello")
 	carry(alice, bob)
 	other := newPerson(t, keyedState(t, "carol@z"), "carol@z")
 	alice.a.Attach(other)
 	alice.say("2", "slowly")
 	alice.pending = true
-	now = now.Add(time.Minute)
+	alice.later(time.Minute)
 	send := func(id string) Verdict {
 		return alice.a.Send(other, Message{Contact: "bob@y", To: "bob@y", ID: id, Type: "chat", Text: id})
 	}

@@ -129,7 +129,7 @@ func (a *Account) Pass(o Outlet, m Message) bool {
 func (a *Account) PassInClear(o Outlet, m Message) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c := a.convs[m.Contact]; a.private[m.Contact] || c != nil && c.state != "" {
+	if a.wasPrivate(m.Contact) {
 		return false
 	}
 	m.outlet = o

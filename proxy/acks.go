@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -156,24 +157,14 @@ func (s *session) announced(typ string) {
 
 // rest gives back what the server has not taken.
 func (old *suspended) rest(h uint32) {
-	old.marks = afterMark(old.marks, h)
+	old.marks = slices.DeleteFunc(old.marks, func(k mark) bool { return k.taken(h) })
 	old.giveBack(otrlayer.CauseUpstream)
-}
-
-// afterMark is what comes behind the first h stanzas.
-func afterMark(marks []mark, h uint32) (left []mark) {
-	for _, k := range marks {
-		if !k.counted || int32(h-k.n) < 0 {
-			left = append(left, k)
-		}
-	}
-	return left
 }
 
 func (old *suspended) giveBack(c otrlayer.Cause) {
 	for _, k := range old.marks {
 		if !k.counted {
-			c = otrlayer.CauseUpstream // it never left
+			c = otrlayer.CauseUpstream // it never left, nor did what comes behind it
 		}
 		old.account.GiveBack(k.m, c)
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"otrproxy/stanza"
@@ -136,7 +135,8 @@ func TestResumption(t *testing.T) {
 	text(t, alice, "bob@"+domain, "kept for you")
 	errored(t, alice, "m2", "Not sent: the connection")
 	errored(t, alice, "m3", "Not sent: the connection")
-	for _, st := range roundTrip(t, alice, conn) {
+	fmt.Fprint(conn, endOfTest)
+	for _, st := range upToEnd(t, alice) {
 		if st.Root().Attr("type") == "error" {
 			t.Errorf("given back too: %s", st.Raw)
 		}
@@ -166,22 +166,6 @@ func TestResumption(t *testing.T) {
 	errored(t, alice, "m4", "may not have been sent")
 }
 
-// roundTrip returns what has reached a client by the time an answer to it has.
-func roundTrip(t *testing.T, c *client.Client, conn net.Conn) (got []*stanza.Stanza) {
-	t.Helper()
-	fmt.Fprint(conn, "<message from='example.org' id='end-of-test'/>")
-	for {
-		st, err := c.Wait(func(*stanza.Stanza) bool { return true })
-		if err != nil {
-			t.Fatal(err)
-		}
-		if st.Root().Attr("id") == "end-of-test" {
-			return got
-		}
-		got = append(got, st)
-	}
-}
-
 // A server that counts oddly, or says what nobody asked, changes nothing.
 func TestOddCounting(t *testing.T) {
 	for name, odd := range map[string]string{
@@ -200,8 +184,8 @@ func TestOddCounting(t *testing.T) {
 			fmt.Fprint(conn, odd)
 			alice.Say("bob@"+domain, "m1", "x")
 			readUntil(conn, func(b []byte) bool { return bytes.Contains(b, []byte("id='m1'")) })
-			fmt.Fprint(conn, odd)
-			for _, st := range roundTrip(t, alice, conn) {
+			fmt.Fprint(conn, odd+endOfTest)
+			for _, st := range upToEnd(t, alice) {
 				t.Errorf("the client got %s", st.Raw)
 			}
 		})
@@ -212,12 +196,7 @@ func TestOddCounting(t *testing.T) {
 // server does not throw out what it has not read yet; one that hangs is not waited for
 // long.
 func TestComingBack(t *testing.T) {
-	testKeys(t)
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 1)
-		w.away.start()
-		w.home.start()
-		bob, alice := w.bobComes(), w.home.login()
+	inWorld(t, func(w *world, alice, bob *link) (*link, *link) {
 		w.hand(alice)
 		time.Sleep(time.Second)
 		w.mu.Lock()
@@ -228,14 +207,14 @@ func TestComingBack(t *testing.T) {
 		time.Sleep(time.Second)
 		before := time.Now()
 		if alice = w.home.login(); alice == nil {
-			t.Fatal("not let in")
+			w.t.Fatal("not let in")
 		}
 		if waited := time.Since(before); waited < time.Second || waited > 3*time.Second {
-			t.Errorf("waited %v", waited)
+			w.t.Errorf("waited %v", waited)
 		}
 		w.hand(alice)
 		time.Sleep(time.Minute)
 		w.balance()
-		w.end(alice, bob)
+		return alice, bob
 	})
 }

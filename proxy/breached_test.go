@@ -55,13 +55,7 @@ func TestUnmarkedClear(t *testing.T) {
 
 // A client whose session was resumed sees who is there, as after any login.
 func TestPresenceAfterResumption(t *testing.T) {
-	testKeys(t)
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 1)
-		w.away.start()
-		w.home.start()
-		bob := w.bobComes()
-		alice := w.home.login()
+	inWorld(t, func(w *world, alice, bob *link) (*link, *link) {
 		sees := func() bool {
 			_, err := alice.Wait(func(st *stanza.Stanza) bool {
 				return st.Is(stanza.NSClient, "presence") && strings.HasPrefix(st.Root().Attr("from"), "bob@")
@@ -69,7 +63,7 @@ func TestPresenceAfterResumption(t *testing.T) {
 			return err == nil
 		}
 		if !sees() {
-			t.Fatal("bob is not there at first")
+			w.t.Fatal("bob is not there at first")
 		}
 		w.hand(alice)
 		time.Sleep(5 * time.Second)
@@ -79,28 +73,22 @@ func TestPresenceAfterResumption(t *testing.T) {
 		alice.Drop()
 		alice = w.home.login()
 		if !sees() {
-			t.Error("bob is online, and alice's client is not told")
+			w.t.Error("bob is online, and alice's client is not told")
 		}
-		w.end(alice, bob)
+		return alice, bob
 	})
 }
 
 // story runs f between alice and bob, who have a private conversation, and balances.
 func story(t *testing.T, f func(w *world, alice, bob *link) (*link, *link)) {
-	testKeys(t)
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 1)
-		w.away.start()
-		w.home.start()
-		bob := w.bobComes()
-		alice := w.home.login()
+	inWorld(t, func(w *world, alice, bob *link) (*link, *link) {
 		w.hand(alice)
 		time.Sleep(5 * time.Second)
 		alice, bob = f(w, alice, bob)
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		w.balance()
-		w.end(alice, bob)
+		return alice, bob
 	})
 }
 
@@ -427,12 +415,7 @@ func TestRoomRequests(t *testing.T) {
 
 // The proxy is stopped while a client does not read, as on a laptop that sleeps.
 func TestStopWithFrozenClient(t *testing.T) {
-	testKeys(t)
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 1)
-		w.away.start()
-		w.home.start()
-		bob, alice := w.bobComes(), w.home.login()
+	inWorld(t, func(w *world, alice, bob *link) (*link, *link) {
 		alice.wire.Freeze()
 		big := "<message from='carol@example.org' type='chat'><body>" + strings.Repeat("x", 60000) + "</body></message>"
 		for range 4 { // more than is on its way to a client at once, and no more than the server can write
@@ -442,9 +425,9 @@ func TestStopWithFrozenClient(t *testing.T) {
 		before := time.Now()
 		w.home.stop()
 		if took := time.Since(before); took > 5*time.Second {
-			t.Errorf("it took %v; a second was given", took)
+			w.t.Errorf("it took %v; a second was given", took)
 		}
 		w.home.start()
-		w.end(alice, bob)
+		return alice, bob
 	})
 }

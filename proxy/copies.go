@@ -91,14 +91,14 @@ func (s *session) inCopy(st *stanza.Stanza, from address) {
 	switch {
 	case body == nil && scrub:
 		s.defuse(e, root, nil)
-		s.passEdited(st, e)
+		s.deliver(e, r)
 		return
 	case body == nil:
 		if !s.bare(e, inner, contact, !carbon) {
 			e = st.Edit()
 			break // dropped
 		}
-		s.passEdited(st, e)
+		s.deliver(e, r)
 		return
 	case scrub:
 		r = otrlayer.Scrub(body.Text())
@@ -124,10 +124,7 @@ func (s *session) inCopy(st *stanza.Stanza, from address) {
 	default:
 		s.rewrite(e, inner, *body, others, r)
 	}
-	s.passEdited(st, e)
-	if r.Encrypted {
-		s.p.metrics.count(in, message, decrypted)
-	}
+	s.deliver(e, r)
 }
 
 // handsOff reports whether the rules leave a contact alone; without one, the account.
@@ -145,14 +142,14 @@ func (s *session) pass(st *stanza.Stanza) {
 	s.p.metrics.count(in, message, passed)
 }
 
-// passEdited is pass for one that was changed, if it was.
-func (s *session) passEdited(st *stanza.Stanza, e *stanza.Edit) {
-	if !e.Changed() {
-		s.pass(st)
-		return
-	}
+// deliver hands a message to the client as it was rewritten, if it was, for what was read.
+func (s *session) deliver(e *stanza.Edit, r otrlayer.Reading) {
 	s.client.build(e.AppendTo)
-	s.p.metrics.count(in, message, passed)
+	if r.Encrypted {
+		s.p.metrics.count(in, message, decrypted)
+	} else {
+		s.p.metrics.count(in, message, passed)
+	}
 }
 
 // unread counts the messages of contacts that came late and cannot be read. They may be
@@ -217,7 +214,7 @@ func (s *session) quietened(contact string) bool {
 func (s *session) scrubbed(st *stanza.Stanza) {
 	e := st.Edit()
 	s.defuse(e, st.Root(), nil)
-	s.passEdited(st, e)
+	s.deliver(e, otrlayer.Reading{})
 }
 
 // defuse takes OTR and imitations of our voice out of everything that programs show, but

@@ -40,7 +40,7 @@ func (f form) fits(el stanza.Element) bool {
 			return false
 		}
 	}
-	if text := el.Text(); f.text == nil && !blank([]byte(text)) || f.text != nil && !f.text.MatchString(text) {
+	if text := el.Text(); f.text == nil && strings.TrimSpace(text) != "" || f.text != nil && !f.text.MatchString(text) {
 		return false
 	}
 	for c := range el.Children() {
@@ -114,7 +114,7 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 				e.Remove(el)
 			}
 		}
-		if !blank([]byte(root.Text())) {
+		if strings.TrimSpace(root.Text()) != "" {
 			e.RemoveText(root)
 		}
 		for name, value := range root.AttrNames() {
@@ -123,11 +123,7 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 			}
 		}
 	}
-	if e.Changed() {
-		s.server.stanza(e.AppendTo)
-	} else {
-		s.server.stanza(func(b []byte) []byte { return append(b, st.Raw...) })
-	}
+	s.server.stanza(e.AppendTo)
 	s.p.metrics.count(out, presence, passed)
 }
 
@@ -274,7 +270,7 @@ func (s *session) unguarded(root stanza.Element, typ string, to address, rule *c
 	if !slices.Contains([]string{"get", "set", "result", "error"}, typ) {
 		return "a request of an unknown type"
 	}
-	if !blank([]byte(root.Text())) {
+	if strings.TrimSpace(root.Text()) != "" {
 		return "text in a request"
 	}
 	forms := map[string]map[string]form{"get": requestForms, "set": settingForms, "result": answerForms}[typ]

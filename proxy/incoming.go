@@ -167,7 +167,7 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 	e := st.Edit()
 	if body == nil {
 		if s.bare(e, root, from, false) {
-			s.passEdited(st, e)
+			s.deliver(e, otrlayer.Reading{})
 		} else {
 			s.p.metrics.count(in, message, swallowed)
 		}
@@ -184,12 +184,7 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 		return
 	}
 	s.rewrite(e, root, *body, others, r)
-	if !r.Encrypted {
-		s.passEdited(st, e)
-		return
-	}
-	s.client.build(e.AppendTo)
-	s.p.metrics.count(in, message, decrypted)
+	s.deliver(e, r)
 }
 
 // besides is what may stand beside a text that was decrypted, or came in clear where it
@@ -209,17 +204,6 @@ var besides = map[string]bool{
 	"urn:xmpp:occupant-id:0": true,
 }
 
-// sealed is encryption of the client's own, which it reads itself; the text beside it is
-// for programs that cannot.
-var sealed = map[string]bool{
-	"eu.siacs.conversations.axolotl": true,
-	"urn:xmpp:omemo:1":               true,
-	"urn:xmpp:omemo:2":               true,
-	"jabber:x:encrypted":             true,
-	"urn:xmpp:openpgp:0":             true,
-	nsEME:                            true,
-}
-
 // rewrite puts what was read in the place of a message's text.
 func (s *session) rewrite(e *stanza.Edit, root, body stanza.Element, others []stanza.Element, r otrlayer.Reading) {
 	if !r.Encrypted && !r.Clear {
@@ -236,7 +220,7 @@ func (s *session) rewrite(e *stanza.Edit, root, body stanza.Element, others []st
 		ns := string(el.NS())
 		switch {
 		case el.Is(stanza.NSClient, "body"), el.Is(stanza.NSClient, "thread"):
-		case r.Clear && sealed[ns]:
+		case r.Clear && (ns == nsEME || sealedBy(ns, string(el.Local())) != ""): // the client reads it itself
 		case r.Clear && invites[ns]:
 			uninvited(e, el)
 		case ns == nsXHTML, (r.Encrypted || r.Clear || r.Unreadable) && !besides[ns]:

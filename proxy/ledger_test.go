@@ -232,11 +232,29 @@ func (l *link) listen(h *house) {
 	}
 }
 
-// live lets the world go on for a while, and balances the books.
-func (w *world) live() tally {
+// inWorld runs a story between alice and bob, who have come online, in simulated time. It
+// returns who of them is there at the end.
+func inWorld(t *testing.T, story func(w *world, alice, bob *link) (*link, *link)) {
+	testKeys(t) // outside simulated time
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		alice, bob := w.begin()
+		alice, bob = story(w, alice, bob)
+		w.end(alice, bob)
+	})
+}
+
+// begin brings alice and bob online.
+func (w *world) begin() (alice, bob *link) {
 	w.away.start()
 	w.home.start()
-	bob, alice := w.bobComes(), w.home.login()
+	bob = w.bobComes()
+	return w.home.login(), bob
+}
+
+// live lets the world go on for a while, and balances the books.
+func (w *world) live() tally {
+	alice, bob := w.begin()
 	pick := func(n int) int { w.mu.Lock(); defer w.mu.Unlock(); return w.rng.IntN(n) }
 	for range 60 {
 		time.Sleep(time.Duration(pick(1500)) * time.Millisecond)

@@ -72,6 +72,10 @@ type mark struct {
 	cause   otrlayer.Cause // towards the client: why it is given back
 }
 
+// taken reports whether a mark is among the first n stanzas that were counted; the
+// numbers may have wrapped around.
+func (k mark) taken(n uint32) bool { return k.counted && int32(n-k.n) >= 0 }
+
 // maxMarks bounds what a server may leave unconfirmed.
 const maxMarks = 10_000
 
@@ -138,7 +142,7 @@ func (o *outbox) uncounted() {
 func (o *outbox) taken(n uint32) (all bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.marks = slices.DeleteFunc(o.marks, func(k mark) bool { return k.counted && int32(n-k.n) >= 0 })
+	o.marks = slices.DeleteFunc(o.marks, func(k mark) bool { return k.taken(n) })
 	return len(o.marks) == 0
 }
 

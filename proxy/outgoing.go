@@ -361,14 +361,8 @@ func compose(root stanza.Element, rule *config.Rule) (body *stanza.Element, c ca
 			c.extra = append(stanza.AppendAttr(append(c.extra, "<origin-id xmlns='"+nsStanzaID+"'"...), "id", token(el.Attr("id"))), "/>"...)
 		case ns == nsHints, ns == nsEME, ns == nsCarbons && local == "private", ns == nsMarkers, ns == nsCaps, ns == "jabber:x:event":
 			// ours are put in their place, or nobody misses them
-		case (ns == "eu.siacs.conversations.axolotl" || ns == "urn:xmpp:omemo:1" || ns == "urn:xmpp:omemo:2") && local == "encrypted":
-			if rule.Allows(config.OMEMO) && opaque(el) {
-				c.opaque = &el
-			} else {
-				c.sealed = true
-			}
-		case ns == "jabber:x:encrypted" && local == "x", ns == "urn:xmpp:openpgp:0" && local == "openpgp":
-			if rule.Allows(config.OpenPGP) && opaque(el) {
+		case sealedBy(ns, local) != "":
+			if rule.Allows(sealedBy(ns, local)) && opaque(el) {
 				c.opaque = &el
 			} else {
 				c.sealed = true
@@ -415,6 +409,26 @@ func token(s string) string {
 		return s
 	}
 	return threadID(s)
+}
+
+// sealedBy names the end-to-end encryption of the client's own that an element holds; ""
+// for none.
+func sealedBy(ns, local string) config.Allow {
+	switch ns {
+	case "eu.siacs.conversations.axolotl", "urn:xmpp:omemo:1", "urn:xmpp:omemo:2":
+		if local == "encrypted" {
+			return config.OMEMO
+		}
+	case "jabber:x:encrypted":
+		if local == "x" {
+			return config.OpenPGP
+		}
+	case "urn:xmpp:openpgp:0":
+		if local == "openpgp" {
+			return config.OpenPGP
+		}
+	}
+	return ""
 }
 
 // opaque reports whether an element holds nothing but base64 and short tokens, and

@@ -146,16 +146,22 @@ func (s *session) cut() {
 // lastWords is how long a side gets to take what is queued for it at the end.
 const lastWords = 5 * time.Second
 
-// end lets the server take what is queued, gives back what it has not taken, and closes
-// behind the client's last words, which f queues.
-func (s *session) end(f func()) {
+// last ends the session: it queues the server's last words, lets the server take what is
+// queued and gives back what it has not taken, and closes behind the client's last words,
+// which toClient queues.
+func (s *session) last(toServer []byte, patience, lastWords time.Duration, toClient func()) {
 	s.finally(func() {
-		s.server.queue([]byte(stanza.StreamClose))
+		s.server.queue(toServer)
 		s.client.kick()
-		s.finishServer(s.patience())
-		f()
+		s.finishServer(patience)
+		toClient()
 		s.client.finish(lastWords, s.clientRead)
 	})
+}
+
+// end is last for most ends.
+func (s *session) end(toClient func()) {
+	s.last([]byte(stanza.StreamClose), s.patience(), lastWords, toClient)
 }
 
 // patience is how long the server gets. Where the client has gone, nobody waits for it
@@ -181,13 +187,10 @@ func (s *session) finishServer(within time.Duration) {
 
 // shutdown tells the client that the proxy stops.
 func (s *session) shutdown(within time.Duration) {
-	s.finally(func() {
-		s.server.queue([]byte(stanza.StreamClose))
-		s.finishServer(within)
+	s.last([]byte(stanza.StreamClose), within, within, func() {
 		s.client.build(func(b []byte) []byte {
 			return stanza.AppendStreamError(b, "system-shutdown", "otrproxy is being stopped.")
 		})
-		s.client.finish(within, s.clientRead)
 	})
 }
 
@@ -201,12 +204,7 @@ func (s *session) readClient() func() {
 		if st.Kind == stanza.KindClose {
 			raw := bytes.Clone(st.Raw)
 			return func() {
-				s.finally(func() { // the client is answered once the server has taken everything
-					s.server.queue(raw)
-					s.finishServer(s.patience())
-					s.client.queue([]byte(stanza.StreamClose))
-					s.client.finish(lastWords, s.clientRead)
-				})
+				s.last(raw, s.patience(), lastWords, func() { s.client.queue([]byte(stanza.StreamClose)) })
 			}
 		}
 		start := time.Now()
@@ -279,9 +277,6 @@ func (s *session) serverGone(err error) {
 	s.closing.Store(true) // what the client still hands over is refused
 	s.server.conn.Close() // and a write that hangs ends
 	s.server.halt()
-	if !s.resumable() {
-		s.settle() // while the client is there
-	}
 	s.end(func() {
 		s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, cause.condition(), text) })
 	})

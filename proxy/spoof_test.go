@@ -15,7 +15,15 @@ import (
 // returns what reached her client up to a marker behind them.
 func fromServer(t *testing.T, s *server.Server, alice *client.Client, raw string) (got []*stanza.Stanza) {
 	t.Helper()
-	s.Send("alice", raw+"<message from='example.org' id='end-of-test'/>")
+	s.Send("alice", raw+endOfTest)
+	return upToEnd(t, alice)
+}
+
+const endOfTest = "<message from='example.org' id='end-of-test'/>"
+
+// upToEnd returns what has reached a client before that.
+func upToEnd(t *testing.T, alice *client.Client) (got []*stanza.Stanza) {
+	t.Helper()
 	for {
 		st, err := alice.Wait(func(*stanza.Stanza) bool { return true })
 		if err != nil {

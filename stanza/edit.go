@@ -23,9 +23,6 @@ type replacement struct {
 // Edit begins a set of changes.
 func (st *Stanza) Edit() *Edit { return &Edit{st: st} }
 
-// Changed reports whether there is anything to change.
-func (e *Edit) Changed() bool { return len(e.ops) > 0 }
-
 // Replace puts other bytes in place of a span; they must be well-formed there.
 func (e *Edit) Replace(sp Span, with []byte) { e.ops = append(e.ops, replacement{sp, with}) }
 
