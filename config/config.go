@@ -30,10 +30,24 @@ type Config struct {
 	OTR     []Rule            // first match wins
 	Hold    Hold
 	Limits  Limits
+	Notify  Notify
 	Idle    time.Duration // after which silence ends a private conversation, so that old keys go
 
 	File string // where it was read from, empty for the defaults
 }
+
+// Notify names a command that is run when something happens that a person may want to
+// know of. It is told what, and with whom; never what was written.
+type Notify struct {
+	Command []string // program and arguments; empty for none
+	Events  []string // on which of NotifyEvents
+}
+
+// NotifyEvents are the words for events; the first ones are told where none are chosen.
+var (
+	NotifyEvents  = []string{"key-changed", "asked", "held", "returned", "server-refused", "private", "ended", "trust", "compared", "released"}
+	defaultEvents = NotifyEvents[:5]
+)
 
 // Log says how much is written on standard error, and how.
 type Log struct {
@@ -85,10 +99,11 @@ func (p Pin) String() string {
 	if p.SPKI {
 		return "spki-sha256:" + base64.StdEncoding.EncodeToString(p.Sum[:])
 	}
-	return "sha256:" + colonHex(p.Sum[:])
+	return "sha256:" + ColonHex(p.Sum[:])
 }
 
-func colonHex(b []byte) string {
+// ColonHex is how certificates' fingerprints are written: AB:CD:...
+func ColonHex(b []byte) string {
 	var s strings.Builder
 	for i, c := range b {
 		if i > 0 {

@@ -133,6 +133,7 @@ func (c *Config) document(n *yaml.Node) error {
 		"web":     func(n *yaml.Node) error { return offOrAddress(n, &c.Web) },
 		"metrics": func(n *yaml.Node) error { return offOrAddress(n, &c.Metrics) },
 		"log":     c.log,
+		"notify":  c.notify,
 		"domains": c.domains,
 		"otr":     c.otr,
 		"hold": func(n *yaml.Node) error {
@@ -151,6 +152,36 @@ func (c *Config) document(n *yaml.Node) error {
 			})
 		},
 	})
+}
+
+func (c *Config) notify(n *yaml.Node) error {
+	c.Notify.Events = defaultEvents
+	err := mapping(n, "notify", fields{
+		"command": func(n *yaml.Node) error {
+			return each(n, "command", func(n *yaml.Node) error {
+				if n.Kind != yaml.ScalarNode || n.Value == "" {
+					return at(n, "command is a program and its arguments, such as [/usr/local/bin/tell-me]")
+				}
+				c.Notify.Command = append(c.Notify.Command, n.Value)
+				return nil
+			})
+		},
+		"events": func(n *yaml.Node) error {
+			c.Notify.Events = nil
+			return each(n, "events", func(n *yaml.Node) error {
+				var w string
+				if err := word(n, &w, NotifyEvents...); err != nil {
+					return err
+				}
+				c.Notify.Events = append(c.Notify.Events, w)
+				return nil
+			})
+		},
+	})
+	if err == nil && len(c.Notify.Command) == 0 {
+		err = at(n, "notify needs a command: a program and its arguments, such as [/usr/local/bin/tell-me]")
+	}
+	return err
 }
 
 func (c *Config) log(n *yaml.Node) error {
