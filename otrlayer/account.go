@@ -8,6 +8,7 @@ package otrlayer
 import (
 	"crypto/rand"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -153,8 +154,28 @@ type Outlet interface {
 type Events interface {
 	Handshake(result string) // complete, failed or refused
 	Swallowed()
+	Happened(contact string, e Event)
 	Log(level int, what string, err error) // level as log/slog has it; what names nobody
 }
+
+// An Event is something in a conversation that people may want to be told of, or that
+// changes what is shown of it. It is a closed set.
+type Event string
+
+const (
+	EventPrivate    Event = "private"     // a private conversation began
+	EventEnded      Event = "ended"       // it ended
+	EventKeyChanged Event = "key-changed" // the contact's key is another one; nothing is sent
+	EventTrust      Event = "trust"       // a key was verified, accepted or distrusted
+	EventAsked      Event = "asked"       // the contact wants to compare a secret
+	EventCompared   Event = "compared"    // a comparison ended, one way or the other
+	EventHeld       Event = "held"        // a message waits
+	EventReleased   Event = "released"    // what waited has gone
+	EventReturned   Event = "returned"    // a message came back
+)
+
+// EventKinds is the closed set.
+var EventKinds = []Event{EventPrivate, EventEnded, EventKeyChanged, EventTrust, EventAsked, EventCompared, EventHeld, EventReleased, EventReturned}
 
 // An Account is one bare JID: its keys, its trust in others' keys, and its
 // conversations, which outlive any one connection. It is safe for use by several
@@ -164,7 +185,9 @@ type Account struct {
 	dir      string
 	settings func() Settings
 	events   Events
+	vault    Vault // nil where keys are kept in clear
 	clock    func() time.Time
+	random   io.Reader
 
 	mu        sync.Mutex
 	key       *otr.PrivateKey
@@ -180,6 +203,7 @@ type Account struct {
 	timer     *time.Timer
 	wakes     time.Time     // when the timer goes off
 	generated chan struct{} // closed when the key is there, or never will be
+	making    bool          // the key is being made
 	closed    bool
 	sealed    []byte // room for the message being encrypted
 	pieces    int    // bytes of unfinished messages in pieces, of all contacts
@@ -200,14 +224,18 @@ type returned struct {
 // maxOwed bounds what is kept for a client that never comes back.
 const maxOwed = 1000
 
-// Open reads an account from its directory below state, making it if need be. A
-// missing key is generated in the background.
-func Open(state, jid string, settings func() Settings, events Events) (*Account, error) {
-	dir := filepath.Join(state, "accounts", fileName(jid))
+// Dir is an account's directory below state.
+func Dir(state, jid string) string { return filepath.Join(state, "accounts", fileName(jid)) }
+
+// Open reads an account from its directory below state, making it if need be. It has
+// no key where none was made: Prepare makes one. Where keys are encrypted, vault may
+// not be nil.
+func Open(state, jid string, settings func() Settings, events Events, vault Vault) (*Account, error) {
+	dir := Dir(state, jid)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the account's directory cannot be made: %w", err)
 	}
-	a := &Account{jid: jid, dir: dir, settings: settings, events: events, clock: time.Now, convs: map[string]*conversation{}, programs: map[string]string{}, generated: make(chan struct{})}
+	a := &Account{jid: jid, dir: dir, settings: settings, events: events, vault: vault, clock: time.Now, random: rand.Reader, convs: map[string]*conversation{}, programs: map[string]string{}, generated: make(chan struct{})}
 	var err error
 	if a.fps, err = loadFingerprints(dir, fingerprintFile, jid); err != nil {
 		return nil, err
@@ -221,15 +249,21 @@ func Open(state, jid string, settings func() Settings, events Events) (*Account,
 	if a.private, err = loadPrivate(dir); err != nil {
 		return nil, err
 	}
-	if a.key, err = loadKey(dir, jid); err != nil {
+	if a.key, err = loadKey(dir, jid, vault); err != nil {
 		return nil, err
 	}
-	if a.key != nil {
-		close(a.generated)
-		return a, nil
-	}
-	go a.generate()
+	close(a.generated)
 	return a, nil
+}
+
+// Prepare makes the account's key in the background, where it has none.
+func (a *Account) Prepare() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.key == nil && !a.making && !a.closed {
+		a.making, a.generated = true, make(chan struct{})
+		go a.generate()
+	}
 }
 
 // fileName is a JID as the name of a directory.
@@ -246,12 +280,13 @@ func fileName(jid string) string {
 }
 
 func (a *Account) generate() {
-	k, err := otr.GenerateKey(rand.Reader)
+	k, err := otr.GenerateKey(a.random)
 	if err == nil {
-		err = saveKey(a.dir, a.jid, k)
+		err = a.saveKey(k)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.making = false
 	defer close(a.generated)
 	if err != nil {
 		a.keyErr = err
@@ -270,7 +305,11 @@ func (a *Account) generate() {
 }
 
 // Ready is closed once the account's key is there or could not be made.
-func (a *Account) Ready() <-chan struct{} { return a.generated }
+func (a *Account) Ready() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.generated
+}
 
 // JID is the account's bare JID.
 func (a *Account) JID() string { return a.jid }
@@ -369,6 +408,7 @@ func (a *Account) notice(contact, text string) {
 // giveBack returns a message to the client that handed it over, or to another
 // one of the account, or keeps it until one comes.
 func (a *Account) giveBack(m *Message, c Cause) {
+	a.events.Happened(m.Contact, EventReturned)
 	sentence := c.Sentence(m.Contact)
 	if m.outlet != nil && a.attached(m.outlet) && m.outlet.Return(m, c, sentence) {
 		return
@@ -535,6 +575,12 @@ type Conversation struct {
 	Version     int // of OTR
 	Fingerprint Fingerprint
 	Held        int
+	Waits       Cause         // why they are held; CauseNone where none are
+	Known       []Fingerprint // other keys known of the contact
+	Others      []Fingerprint // keys of other devices that are there and nobody has verified
+	Comparing   bool          // a comparison of secrets is under way
+	Asked       bool          // the contact has begun it, and waits for an answer
+	Question    string        // what they ask, "" for a secret without a question
 }
 
 // Private reports whether the conversation with a contact is, or has been, private,
@@ -573,5 +619,5 @@ func (a *Account) Conversations() []Conversation {
 func (a *Account) Conversation(contact string) Conversation {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.conv(contact).describe()
+	return a.described(contact)
 }

@@ -225,7 +225,7 @@ func TestAttackEvictionTakesOver(t *testing.T) {
 	first := newPerson(t, keyedState(t, "mallory@y"), "mallory@y")
 	join(t, alice, first, "phone")
 	join(t, alice, bob, "desk")
-	if ok, err := alice.a.Accept("bob@y"); !ok || err != nil {
+	if ok, err := alice.a.Accept("bob@y", alice.a.Conversation("bob@y").Fingerprint); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	alice.verify(t, bob)
@@ -885,7 +885,7 @@ func TestAttackVerifyWithoutSession(t *testing.T) {
 	mallory := newPerson(t, keyedState(t, "mallory@y"), "mallory@y")
 	join(t, alice, mallory, "r") // was first, by standing in between
 	join(t, alice, bob, "r")
-	if ok, err := alice.a.Accept("bob@y"); !ok || err != nil {
+	if ok, err := alice.a.Accept("bob@y", alice.a.Conversation("bob@y").Fingerprint); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	alice.a.End(alice, "bob@y")

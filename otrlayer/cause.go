@@ -38,9 +38,9 @@ func (c Cause) Sentence(contact string) string {
 	case CauseFinished:
 		return "Not sent: " + contact + " has ended the private conversation. Write !otr start to be private again, or !otr end to go on without."
 	case CauseKeyChanged:
-		return "Not sent: the key of " + contact + " is not the one known before. Compare fingerprints with them (!otr status), then !otr verify FINGERPRINT, or !otr send to accept the new key."
+		return "Not sent: the key of " + contact + " is not the one known before. Compare fingerprints with them (!otr verify says how); or accept the new key with !otr send FINGERPRINT."
 	case CauseUnverified:
-		return "Not sent: the rules demand that the key of " + contact + " is verified first. Compare fingerprints with them (!otr status), then !otr verify FINGERPRINT."
+		return "Not sent: the rules demand that the key of " + contact + " is verified first. Compare fingerprints with them (!otr verify says how), or ask what only they know: !otr smp ask QUESTION | ANSWER."
 	case CauseNoKey:
 		return "Not sent: this account has no usable OTR key; the log of otrproxy says why."
 	case CauseEngine:

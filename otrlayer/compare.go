@@ -12,7 +12,17 @@ import (
 
 // Comparing secrets (SMP): from either side, with a question or without.
 
-var errNotPrivate = errors.New("there is no private conversation to compare a secret in; write !otr start first")
+// What stands in the way of a comparison.
+var (
+	ErrNotPrivate  = errors.New("there is no private conversation to compare a secret in")
+	ErrComparing   = errors.New("another comparison of secrets is under way")
+	ErrNotAsked    = errors.New("they have asked nothing")
+	ErrKeyChanged  = errors.New("their key has changed, and the question would go to whoever has the new one")
+	ErrUnreachable = errors.New("no client is connected through which it could be sent")
+)
+
+// An asked is what a contact wants to compare.
+type asked struct{ question string }
 
 // Compare asks a contact to compare a secret, with a question where question is not
 // nil. The secret is not kept.
@@ -20,11 +30,11 @@ func (a *Account) Compare(o Outlet, contact string, question *string, secret str
 	return a.comparing(o, contact, func(now time.Time, c *conversation) ([]byte, error) {
 		if question != nil && c.current().trust == Changed {
 			// The secret shows itself to nobody who does not know it; the question would.
-			return nil, errors.New("the key of " + contact + " has changed, and your question would go to whoever has the new one; compare a secret without a question: !otr smp start SECRET")
+			return nil, ErrKeyChanged
 		}
 		m, err := c.otr.SMPStart(now, c.active, question, []byte(secret))
 		if errors.Is(err, otr.ErrComparing) {
-			err = errors.New("another comparison is under way; answer it, or give it up with !otr smp abort")
+			err = ErrComparing
 		}
 		return m, err
 	})
@@ -35,7 +45,10 @@ func (a *Account) Answer(o Outlet, contact, secret string) error {
 	return a.comparing(o, contact, func(now time.Time, c *conversation) ([]byte, error) {
 		m, err := c.otr.SMPAnswer(now, c.active, []byte(secret))
 		if errors.Is(err, otr.ErrNotComparing) {
-			err = fmt.Errorf("%s has asked nothing; begin with !otr smp ask QUESTION | ANSWER", contact)
+			err = ErrNotAsked
+		}
+		if err == nil {
+			c.current().asked = nil
 		}
 		return m, err
 	})
@@ -44,6 +57,7 @@ func (a *Account) Answer(o Outlet, contact, secret string) error {
 // AbortComparing gives up the comparison with a contact.
 func (a *Account) AbortComparing(o Outlet, contact string) error {
 	return a.comparing(o, contact, func(now time.Time, c *conversation) ([]byte, error) {
+		c.current().asked = nil
 		return c.otr.SMPAbort(now, c.active)
 	})
 }
@@ -55,14 +69,15 @@ func (a *Account) comparing(o Outlet, contact string, step func(time.Time, *conv
 	c.outlet, c.wrote = o, true
 	s := c.current()
 	if s == nil {
-		return errNotPrivate
+		return ErrNotPrivate
 	}
+	defer a.events.Happened(contact, EventCompared) // or begun, or answered
 	m, err := step(a.now(), c)
 	if err != nil {
 		return err
 	}
 	if !c.protocol(c.to(s), string(m), true) {
-		return errNobody
+		return ErrUnreachable
 	}
 	return nil
 }
@@ -84,10 +99,22 @@ func (c *conversation) compared(now time.Time, e otr.Event) {
 		return
 	}
 	who := c.contact
+	s.asked = nil
+	defer func() {
+		if s.asked == nil {
+			c.a.events.Happened(who, EventCompared)
+			return
+		}
+		c.a.events.Happened(who, EventAsked)
+	}()
 	switch e.Kind {
 	case otr.SMPAsked:
+		s.asked = &asked{}
 		if e.HasQuestion {
-			c.a.notice(who, fmt.Sprintf("%s wants to know whether it is you, and asks: \"%s\" Answer with !otr smp answer ANSWER, or !otr smp abort.", who, question(e.Question, c.formatOf(s).writes)))
+			s.asked.question = question(e.Question, c.formatOf(s).writes)
+		}
+		if e.HasQuestion {
+			c.a.notice(who, fmt.Sprintf("%s wants to know whether it is you, and asks: \"%s\" Answer with !otr smp answer ANSWER, or !otr smp abort.", who, s.asked.question))
 			return
 		}
 		c.a.notice(who, who+" wants to compare a secret that only you two know. Write !otr smp answer SECRET, or !otr smp abort.")
@@ -99,7 +126,7 @@ func (c *conversation) compared(now time.Time, e otr.Event) {
 		c.a.notice(who, "The secrets are the same: the key of "+who+" is verified.")
 		c.saved(c.trusts(now, s.Fingerprint, SMP))
 	case otr.SMPFailure:
-		c.a.notice(who, "The secrets are NOT the same. Either one of you mistyped, or somebody else is in between. Try again, or compare fingerprints by another way.")
+		c.a.notice(who, "The secrets are NOT the same. Either one of you mistyped, or somebody else is in between. Try once more (!otr smp start SECRET, !otr smp ask QUESTION | ANSWER), or compare fingerprints by another way (!otr verify).")
 	case otr.SMPAborted:
 		c.a.notice(who, "The comparison of secrets with "+who+" was given up. (Some programs do so when the secrets are not the same.)")
 	case otr.SMPCheated:

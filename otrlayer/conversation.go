@@ -2,7 +2,6 @@ package otrlayer
 
 import (
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -61,8 +60,9 @@ type conversation struct {
 type session struct {
 	jid   string // full JID it answered from
 	trust Trust
-	plain bool // its program has sent what cannot be HTML
-	gone  bool // its resource went offline, or ours did, and many programs forget their sessions then
+	plain bool   // its program has sent what cannot be HTML
+	gone  bool   // its resource went offline, or ours did, and many programs forget their sessions then
+	asked *asked // what the contact wants to compare, until the person has answered
 	otr.Session
 }
 
@@ -169,11 +169,31 @@ func (c *conversation) describe() Conversation {
 	if d.State == "" {
 		d.State = StatePlaintext
 	}
+	if len(c.held) > 0 {
+		d.Waits = c.waitsFor()
+	}
+	known := c.a.fps.of(c.contact)
 	if s := c.current(); s != nil {
 		d.Instance, d.Trust, d.Fingerprint, d.Version = s.Instance, s.trust, s.Fingerprint, int(s.Version)
-	} else if k := c.a.fps.of(c.contact); len(k) > 0 {
-		d.Fingerprint = k[len(k)-1].Fingerprint
+		if now, ok := c.otr.Session(s.ID); ok && now.Comparing {
+			d.Comparing = true
+			if s.asked != nil {
+				d.Asked, d.Question = true, s.asked.question
+			}
+		}
+		for _, other := range c.live {
+			if other != s && other.Fingerprint != s.Fingerprint && !other.trust.Sure() && !slices.Contains(d.Others, other.Fingerprint) {
+				d.Others = append(d.Others, other.Fingerprint)
+			}
+		}
+	} else if len(known) > 0 {
+		d.Fingerprint = known[len(known)-1].Fingerprint
 		d.Trust = c.a.fps.trust(c.contact, d.Fingerprint)
+	}
+	for _, k := range known {
+		if k.Fingerprint != d.Fingerprint && !slices.Contains(d.Known, k.Fingerprint) {
+			d.Known = append(d.Known, k.Fingerprint)
+		}
 	}
 	return d
 }
@@ -286,14 +306,23 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 			old = append(old, k.Fingerprint.String())
 		}
 		c.a.notice(c.contact, "The key of "+c.contact+" has CHANGED. New: "+fp.String()+". Known before: "+strings.Join(old, "; ")+
-			". Nothing is sent until you decide: compare with them and write !otr verify FINGERPRINT, or !otr send to accept the new key.")
+			". Nothing is sent until you decide. Ask them by another way, such as the phone, to read you their fingerprint, and write !otr verify and what they read out; "+
+			"or accept the new key without that: !otr send "+fp.String())
+		c.a.events.Happened(c.contact, EventKeyChanged)
 	case was == StateEncrypted && before != nil && before.trust == trust && before.Version == s.Version:
 		// a refresh; nothing a person needs to know
 	case trust.Sure():
 		c.a.notice(c.contact, "Private conversation with "+c.contact+" started"+versionWords(s.Version)+"; their key is verified.")
+		c.a.events.Happened(c.contact, EventPrivate)
+	case c.a.settings().Policy(c.contact) == RequireVerified:
+		c.a.notice(c.contact, "Private conversation with "+c.contact+" started"+versionWords(s.Version)+", but the rules let nothing leave before you know that it is them. "+
+			"Ask them by another way, such as the phone, to read you their fingerprint, and write !otr verify and what they read out; yours, for them, is "+c.a.key.Fingerprint().String()+
+			". Or ask what only they know: !otr smp ask QUESTION | ANSWER. What you write waits, and goes the moment it is settled. The key here has the fingerprint "+fp.String()+".")
+		c.a.events.Happened(c.contact, EventPrivate)
 	default:
 		c.a.notice(c.contact, "Private conversation with "+c.contact+" started"+versionWords(s.Version)+"; not verified. Their fingerprint: "+fp.String()+
-			". Compare it with them, then !otr verify FINGERPRINT; or !otr smp ask QUESTION | ANSWER.")
+			". !otr verify says how to make sure that it is them; or ask what only they know: !otr smp ask QUESTION | ANSWER.")
+		c.a.events.Happened(c.contact, EventPrivate)
 	}
 	c.resend(now, fp)
 	if before != nil {
@@ -346,35 +375,6 @@ func (c *conversation) saved(err error) {
 	if err != nil {
 		c.a.events.Log(8, "fingerprint not saved", cause(err))
 	}
-}
-
-// trusts records how far a key is trusted, lets text go to it, and sends what waits
-// for that. Where somebody has verified it, the contact's other keys that nobody has
-// verified are forgotten: one of them may have been first by standing in between, and
-// has to be accepted again.
-func (c *conversation) trusts(now time.Time, fp Fingerprint, t Trust) error {
-	err := c.a.fps.remember(c.contact, fp, t)
-	var others []string
-	for _, k := range c.a.fps.of(c.contact) {
-		if t.Sure() && !c.a.fps.trust(c.contact, k.Fingerprint).Sure() {
-			err = errors.Join(err, c.a.fps.forget(c.contact, k.Fingerprint))
-			others = append(others, k.Fingerprint.String())
-			if c.otr != nil {
-				c.otr.Revoke(k.Fingerprint)
-			}
-		}
-	}
-	if others != nil {
-		c.a.notice(c.contact, "Nothing is sent any more to the other keys known of "+c.contact+", which nobody has verified: "+strings.Join(others, "; ")+".")
-	}
-	if c.otr != nil {
-		c.otr.Accept(fp)
-	}
-	for _, s := range c.live { // of the same key or not
-		s.trust = c.a.fps.trust(c.contact, s.Fingerprint)
-	}
-	c.flush(now)
-	return err
 }
 
 // resend puts what the contact said it could not read before all that waits, to be
@@ -443,6 +443,9 @@ func (c *conversation) idle(now time.Time, id otr.ID) {
 // over notes that a private conversation is over. What was sent last is kept for its
 // minute: it may have crossed the contact's end.
 func (c *conversation) over(s MessageState) {
+	if c.state == StateEncrypted {
+		c.a.events.Happened(c.contact, EventEnded)
+	}
 	c.active, c.state = 0, s
 	c.stale, c.queried = time.Time{}, time.Time{}
 }

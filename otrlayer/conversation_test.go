@@ -44,7 +44,7 @@ func TestOtherProgramDoesNotTakeOver(t *testing.T) {
 			join(t, alice, bob, "desk")
 			other := newPerson(t, keyedState(t, "mallory@y"), "mallory@y")
 			join(t, alice, other, "phone")
-			if _, err := alice.a.Accept("bob@y"); err != nil { // both keys are known now
+			if _, err := alice.a.Accept("bob@y", alice.a.Conversation("bob@y").Fingerprint); err != nil { // both keys are known now
 				t.Fatal(err)
 			}
 			bob.a.Start(bob, "alice@x")
@@ -93,7 +93,7 @@ func TestSameInstanceAnotherKey(t *testing.T) {
 	other.a.tag = bob.a.tag
 	join(t, alice, other, "r")
 	join(t, alice, bob, "r")
-	if ok, err := alice.a.Accept("bob@y"); !ok || err != nil { // both keys are known now
+	if ok, err := alice.a.Accept("bob@y", alice.a.Conversation("bob@y").Fingerprint); !ok || err != nil { // both keys are known now
 		t.Fatal(ok, err)
 	}
 	alice.verify(t, bob)

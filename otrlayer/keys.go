@@ -85,12 +85,11 @@ func read(dir, name string) ([]byte, error) {
 }
 
 // loadKey reads the account's key; nil when there is none yet.
-func loadKey(dir, account string) (*otr.PrivateKey, error) {
-	b, err := read(dir, keyFile)
+func loadKey(dir, account string, v Vault) (*otr.PrivateKey, error) {
+	path, b, err := readKeys(dir, v)
 	if err != nil || b == nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, keyFile)
 	if st, err := os.Stat(path); err == nil && st.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%s can be read by others; make it private with: chmod 600 %s", path, path)
 	}
@@ -99,17 +98,6 @@ func loadKey(dir, account string) (*otr.PrivateKey, error) {
 		return nil, fmt.Errorf("%s is not a key file that libotr could read; it was left as it is: restore it from a backup, or move it away to get a new key", path)
 	}
 	return k, nil
-}
-
-func saveKey(dir, account string, k *otr.PrivateKey) error {
-	b, err := read(dir, keyFile)
-	if err != nil {
-		return err
-	}
-	if b, err = otr.AppendKey(b, account, protocol, k); err != nil {
-		return err
-	}
-	return write(dir, keyFile, b)
 }
 
 // loadTag reads the account's instance tag, making and saving one at first use.

@@ -28,6 +28,7 @@ func (e *noEvents) Handshake(r string) {
 	e.handshakes[r]++
 }
 func (e *noEvents) Swallowed()             {}
+func (e *noEvents) Happened(string, Event) {}
 func (e *noEvents) Log(int, string, error) {}
 
 // A person is an account with one client, whose upstream the test carries.
@@ -99,10 +100,11 @@ func (p *person) open(dir, jid string) {
 	p.t.Helper()
 	a, err := Open(dir, jid, func() Settings {
 		return Settings{Policy: func(string) Policy { return p.policy }, Versions: func(string) []int { return p.allowed }, Hold: p.hold, Largest: 256 << 10, Idle: p.idle}
-	}, p.events)
+	}, p.events, nil)
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	a.Prepare()
 	<-a.Ready()
 	p.a = a
 	a.Attach(p)
@@ -115,6 +117,11 @@ func couple(t *testing.T) (alice, bob *person) {
 	alice, bob = newPerson(t, keyedState(t, "alice@x"), "alice@x"), newPerson(t, keyedState(t, "bob@y"), "bob@y")
 	alice.peer, bob.peer = bob, alice
 	return alice, bob
+}
+
+func saveKey(dir, account string, k *otr.PrivateKey) error {
+	a := &Account{dir: dir, jid: account}
+	return a.saveKey(k)
 }
 
 // keyedState is a state directory in which the account has a key already:
@@ -463,7 +470,7 @@ func TestNoResendToAnotherKey(t *testing.T) {
 			t.Error("sent to a changed key")
 		}
 	}
-	if ok, err := alice.a.Accept("bob@y"); !ok || err != nil {
+	if ok, err := alice.a.Accept("bob@y", alice.a.Conversation("bob@y").Fingerprint); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	n := 0
@@ -658,12 +665,12 @@ func TestKeyFileFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	for jid, k := range map[string]*otr.PrivateKey{"alice@x": k1, "bob@y": k2} {
-		got, err := loadKey(dir, jid)
+		got, err := loadKey(dir, jid, nil)
 		if err != nil || got.Fingerprint() != k.Fingerprint() {
 			t.Errorf("%s: %v", jid, err)
 		}
 	}
-	if k, err := loadKey(dir, "carol@z"); k != nil || err != nil {
+	if k, err := loadKey(dir, "carol@z", nil); k != nil || err != nil {
 		t.Errorf("%v %v", k, err)
 	}
 	if st, _ := os.Stat(filepath.Join(dir, keyFile)); st.Mode().Perm() != 0o600 {
@@ -677,7 +684,7 @@ func TestBrokenKeyFileIsLeftAlone(t *testing.T) {
 	os.MkdirAll(acc, 0o700)
 	path := filepath.Join(acc, keyFile)
 	os.WriteFile(path, []byte("(privkeys (account"), 0o600)
-	_, err := Open(dir, "a@x", func() Settings { return Settings{} }, &noEvents{})
+	_, err := Open(dir, "a@x", func() Settings { return Settings{} }, &noEvents{}, nil)
 	if err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("%v", err)
 	}
@@ -686,7 +693,7 @@ func TestBrokenKeyFileIsLeftAlone(t *testing.T) {
 	}
 	os.WriteFile(path, nil, 0o644)
 	os.Chmod(path, 0o644)
-	if _, err := Open(dir, "a@x", func() Settings { return Settings{} }, &noEvents{}); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+	if _, err := Open(dir, "a@x", func() Settings { return Settings{} }, &noEvents{}, nil); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("%v", err)
 	}
 }

@@ -306,6 +306,7 @@ func (c *conversation) hold(now time.Time, limit Hold, m *Message, cause Cause) 
 	c.announce()
 	c.attempt(now, false)
 	c.a.schedule()
+	c.a.events.Happened(c.contact, EventHeld)
 	return Verdict{action: Held, message: &kept, cause: cause}
 }
 
@@ -330,6 +331,12 @@ func (c *conversation) announce() {
 // flush sends what waits, in order, as far as the decision allows it.
 func (c *conversation) flush(now time.Time) {
 	policy := c.a.settings().Policy(c.contact)
+	waiting := len(c.held)
+	defer func() {
+		if len(c.held) < waiting {
+			c.a.events.Happened(c.contact, EventReleased)
+		}
+	}()
 	for len(c.held) > 0 {
 		if action, _ := c.decide(policy); action != Encrypted {
 			break
@@ -444,39 +451,4 @@ func (a *Account) Ask(contact string) (waiting int) {
 	}
 	c.attempt(a.now(), true)
 	return len(c.held)
-}
-
-// Accept accepts a changed key, unverified, and sends what waits. It reports
-// whether there was anything to accept.
-func (a *Account) Accept(contact string) (bool, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	c := a.conv(contact)
-	s := c.current()
-	if s == nil || s.trust != Changed {
-		return false, nil
-	}
-	return true, c.trusts(a.now(), s.Fingerprint, Unverified)
-}
-
-// Verify records that a person compared a contact's fingerprint, and sends what
-// waits for that. ok is false when the fingerprint is not the one in use.
-func (a *Account) Verify(contact string, fp Fingerprint) (ok bool, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	c := a.conv(contact)
-	s := c.current()
-	if s == nil || s.Fingerprint != fp { // of another device that is there?
-		for id, other := range c.live {
-			if other.Fingerprint == fp {
-				s = other
-				c.activate(a.now(), id)
-				break
-			}
-		}
-	}
-	if (s == nil || s.Fingerprint != fp) && (s != nil || a.fps.find(contact, fp) == nil) {
-		return false, nil
-	}
-	return true, c.trusts(a.now(), fp, Verified)
 }

@@ -312,11 +312,9 @@ func TestAttackPinNotSaved(t *testing.T) {
 		} else {
 		}
 	}
-	cmd, args, _ := p.Commands().Find("pin add other.example sha256:"+strings.Repeat("AB", 32), false)
-	_, err = cmd.Run(t.Context(), control.Call{Args: args})
-	list, _, _ := p.Commands().Find("pin list", false)
-	r, _ := list.Run(t.Context(), control.Call{})
-	if err == nil || strings.Contains(r.Text, "other.example") {
+	_, err = admin(t, p, "pin add", "domain", domain, "pin", "sha256:"+strings.Repeat("AB", 32))
+	r, _ := admin(t, p, "pin list")
+	if err == nil || strings.Contains(r.Text, "AB:AB:") {
 		t.Errorf("pin add: %v; and yet in force: %s", err, r.Text)
 	}
 }
@@ -327,13 +325,12 @@ func TestAttackPinsNull(t *testing.T) {
 	dir := stateDir(t)
 	os.WriteFile(filepath.Join(dir, "pins.yaml"), []byte("---\n# nothing yet\n"), 0o600)
 	b := startConfigured(t, dir, fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\ndomains:\n  %s: {connect: %q}\n", dir, domain, s.Addr()))
-	cmd, args, _ := b.p.Commands().Find("pin add "+domain+" "+s.Pin(), false)
 	defer func() {
 		if r := recover(); r != nil {
 			t.Errorf("panic: %v", r)
 		}
 	}()
-	cmd.Run(t.Context(), control.Call{Args: args})
+	admin(t, b.p, "pin add", "domain", domain, "pin", s.Pin())
 }
 
 // What must not be in the log.
@@ -488,7 +485,7 @@ func TestAttackControlAccept(t *testing.T) {
 	defer l.Close()
 	done := make(chan bool)
 	go func() { proxy.Words().Serve(t.Context(), &flaky{Listener: l}); close(done) }()
-	if _, err := control.Ask(path, "no such command"); !errors.Is(err, control.ErrUsage) {
+	if _, err := control.Ask(path, "no such command", nil); !errors.Is(err, control.ErrUsage) {
 		t.Errorf("%v", err)
 	}
 	l.Close()

@@ -392,9 +392,9 @@ func TestCommandAddresses(t *testing.T) {
 	c.alice.Wait(func(st *stanza.Stanza) bool { return client.Notice(st) && strings.Contains(client.Body(st), "is over") })
 	c.alice.Say("otrproxy.localhost", "", "status")
 	st, _ := c.alice.Wait(func(st *stanza.Stanza) bool {
-		return client.Notice(st) && strings.Contains(client.Body(st), "sessions")
+		return client.Notice(st) && strings.Contains(client.Body(st), "you are connected")
 	})
-	if st == nil || strings.Contains(client.Body(st), "bob@example.org: encrypted") {
+	if st == nil || strings.Contains(client.Body(st), "bob@example.org: private") {
 		t.Errorf("said to be over, and it is not: %v", client.Body(st))
 	}
 }

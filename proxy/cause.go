@@ -53,6 +53,11 @@ type Failure struct {
 	Text   string
 	Quoted string // the part of Text that others wrote, which the log must not hold
 	Err    error
+
+	// Of a certificate that was refused: the pin of what was presented, and those it
+	// should have satisfied.
+	Presented string
+	Pinned    []string
 }
 
 func (f *Failure) Error() string { return f.Text }

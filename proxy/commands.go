@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +16,11 @@ import (
 	"otrproxy/proxy/control"
 	"otrproxy/stanza"
 )
+
+// The one table of commands is put together here; what they do stands in the files
+// named after what they are about: contacts.go, held.go, keys.go, servers.go, status.go,
+// doctor.go. A client reaches it by a line in a chat (here), or through the service
+// contact (service.go) and its menus (adhoc.go).
 
 // commandWord begins a command in a chat. Such a body never leaves the machine.
 const commandWord = "!otr"
@@ -37,23 +42,19 @@ func command(root stanza.Element) (line string, ok bool) {
 	return "", false
 }
 
-// command runs a command written in a conversation.
+// commandLimit is how long a command may take that a client waits for.
+const commandLimit = 20 * time.Second
+
+// command runs a command written in the conversation with a contact.
 func (s *session) command(line, contact string) {
-	if strings.TrimSpace(line) == "" {
-		line = "help"
-	}
-	s.run(strings.TrimLeft(line, " "), contact, contact)
+	s.say(contact, control.Actor{Place: control.InChat, Account: s.jid, Contact: contact}, line)
 }
 
-// run answers a command in the conversation with whom it was written to.
-func (s *session) run(line, contact, where string) {
-	cmd, args, err := s.p.commands.Find(line, true)
-	var reply control.Reply
-	if err == nil {
-		ctx, cancel := context.WithTimeout(s.p.ctx, 10*time.Second)
-		defer cancel()
-		reply, err = cmd.Run(ctx, control.Call{Account: s.jid, Contact: contact, Args: args})
-	}
+// say answers a line in the conversation it was written in.
+func (s *session) say(where string, a control.Actor, line string) {
+	ctx, cancel := context.WithTimeout(s.p.ctx, commandLimit)
+	defer cancel()
+	reply, err := s.p.commands.Line(ctx, a, line)
 	text := reply.Text
 	if err != nil {
 		text = sentence(err)
@@ -63,419 +64,216 @@ func (s *session) run(line, contact, where string) {
 	}
 }
 
+// sentence is an error as a person reads it.
 func sentence(err error) string {
 	t := err.Error()
 	if t == "" {
 		return t
 	}
-	return strings.ToUpper(t[:1]) + t[1:] + "."
-}
-
-// service is what a client sends to the proxy itself. None of it goes upstream.
-func (s *session) service(st *stanza.Stanza, local string) {
-	root := st.Root()
-	switch local {
-	case "message":
-		if body, ok := root.Child(stanza.NSClient, "body"); ok && root.Attr("type") != "error" {
-			line := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(body.Text()), commandWord))
-			if line == "" {
-				line = "help"
-			}
-			s.run(line, "", serviceJID)
-		}
-	case "iq":
-		typ := root.Attr("type")
-		if typ != "get" && typ != "set" {
-			return
-		}
-		if _, ok := root.Child("http://jabber.org/protocol/disco#info", "query"); ok && typ == "get" {
-			s.client.build(func(b []byte) []byte {
-				b = append(b, "<iq type='result' from='"+serviceJID+"'"...)
-				b = stanza.AppendAttr(stanza.AppendAttr(b, "to", s.full()), "id", root.Attr("id"))
-				return append(b, "><query xmlns='http://jabber.org/protocol/disco#info'><identity category='client' type='bot' name='otrproxy'/><feature var='http://jabber.org/protocol/disco#info'/></query></iq>"...)
-			})
-			s.client.kick()
-			return
-		}
-		s.refuse(root, stanza.Error{Type: "cancel", Condition: "service-unavailable"})
+	t = strings.ToUpper(t[:1]) + t[1:]
+	if strings.HasSuffix(t, ".") {
+		return t
 	}
-}
-
-// asked is what a person reads who has asked a contact to compare a secret.
-func asked(c control.Call, err error) (control.Reply, error) {
-	if err != nil {
-		return control.Reply{}, err
-	}
-	return control.Reply{Text: "Asked " + c.Contact + "; their program shows them how to answer."}, nil
+	return t + "."
 }
 
 // Words is the table without a proxy behind it: names, usage and help.
 func Words() control.Table { return (&Proxy{}).table() }
 
+// Commands is the table of the running proxy.
+func (p *Proxy) Commands() control.Table { return p.commands }
+
 // table is the one table of commands.
 func (p *Proxy) table() control.Table {
-	// own finds the account a chat command is about.
-	own := func(f func(a *otrlayer.Account, o otrlayer.Outlet, c control.Call) (control.Reply, error)) func(context.Context, control.Call) (control.Reply, error) {
-		return func(_ context.Context, c control.Call) (control.Reply, error) {
-			a, err := p.account(c.Account)
-			if err != nil {
-				return control.Reply{}, err
-			}
-			if c.Contact == "" {
-				if c.Contact, c.Args, _ = strings.Cut(strings.TrimSpace(c.Args), " "); c.Contact == "" {
-					return control.Reply{}, errors.New("name a contact, or write the command in the conversation with them")
-				}
-				if c.Contact, err = bareJID(c.Contact); err != nil {
-					return control.Reply{}, err
-				}
-			}
-			return f(a, p.outlet(c.Account), c)
-		}
-	}
-	// of is the same for the administrator, who names the account as well.
-	of := func(f func(a *otrlayer.Account, o otrlayer.Outlet, c control.Call) (control.Reply, error)) func(context.Context, control.Call) (control.Reply, error) {
-		return func(_ context.Context, c control.Call) (control.Reply, error) {
-			names := strings.Fields(c.Args)
-			if len(names) != 2 {
-				return control.Reply{}, fmt.Errorf("%w: an account and a contact are needed", control.ErrUsage)
-			}
-			account, err := bareJID(names[0])
-			if err != nil {
-				return control.Reply{}, err
-			}
-			contact, err := bareJID(names[1])
-			if err != nil {
-				return control.Reply{}, err
-			}
-			for _, a := range p.open() {
-				if a.JID() == account {
-					c.Account, c.Contact, c.Args = account, contact, ""
-					return f(a, p.outlet(c.Account), c)
-				}
-			}
-			return control.Reply{}, fmt.Errorf("nobody has logged in as %s since otrproxy was started", account)
-		}
-	}
 	var t control.Table
-	t = control.Table{
-		{Name: "help", Help: "lists the commands", Chat: true, Admin: true, Run: func(_ context.Context, c control.Call) (control.Reply, error) {
-			if c.Account != "" {
-				return control.Reply{Text: "Commands, none of which leaves this machine:\n" + t.Help(true, commandWord+" ")}, nil
-			}
-			return control.Reply{Text: t.Help(false, "otrproxy ")}, nil
-		}},
-		{Name: "status", Help: "who is connected, how well the server is known, and how private each conversation is", Chat: true, Admin: true, Run: p.status},
-		{Name: "start", Help: "asks the contact for a private conversation, or refreshes it", Chat: true,
-			Run: own(func(a *otrlayer.Account, o otrlayer.Outlet, c control.Call) (control.Reply, error) {
-				a.Start(o, c.Contact)
-				return control.Reply{}, nil
-			})},
-		{Name: "end", Help: "ends the private conversation", Chat: true,
-			Run: own(func(a *otrlayer.Account, o otrlayer.Outlet, c control.Call) (control.Reply, error) {
-				a.End(o, c.Contact)
-				return control.Reply{}, nil
-			})},
-		{Name: "verify", Args: "FINGERPRINT", Help: "says that you compared the contact's fingerprint with them", Chat: true,
-			Run: own(func(a *otrlayer.Account, _ otrlayer.Outlet, c control.Call) (control.Reply, error) {
-				fp, err := otrlayer.ParseFingerprint(c.Args)
-				if err != nil {
-					return control.Reply{}, err
-				}
-				ok, err := a.Verify(c.Contact, fp)
-				if err != nil {
-					return control.Reply{}, err
-				}
-				if !ok {
-					return control.Reply{}, fmt.Errorf("this is NOT the fingerprint in use with %s (%s); do not trust the conversation until you know why", c.Contact, a.Conversation(c.Contact).Fingerprint)
-				}
-				return control.Reply{Text: "The key of " + c.Contact + " is verified."}, nil
-			})},
-		{Name: "smp ask", Args: "QUESTION | ANSWER", Help: "asks the contact a question only they can answer; the right answer verifies their key", Chat: true,
-			Run: own(func(a *otrlayer.Account, o otrlayer.Outlet, c control.Call) (control.Reply, error) {
-				at := strings.LastIndex(c.Args, " | ")
-				if at < 0 || strings.TrimSpace(c.Args[:at]) == "" || c.Args[at+3:] == "" {
-					return control.Reply{}, errors.New("write the question, then \" | \", then the answer you expect: !otr smp ask Where did we meet? | Prague")
-				}
-				question := strings.TrimSpace(c.Args[:at])
-				return asked(c, a.Compare(o, c.Contact, &question, c.Args[at+3:]))
-			})},
-		{Name: "smp start", Args: "SECRET", Help: "asks the contact for a secret you two share; the same one verifies their key", Chat: true,
-			Run: own(func(a *otrlayer.Account, o otrlayer.Outlet, c control.Call) (control.Reply, error) {
-				if c.Args == "" {
-					return control.Reply{}, errors.New("write the secret you two share: !otr smp start SECRET")
-				}
-				return asked(c, a.Compare(o, c.Contact, nil, c.Args))
-			})},
-		{Name: "smp answer", Args: "SECRET", Help: "answers the contact's question, or names the secret they ask for", Chat: true,
-			Run: own(func(a *otrlayer.Account, o otrlayer.Outlet, c control.Call) (control.Reply, error) {
-				if c.Args == "" {
-					return control.Reply{}, errors.New("write the answer: !otr smp answer SECRET")
-				}
-				return control.Reply{}, a.Answer(o, c.Contact, c.Args)
-			})},
-		{Name: "smp abort", Help: "gives up comparing a secret", Chat: true,
-			Run: own(func(a *otrlayer.Account, o otrlayer.Outlet, c control.Call) (control.Reply, error) {
-				if err := a.AbortComparing(o, c.Contact); err != nil {
-					return control.Reply{}, err
-				}
-				return control.Reply{Text: "The comparison of secrets was given up."}, nil
-			})},
-		{Name: "held", Help: "the messages that wait, and for what", Chat: true,
-			Run: own(func(a *otrlayer.Account, _ otrlayer.Outlet, c control.Call) (control.Reply, error) {
-				lines := heldBy(a, c.Contact)
-				return control.Reply{Text: heldText(lines), Data: lines}, nil
-			})},
-		{Name: "send", Help: "accepts the contact's changed key and sends what waits, or asks them again", Chat: true, Run: own(release)},
-		{Name: "drop", Help: "takes back the messages that wait", Chat: true, Run: own(drop)},
-		{Name: "held list", Help: "the messages that wait for a private conversation", Admin: true, Run: func(context.Context, control.Call) (control.Reply, error) {
-			lines := []HeldLine{}
-			for _, a := range p.open() {
-				lines = append(lines, heldBy(a, "")...)
-			}
-			return control.Reply{Text: heldText(lines), Data: lines}, nil
-		}},
-		{Name: "held send", Args: "ACCOUNT CONTACT", Help: "accepts a contact's changed key and sends what waits, or asks them again", Admin: true, Run: of(release)},
-		{Name: "held drop", Args: "ACCOUNT CONTACT", Help: "gives back the messages that wait for a contact", Admin: true, Run: of(drop)},
-		{Name: "reload", Help: "re-reads the configuration file; on an error the old one stays in force", Admin: true, Run: func(context.Context, control.Call) (control.Reply, error) {
-			file := p.Config().File
-			if file == "" {
-				return control.Reply{}, errors.New("this proxy runs without a configuration file")
-			}
-			cfg, err := config.Load(file)
-			if err == nil {
-				err = p.Reload(cfg)
-			}
-			if err != nil {
-				return control.Reply{}, err
-			}
-			return control.Reply{Text: file + " is in force"}, nil
-		}},
-		{Name: "pin list", Help: "the certificates and keys servers are held to", Admin: true, Run: func(context.Context, control.Call) (control.Reply, error) {
-			lines := p.pins.list(p.Config())
-			var b strings.Builder
-			for _, l := range lines {
-				fmt.Fprintf(&b, "%s %s (%s, %s)\n", l.Domain, l.Pin, l.Slot, l.Source)
-			}
-			if len(lines) == 0 {
-				b.WriteString("no pins yet\n")
-				lines = []PinLine{}
-			}
-			return control.Reply{Text: strings.TrimRight(b.String(), "\n"), Data: lines}, nil
-		}},
-		{Name: "pin add", Args: "DOMAIN PIN", Help: "trusts a server's certificate (sha256:..) or key (spki-sha256:..)", Admin: true, Run: func(_ context.Context, c control.Call) (control.Reply, error) {
-			domain, pin, err := pinArgs(c.Args)
-			if err != nil {
-				return control.Reply{}, err
-			}
-			if err := p.pins.add(domain, pin); err != nil {
-				return control.Reply{}, err
-			}
-			p.forgive()
-			return control.Reply{Text: domain + " is held to " + pin.String()}, nil
-		}},
-		{Name: "pin remove", Args: "DOMAIN PIN", Help: "forgets a pin that was added or remembered", Admin: true, Run: func(_ context.Context, c control.Call) (control.Reply, error) {
-			domain, pin, err := pinArgs(c.Args)
-			if err != nil {
-				return control.Reply{}, err
-			}
-			ok, err := p.pins.remove(domain, pin)
-			if err != nil {
-				return control.Reply{}, err
-			}
-			if !ok {
-				return control.Reply{}, errors.New("there is no such pin; those in the configuration are removed there (otrproxy pin list)")
-			}
-			p.forgive()
-			return control.Reply{Text: "removed"}, nil
-		}},
-	}
+	help := control.Command{Name: "help", Help: "lists the commands, or explains one", Chat: true, Reads: true,
+		Args: []control.Arg{{Name: "command", Kind: control.Rest, Optional: true, Label: "Which one"}},
+		Run:  func(_ context.Context, c control.Call) (control.Reply, error) { return helpFor(t, c) }}
+	reload := control.Command{Name: "reload", Help: "re-reads the configuration file; on an error the old one stays in force", Run: p.reload}
+	web := control.Command{Name: "web", Help: "prints the address of the web page, which works once", Reads: true, Run: p.link}
+	t = slices.Concat(control.Table{help}, p.statusCommands(), p.contactCommands(), p.smpCommands(), p.heldCommands(), p.keyCommands(), p.serverCommands(), control.Table{reload, web})
 	return t
+}
+
+func helpFor(t control.Table, c control.Call) (control.Reply, error) {
+	if name := strings.TrimSpace(strings.TrimPrefix(c.Arg("command"), commandWord)); name != "" {
+		for i := range t {
+			if x := &t[i]; (x.Name == name || x.Short == name) && x.May(c.Actor) {
+				return control.Reply{Text: t.How(c.Actor, x.Name, nil) + " - " + x.Help, Data: []control.Done{{Text: x.Help}}}, nil
+			}
+		}
+		return control.Reply{}, fmt.Errorf("%w: there is no command %q; %s lists them", control.ErrUsage, name, t.How(c.Actor, "help", nil))
+	}
+	text := t.Help(c.Actor)
+	if c.Place == control.InChat || c.Place == control.InService {
+		text = "Commands, none of which leaves this machine:\n" + text
+	}
+	var list []control.Done
+	for i := range t {
+		if t[i].May(c.Actor) {
+			list = append(list, control.Done{Text: t[i].Name + " - " + t[i].Help})
+		}
+	}
+	return control.Reply{Text: text, Data: list}, nil
+}
+
+func (p *Proxy) reload(context.Context, control.Call) (control.Reply, error) {
+	file := p.Config().File
+	if file == "" {
+		return control.Reply{}, errors.New("this proxy runs without a configuration file")
+	}
+	cfg, err := config.Load(file)
+	if err == nil {
+		err = p.Reload(cfg)
+	}
+	if err != nil {
+		return control.Reply{}, err
+	}
+	return done("%s is in force", file)
+}
+
+// done is the reply of a command that has nothing more to say.
+func done(format string, args ...any) (control.Reply, error) {
+	text := fmt.Sprintf(format, args...)
+	return control.Reply{Text: text, Data: []control.Done{{Text: text}}}, nil
+}
+
+// Arguments that several commands have.
+var (
+	accountArg = control.Arg{Name: "account", Kind: control.Account, Label: "Your account"}
+	anyAccount = control.Arg{Name: "account", Kind: control.Account, Optional: true, Label: "Account (empty for all)"}
+	contactArg = control.Arg{Name: "contact", Kind: control.Contact, Label: "Contact"}
+	anyContact = control.Arg{Name: "contact", Kind: control.Contact, Optional: true, Label: "Contact (empty for all)"}
+	domainArg  = control.Arg{Name: "domain", Label: "Domain"}
+)
+
+// A verb is what a command does with an account and a contact.
+type verb func(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error)
+
+// with finds the account and reads the contact's address.
+func (p *Proxy) with(f verb) func(context.Context, control.Call) (control.Reply, error) {
+	return func(_ context.Context, c control.Call) (control.Reply, error) {
+		a, err := p.named(c)
+		if err != nil {
+			return control.Reply{}, err
+		}
+		contact := ""
+		if c.Arg("contact") != "" {
+			if contact, err = bareJID(c.Arg("contact")); err != nil {
+				return control.Reply{}, err
+			}
+			if contact == serviceJID {
+				return control.Reply{}, fmt.Errorf("%w: name the contact: %s", control.ErrUsage, "bob@example.org")
+			}
+			c.Args["contact"] = contact
+		}
+		return f(a, contact, c)
+	}
+}
+
+// named is the account that a call is about.
+func (p *Proxy) named(c control.Call) (*otrlayer.Account, error) {
+	jid, err := bareJID(c.Arg("account"))
+	if err != nil {
+		return nil, err
+	}
+	if c.Account == "" && !slices.Contains(p.known(), jid) {
+		return nil, fmt.Errorf("there is no account %s here; it is made at its first login, or by: %s", jid, c.How("key generate"))
+	}
+	a, err := p.account(jid)
+	if errors.Is(err, otrlayer.ErrLocked) {
+		err = p.locked()
+	}
+	return a, err
+}
+
+// each opens the accounts that a call is about: one, or where none is named, all.
+func (p *Proxy) each(c control.Call) (out []*otrlayer.Account, err error) {
+	if c.Arg("account") != "" {
+		a, err := p.named(c)
+		return []*otrlayer.Account{a}, err
+	}
+	for _, jid := range p.known() {
+		a, err := p.account(jid)
+		switch {
+		case errors.Is(err, otrlayer.ErrLocked):
+			continue
+		case err != nil:
+			return nil, err
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+// known lists the accounts that have a directory, by name.
+func (p *Proxy) known() []string {
+	list := otrlayer.Accounts(p.state.Dir)
+	p.mu.Lock()
+	for jid := range p.accounts {
+		if !slices.Contains(list, jid) {
+			list = append(list, jid)
+		}
+	}
+	p.mu.Unlock()
+	slices.Sort(list)
+	return list
 }
 
 // bareJID is an address as a person writes it, in the form in which it is known.
 func bareJID(s string) (string, error) {
-	j, err := jid.Parse(s)
+	j, err := jid.Parse(strings.TrimPrefix(s, "xmpp:"))
 	if err != nil {
 		return "", fmt.Errorf("%q is not an address, such as bob@example.org", s)
 	}
 	return j.Bare().String(), nil
 }
 
-// release accepts a changed key, or asks again.
-func release(a *otrlayer.Account, _ otrlayer.Outlet, c control.Call) (control.Reply, error) {
-	ok, err := a.Accept(c.Contact)
-	if err != nil {
-		return control.Reply{}, err
-	}
-	if ok {
-		return control.Reply{Text: "The new key of " + c.Contact + " is accepted, not verified."}, nil
-	}
-	n := a.Ask(c.Contact)
-	if n == 0 {
-		return control.Reply{}, fmt.Errorf("nothing waits for %s, and no changed key of theirs waits for a decision", c.Contact)
-	}
-	return control.Reply{Text: fmt.Sprintf("%d messages wait for %s; they go as soon as the conversation is private.", n, c.Contact)}, nil
-}
-
-// drop gives back what waits for a contact.
-func drop(a *otrlayer.Account, _ otrlayer.Outlet, c control.Call) (control.Reply, error) {
-	return control.Reply{Text: fmt.Sprintf("%d messages taken back.", a.Drop(c.Contact))}, nil
-}
-
-// A HeldLine is a message that waits, as held list shows it.
-type HeldLine struct {
-	Account string    `json:"account"`
-	Contact string    `json:"contact"`
-	ID      string    `json:"id"`
-	Since   time.Time `json:"since"`
-	Expires time.Time `json:"expires"`
-	Cause   string    `json:"cause"`
-}
-
-// heldBy lists what waits for a contact, or for all.
-func heldBy(a *otrlayer.Account, contact string) []HeldLine {
-	lines := []HeldLine{}
-	for _, m := range a.Held() {
-		if contact == "" || m.Contact == contact {
-			lines = append(lines, HeldLine{Account: a.JID(), Contact: m.Contact, ID: m.ID, Since: m.Since, Expires: m.Expires, Cause: string(m.Why)})
-		}
-	}
-	return lines
-}
-
-// heldReasons are what messages wait for.
-var heldReasons = map[string]string{
-	string(otrlayer.CauseExpired):    "a private conversation",
-	string(otrlayer.CauseKeyChanged): "your decision about their changed key",
-	string(otrlayer.CauseUnverified): "their key to be verified",
-}
-
-func heldText(lines []HeldLine) string {
-	if len(lines) == 0 {
-		return "nothing waits"
-	}
-	var b strings.Builder
-	for i, l := range lines {
-		if i > 0 {
-			b.WriteByte('\n')
-		}
-		fmt.Fprintf(&b, "%s to %s: waits for %s since %s, comes back at %s", l.Account, l.Contact, heldReasons[l.Cause], l.Since.Format(time.TimeOnly), l.Expires.Format(time.TimeOnly))
-	}
-	return b.String()
-}
-
-func pinArgs(args string) (domain string, pin config.Pin, err error) {
-	f := strings.Fields(args)
-	if len(f) != 2 {
-		return "", pin, fmt.Errorf("%w: a domain and a pin are needed", control.ErrUsage)
-	}
-	if domain, err = domainName(f[0]); err != nil {
-		return "", pin, fmt.Errorf("%q is not a domain", f[0])
-	}
-	pin, err = config.ParsePin(f[1])
-	return domain, pin, err
-}
-
 // outlet is a session of an account, for commands; nil when there is none.
 func (p *Proxy) outlet(jid string) otrlayer.Outlet {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for s := range p.sessions {
-		if s.jid == jid {
-			return s
-		}
+	if list := p.sessionsOf(jid); len(list) > 0 {
+		return list[0]
 	}
 	return nil
 }
 
-// SessionStatus describes a session to programs.
-type SessionStatus struct {
-	Account       string               `json:"account"`
-	Resource      string               `json:"resource"`
-	Since         time.Time            `json:"since"`
-	Entry         string               `json:"entry"`
-	ClientTLS     string               `json:"client_tls"`
-	Domain        string               `json:"domain"`
-	Address       string               `json:"address"`
-	UpstreamTLS   string               `json:"upstream_tls"`
-	Pin           string               `json:"pin"`
-	SASL          string               `json:"sasl"`
-	Conversations []ConversationStatus `json:"conversations"`
-}
-
-// ConversationStatus describes a conversation to programs.
-type ConversationStatus struct {
-	Contact     string `json:"contact"`
-	Instance    string `json:"instance"`
-	State       string `json:"state"`
-	Trust       string `json:"trust"`
-	OTRVersion  int    `json:"otr_version"`
-	Fingerprint string `json:"fingerprint"`
-	Held        int    `json:"held"`
-}
-
-// Status is what the command status answers programs.
-type Status struct {
-	Version  string          `json:"version"`
-	Since    time.Time       `json:"since"`
-	Sessions []SessionStatus `json:"sessions"`
-}
-
-func (p *Proxy) status(_ context.Context, c control.Call) (control.Reply, error) {
-	st := Status{Version: p.opt.Version, Since: p.started, Sessions: []SessionStatus{}}
+// sessionsOf are the sessions of an account, of all accounts for "", the oldest first.
+func (p *Proxy) sessionsOf(jid string) (out []*session) {
 	p.mu.Lock()
-	sessions := make([]*session, 0, len(p.sessions))
+	defer p.mu.Unlock()
 	for s := range p.sessions {
-		if c.Account == "" || s.jid == c.Account {
-			sessions = append(sessions, s)
+		if jid == "" || s.jid == jid {
+			out = append(out, s)
 		}
 	}
-	p.mu.Unlock()
-	for _, s := range sessions {
-		_, resource, _ := strings.Cut(s.full(), "/")
-		x := SessionStatus{Account: s.jid, Resource: resource, Since: s.since, Entry: s.entry, ClientTLS: s.tls, Domain: s.up.domain.Name,
-			Address: s.up.conn.RemoteAddr().String(), UpstreamTLS: s.upTLS, Pin: s.up.held, SASL: s.how, Conversations: []ConversationStatus{}}
-		for _, v := range s.account.Conversations() {
-			y := ConversationStatus{Contact: v.Contact, Instance: fmt.Sprintf("%08x", v.Instance), State: string(v.State), Trust: string(v.Trust), OTRVersion: v.Version, Held: v.Held}
-			if v.Fingerprint != (otrlayer.Fingerprint{}) {
-				y.Fingerprint = v.Fingerprint.Hex()
-			}
-			x.Conversations = append(x.Conversations, y)
-		}
-		st.Sessions = append(st.Sessions, x)
-	}
-	sort.Slice(st.Sessions, func(i, j int) bool {
-		return st.Sessions[i].Account+st.Sessions[i].Resource < st.Sessions[j].Account+st.Sessions[j].Resource
-	})
-	var b strings.Builder
-	fmt.Fprintf(&b, "otrproxy %s, running since %s, %d sessions", st.Version, st.Since.Format(time.DateTime), len(st.Sessions))
-	for _, s := range st.Sessions {
-		known := "known by " + s.Pin
-		if s.Pin == "" {
-			known = "vouched for by a CA"
-		}
-		fmt.Fprintf(&b, "\n%s/%s: server at %s over %s, %s, login %s", s.Account, s.Resource, s.Address, s.UpstreamTLS, known, s.SASL)
-		for _, v := range s.Conversations {
-			fmt.Fprintf(&b, "\n  %s: %s, key %s", v.Contact, v.State, v.Trust)
-			if v.Fingerprint != "" {
-				if fp, err := otrlayer.ParseFingerprint(v.Fingerprint); err == nil {
-					fmt.Fprintf(&b, ", fingerprint %s", fp)
-				}
-			}
-			if v.Held > 0 {
-				fmt.Fprintf(&b, ", %d messages wait", v.Held)
-			}
-		}
-	}
-	if c.Account != "" {
-		if a, err := p.account(c.Account); err == nil {
-			if fp, ok := a.Fingerprint(); ok {
-				fmt.Fprintf(&b, "\nYour own fingerprint: %s", fp)
-			}
-		}
-	}
-	return control.Reply{Text: b.String(), Data: st}, nil
+	slices.SortFunc(out, func(a, b *session) int { return a.since.Compare(b.since) })
+	return out
 }
 
-// Commands is the table of the running proxy.
-func (p *Proxy) Commands() control.Table { return p.commands }
+// also tells the person in their client what was done elsewhere in their name.
+func (p *Proxy) also(c control.Call, account, contact string, r control.Reply, err error) (control.Reply, error) {
+	if err == nil && c.Place != control.InChat {
+		for _, s := range p.sessionsOf(account) {
+			s.Notice(contact, r.Text)
+		}
+	}
+	return r, err
+}
+
+// inConversation is the reply of a command whose effect is told in the conversation
+// anyway.
+func inConversation(c control.Call, format string, args ...any) (control.Reply, error) {
+	r, _ := done(format, args...)
+	if c.Place == control.InChat {
+		r.Text = ""
+	}
+	return r, nil
+}
+
+// connected fails where no client of the account is there to send anything through.
+func (p *Proxy) connected(account string) (otrlayer.Outlet, error) {
+	if o := p.outlet(account); o != nil {
+		return o, nil
+	}
+	return nil, fmt.Errorf("nobody is logged in as %s now, so nothing can be sent", account)
+}

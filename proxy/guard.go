@@ -85,6 +85,9 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 	root := st.Root()
 	typ := root.Attr("type")
 	s.announced(typ)
+	if typ == "" && len(root.RawAttr("to")) == 0 {
+		s.greet.Do(func() { defer s.arrived() }) // behind the presence itself
+	}
 	if to.ok {
 		_, joins := root.Child(nsMUC, "x")
 		switch {
@@ -207,6 +210,12 @@ var (
 func (s *session) outIQ(st *stanza.Stanza, to address) {
 	root := st.Root()
 	typ := root.Attr("type")
+	switch {
+	case (typ == "result" || typ == "error") && strings.HasPrefix(root.Attr("id"), ownID): // to what we asked
+		return
+	case s.ownRoster(root):
+		return
+	}
 	cfg := s.p.Config()
 	rule := cfg.RuleFor(s.jid, to.bare)
 	raw := st.Raw

@@ -111,6 +111,14 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 				continue
 			}
 			s.roster(el)
+			if typ == "result" && fromServer && s.remembered(listed) {
+				defer s.rosterPush(true) // behind it
+			}
+		case nsDiscoItems:
+			if typ == "result" && (from.full == bareDomain(s.jid) || !from.ok) && s.found(st, el) {
+				s.p.metrics.count(in, iq, passed)
+				return
+			}
 		case stanza.NSBind:
 			if j, ok := el.Child(stanza.NSBind, "jid"); ok && typ == "result" && fromServer && s.resource.Load() == nil {
 				full := j.Text()

@@ -375,7 +375,12 @@ func (c *client) auth(u *upstream, mech, initial string) (account *otrlayer.Acco
 		c.p.bound.Store(bare.String(), true)
 	}
 	account, err = c.p.account(bare.String())
-	if err != nil {
+	if errors.Is(err, otrlayer.ErrLocked) {
+		err = c.p.locked()
+	}
+	if err == nil {
+		account.Prepare()
+	} else {
 		c.p.metrics.upstreamFailed(FailState)
 		c.p.log.Error("an account's files cannot be used", "account", c.p.name(bare.String()), "err", strings.ReplaceAll(err.Error(), bare.String(), c.p.name(bare.String())))
 		c.saslFailure("temporary-auth-failure", err.Error())

@@ -17,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"otrproxy/config"
+	"otrproxy/proxy/control"
 )
 
 // A StoredPin is one line of pins.yaml: what we decided at first use or a person
@@ -77,15 +78,16 @@ func (s *pinStore) first(domain string, pin config.Pin) (ok bool, err error) {
 	if have := s.pins[domain]; len(have) > 0 {
 		return slices.ContainsFunc(have, func(p StoredPin) bool { return p.Pin == pin.String() }), nil
 	}
-	return true, s.set(domain, []StoredPin{stored(pin, "first-use")})
+	return true, s.set(domain, []StoredPin{stored(pin, "current", "first-use")})
 }
 
-func stored(pin config.Pin, source string) StoredPin {
-	return StoredPin{pin.String(), "current", source, time.Now().UTC().Truncate(time.Second)}
+func stored(pin config.Pin, slot, source string) StoredPin {
+	return StoredPin{pin.String(), slot, source, time.Now().UTC().Truncate(time.Second)}
 }
 
-// add records a pin a person decided on; one that is there stays as it is.
-func (s *pinStore) add(domain string, pin config.Pin) error {
+// add records a pin a person decided on, for now or (slot "next") for a change that was
+// announced; one that is there stays as it is.
+func (s *pinStore) add(domain string, pin config.Pin, slot string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.pins[domain] {
@@ -93,7 +95,7 @@ func (s *pinStore) add(domain string, pin config.Pin) error {
 			return nil
 		}
 	}
-	return s.set(domain, append(slices.Clone(s.pins[domain]), stored(pin, "command")))
+	return s.set(domain, append(slices.Clone(s.pins[domain]), stored(pin, slot, "command")))
 }
 
 // remove forgets a pin and reports whether it was there.
@@ -136,26 +138,17 @@ func (s *pinStore) save() error {
 	return nil
 }
 
-// A PinLine is a pin in force, for people.
-type PinLine struct {
-	Domain string `json:"domain"`
-	Pin    string `json:"pin"`
-	Slot   string `json:"slot"`
-	Source string `json:"source"`
-	Since  string `json:"since"`
-}
-
-func (s *pinStore) list(c *config.Config) (out []PinLine) {
+func (s *pinStore) list(c *config.Config) (out []control.PinLine) {
 	for name, d := range c.Domains {
 		for _, p := range d.Pins {
-			out = append(out, PinLine{name, p.String(), "current", "configuration", ""})
+			out = append(out, control.PinLine{Domain: name, Pin: p.String(), Slot: "current", Source: "configuration"})
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, pins := range s.pins {
 		for _, p := range pins {
-			out = append(out, PinLine{name, p.Pin, p.Slot, p.Source, p.Since.Format(time.RFC3339)})
+			out = append(out, control.PinLine{Domain: name, Pin: p.Pin, Slot: p.Slot, Source: p.Source, Since: p.Since.Format(time.RFC3339)})
 		}
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Domain+out[i].Pin < out[j].Domain+out[j].Pin })
@@ -169,6 +162,14 @@ func pinsOf(c *x509.Certificate) (leaf, spki config.Pin) {
 	return leaf, spki
 }
 
+// pinsFor are the pins that count for a domain.
+func (p *Proxy) pinsFor(d config.Domain) []config.Pin {
+	if d.Trust == config.TrustCA {
+		return d.Pins
+	}
+	return append(d.Pins[:len(d.Pins):len(d.Pins)], p.pins.of(d.Name)...)
+}
+
 // checkServer decides whether a server is who it should be. It runs on every
 // connection, resumed ones too, before anything of the client goes up.
 func (p *Proxy) checkServer(d config.Domain, cs tls.ConnectionState) (held string, f *Failure) {
@@ -177,10 +178,7 @@ func (p *Proxy) checkServer(d config.Domain, cs tls.ConnectionState) (held strin
 	}
 	cert := cs.PeerCertificates[0]
 	leaf, spki := pinsOf(cert)
-	pins := d.Pins
-	if d.Trust != config.TrustCA {
-		pins = append(pins[:len(pins):len(pins)], p.pins.of(d.Name)...)
-	}
+	pins := p.pinsFor(d)
 	for _, pin := range pins {
 		if pin == leaf || pin == spki {
 			held = pin.String()
@@ -203,8 +201,10 @@ func (p *Proxy) checkServer(d config.Domain, cs tls.ConnectionState) (held strin
 		}
 	}
 	if err := p.checkChain(d.Name, cs.PeerCertificates); err != nil {
-		return "", fail(FailCertificate, err, "The certificate of %s is not vouched for by any CA of this machine (%s), so nothing was sent. It presents %s (%s). "+
+		f := fail(FailCertificate, err, "The certificate of %s is not vouched for by any CA of this machine (%s), so nothing was sent. It presents %s (%s). "+
 			"If that is what the people who run the server tell you, accept it with: otrproxy pin add %s %s", d.Name, reason(err), leaf, spki, d.Name, leaf)
+		f.Presented = leaf.String()
+		return "", f
 	}
 	if d.Trust == config.TrustTOFU {
 		ok, err := p.pins.first(d.Name, spki)
@@ -225,8 +225,10 @@ func mismatch(d config.Domain, pins []config.Pin, leaf, spki config.Pin) *Failur
 	for i, p := range pins {
 		want[i] = p.String()
 	}
-	return fail(FailPin, nil, "The server of %s is not the one you pinned, so nothing was sent. Pinned: %s. Presented: %s (%s). "+
+	f := fail(FailPin, nil, "The server of %s is not the one you pinned, so nothing was sent. Pinned: %s. Presented: %s (%s). "+
 		"Ask the people who run the server whether they changed it; only if they did: otrproxy pin add %s %s", d.Name, strings.Join(want, ", "), leaf, spki, d.Name, leaf)
+	f.Presented, f.Pinned = leaf.String(), want
+	return f
 }
 
 // reason is the short cause of a chain error.

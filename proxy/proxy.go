@@ -41,6 +41,8 @@ type Options struct {
 	Roots    *x509.CertPool // CAs for trust "ca" and first use; nil for the system's
 	Resolver *net.Resolver  // nil for the system's
 
+	Link func() string // mints the address of the web page; nil for none
+
 	// The network; nil for this machine's.
 	Listen func(network, addr string) (net.Listener, error)
 	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -56,6 +58,9 @@ type Proxy struct {
 	state    *State
 	ca       *authority
 	pins     *pinStore
+	vault    *vault
+	hook     *hook
+	watchers watchers
 	metrics  *metrics
 	commands control.Table
 	started  time.Time
@@ -87,7 +92,40 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, state: state, started: time.Now(),
+	p := prepared(cfg, opt)
+	p.state = state
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	fail := func(err error) (*Proxy, error) {
+		p.cancel()
+		state.Close()
+		return nil, err
+	}
+	if p.pins, err = openPins(cfg.State); err != nil {
+		return fail(err)
+	}
+	if p.vault, err = openVault(cfg.State); err != nil {
+		return fail(err)
+	}
+	if p.vault.locked() {
+		p.log.Warn("the private keys are locked; nobody can log in before: otrproxy key unlock")
+	}
+	ca, made, err := openAuthority(cfg.State, slices.Collect(maps.Keys(cfg.Domains)))
+	if err != nil {
+		return fail(err)
+	}
+	if made {
+		p.log.Info("a local CA was made; clients that check certificates must trust it", "file", cfg.State+"/ca.pem", "sha256", fmt.Sprintf("%X", sha256.Sum256(ca.cert.Raw)))
+	}
+	p.ca = ca
+	p.metrics = newMetrics(p)
+	p.commands = p.table()
+	p.hook = newHook(p)
+	return p, nil
+}
+
+// prepared is a proxy without its state.
+func prepared(cfg *config.Config, opt Options) *Proxy {
+	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, started: time.Now(), vault: &vault{},
 		conns: map[net.Conn]struct{}{}, sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, toldOf: map[string]bool{}, suspended: map[[2]string]*suspended{}}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -103,25 +141,7 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 	}
 	rand.Read(p.logKey[:])
 	p.cfg.Store(cfg)
-	p.ctx, p.cancel = context.WithCancel(context.Background())
-	fail := func(err error) (*Proxy, error) {
-		state.Close()
-		return nil, err
-	}
-	if p.pins, err = openPins(cfg.State); err != nil {
-		return fail(err)
-	}
-	ca, made, err := openAuthority(cfg.State, slices.Collect(maps.Keys(cfg.Domains)))
-	if err != nil {
-		return fail(err)
-	}
-	if made {
-		p.log.Info("a local CA was made; clients that check certificates must trust it", "file", cfg.State+"/ca.pem", "sha256", fmt.Sprintf("%X", sha256.Sum256(ca.cert.Raw)))
-	}
-	p.ca = ca
-	p.metrics = newMetrics(p)
-	p.commands = p.table()
-	return p, nil
+	return p
 }
 
 // Supported refuses what the configuration may say and this version cannot do,
@@ -132,8 +152,8 @@ func Supported(cfg *config.Config) error {
 			return fmt.Errorf("domains.%s.via: this version cannot connect through a SOCKS proxy yet, and will not connect without it; remove via or wait for a later version", name)
 		}
 	}
-	if cfg.Web != "" {
-		return fmt.Errorf("web: this version has no web page yet; leave web empty")
+	if cfg.Web != "" && !config.Loopback(cfg.Web) {
+		return fmt.Errorf("web: %s can be reached from other machines, and the page is for this one; write 127.0.0.1:PORT, and reach it from elsewhere by: ssh -L PORT:127.0.0.1:PORT", cfg.Web)
 	}
 	return nil
 }
@@ -148,10 +168,10 @@ func (p *Proxy) Reload(cfg *config.Config) error {
 		return err
 	}
 	old := p.cfg.Load()
-	if !slices.Equal(old.Listen, cfg.Listen) || old.State != cfg.State || old.Metrics != cfg.Metrics {
-		p.log.Warn("listen, state and metrics change with the next start only")
+	if !slices.Equal(old.Listen, cfg.Listen) || old.State != cfg.State || old.Metrics != cfg.Metrics || old.Web != cfg.Web {
+		p.log.Warn("listen, state, metrics and web change with the next start only")
 		kept := *cfg
-		kept.Listen, kept.State, kept.Metrics = old.Listen, old.State, old.Metrics
+		kept.Listen, kept.State, kept.Metrics, kept.Web = old.Listen, old.State, old.Metrics, old.Web
 		cfg = &kept
 	}
 	if !p.ca.covers(slices.Collect(maps.Keys(cfg.Domains))) {
@@ -246,6 +266,7 @@ func (p *Proxy) Shutdown(within time.Duration) {
 	}
 	p.mu.Unlock()
 	p.wg.Wait()
+	p.hook.close()
 	for _, a := range accounts {
 		if n := a.Owed(); n > 0 {
 			p.log.Error("messages that were not sent could not be given back: no client is connected", "account", p.name(a.JID()), "messages", n)
@@ -271,7 +292,7 @@ func (p *Proxy) account(jid string) (*otrlayer.Account, error) {
 			Hold:     otrlayer.Hold{Messages: cfg.Hold.Messages, Bytes: cfg.Hold.Bytes, For: cfg.Hold.For},
 			Largest:  cfg.Limits.Stanza,
 		}
-	}, accountEvents{p})
+	}, accountEvents{p, jid}, p.vault)
 	if err != nil {
 		return nil, err
 	}
@@ -293,7 +314,14 @@ func policy(c config.Policy) otrlayer.Policy {
 	return otrlayer.Require
 }
 
-type accountEvents struct{ p *Proxy }
+type accountEvents struct {
+	p   *Proxy
+	jid string
+}
+
+func (e accountEvents) Happened(contact string, what otrlayer.Event) {
+	e.p.happened(string(what), e.jid, contact)
+}
 
 func (e accountEvents) Handshake(result string) { e.p.metrics.handshake(result) }
 func (e accountEvents) Swallowed()              {}

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -91,7 +93,20 @@ func stateDir(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
+	greet(t, dir, slices.Collect(maps.Keys(keys))...)
 	return dir
+}
+
+// greet has accounts know the service contact already, which else greets them.
+func greet(t *testing.T, dir string, jids ...string) {
+	t.Helper()
+	for _, jid := range jids {
+		acc := filepath.Join(dir, "accounts", jid)
+		os.MkdirAll(acc, 0o700)
+		if err := os.WriteFile(filepath.Join(acc, "service"), []byte("greeted\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 var testKeys = func() func(t *testing.T) map[string][]byte {
@@ -106,10 +121,11 @@ var testKeys = func() func(t *testing.T) map[string][]byte {
 			defer os.RemoveAll(dir)
 			for user := range users() {
 				jid := user + "@" + domain
-				a, err := otrlayer.Open(dir, jid, func() otrlayer.Settings { return otrlayer.Settings{} }, quiet{})
+				a, err := otrlayer.Open(dir, jid, func() otrlayer.Settings { return otrlayer.Settings{} }, quiet{}, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
+				a.Prepare()
 				<-a.Ready()
 				a.Close()
 				files[jid], _ = os.ReadFile(filepath.Join(dir, "accounts", jid, "otr.private_key"))
@@ -124,6 +140,8 @@ type quiet struct{}
 func (quiet) Handshake(string)       {}
 func (quiet) Swallowed()             {}
 func (quiet) Log(int, string, error) {}
+
+func (quiet) Happened(string, otrlayer.Event) {}
 
 // startProxy runs a proxy whose domain is the given server, pinned; more is
 // appended to the configuration, and may hold %s for the state directory.
@@ -411,17 +429,23 @@ func TestMechanisms(t *testing.T) {
 	}
 }
 
-func statusOf(t *testing.T, b *box) proxy.Status {
+func statusOf(t *testing.T, b *box) control.Status {
 	t.Helper()
-	cmd, _, err := b.p.Commands().Find("status", false)
+	r, err := admin(t, b.p, "status")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := cmd.Run(t.Context(), control.Call{})
-	if err != nil {
-		t.Fatal(err)
+	return r.Data.(control.Status)
+}
+
+// admin runs a command as the administrator; args are names and values by turns.
+func admin(t *testing.T, p *proxy.Proxy, name string, args ...string) (control.Reply, error) {
+	t.Helper()
+	m := map[string]string{}
+	for i := 0; i < len(args); i += 2 {
+		m[args[i]] = args[i+1]
 	}
-	return r.Data.(proxy.Status)
+	return p.Commands().Run(t.Context(), control.Actor{Place: control.InShell}, name, m)
 }
 
 func TestUnknownDomainAndServerDown(t *testing.T) {
@@ -459,11 +483,8 @@ func TestTrustOnFirstUse(t *testing.T) {
 	if !ok {
 		t.Fatalf("no remedy in %q", se.Text)
 	}
-	cmd, args, err := b.p.Commands().Find(line, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := cmd.Run(t.Context(), control.Call{Args: args}); err != nil {
+	words := strings.Fields(line)
+	if _, err := admin(t, b.p, words[0]+" "+words[1], "domain", words[2], "pin", words[3]); err != nil {
 		t.Fatal(err)
 	}
 	b.login("alice", client.Plain)

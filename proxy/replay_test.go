@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -80,8 +81,10 @@ func replay(t *testing.T, policy string, chunk int, fromClient, fromServer []byt
 		conn.Write(serverRest)
 		io.Copy(io.Discard, conn)
 	}})
-	b := startConfigured(t, stateDir(t), strings.ReplaceAll("listen: [\"127.0.0.1:0\"]\nstate: STATE\ndomains:\n  one.test: {connect: \""+s.Addr()+"\", trust: pin, pins: [\""+s.Pin()+"\"]}\notr: [{policy: "+policy+"}]\n",
-		"STATE", stateDir(t)))
+	dir := stateDir(t)
+	greet(t, dir, "alice@one.test")
+	b := startConfigured(t, dir, strings.ReplaceAll("listen: [\"127.0.0.1:0\"]\nstate: STATE\ndomains:\n  one.test: {connect: \""+s.Addr()+"\", trust: pin, pins: [\""+s.Pin()+"\"]}\notr: [{policy: "+policy+"}]\n",
+		"STATE", dir))
 
 	conn, err := net.Dial("tcp", b.addr)
 	if err != nil {
@@ -112,13 +115,19 @@ func replay(t *testing.T, policy string, chunk int, fromClient, fromServer []byt
 	}
 	_, got := cutHeader(t, <-atServer)
 	same(t, "the server", got, clientRest)
-	got = append(early, readUntil(conn, func(b []byte) bool { return len(early)+len(b) >= len(serverRest) })...)
-	same(t, "the client", got, serverRest)
+	want := serverRest
+	if policy != "never" { // the one thing that is added: the proxy, among the server's services
+		want = services.ReplaceAll(want, []byte("$1<item xmlns='http://jabber.org/protocol/disco#items' jid='otrproxy.localhost' name='otrproxy'/>$2"))
+	}
+	got = append(early, readUntil(conn, func(b []byte) bool { return len(early)+len(b) >= len(want) })...)
+	same(t, "the client", got, want)
 	io.WriteString(conn, streamClose)
 	if end, _ := io.ReadAll(conn); string(end) != streamClose {
 		t.Errorf("the stream ended with %s", end)
 	}
 }
+
+var services = regexp.MustCompile(`(from='one\.test'[^>]*><query xmlns='http://jabber\.org/protocol/disco#items'>(?:<item [^>]*/>)+)(</query>)`)
 
 // readUntil reads until what was read satisfies a condition, or there is no more.
 func readUntil(conn net.Conn, enough func([]byte) bool) (got []byte) {

@@ -47,6 +47,7 @@ type session struct {
 	acks
 
 	requests requests
+	greet    sync.Once // when the client has come
 
 	// Owned by the goroutine that reads the client.
 	to      jidCache

@@ -29,6 +29,7 @@ type upstream struct {
 	in       *inlet
 	scan     *stanza.Scanner
 	held     string // the pin that the server satisfied, "" for a CA
+	first    bool   // it was remembered just now
 	features *stanza.Stanza
 }
 
@@ -111,10 +112,23 @@ func (p *Proxy) dial(ctx context.Context, d config.Domain) (*upstream, *Failure)
 	return u, nil
 }
 
-func (p *Proxy) connect(ctx context.Context, d config.Domain) (*upstream, *Failure) {
-	places, f := p.targets(ctx, d)
+func (p *Proxy) connect(ctx context.Context, d config.Domain) (u *upstream, f *Failure) {
+	f = p.reach(ctx, d, func(conn net.Conn, t target) (f *Failure) {
+		u, f = p.secure(conn, d, t.direct)
+		return f
+	})
 	if f != nil {
 		return nil, f
+	}
+	return u, nil
+}
+
+// reach connects to the first place of a domain's server that answers, and has it used.
+// The connection is closed where that fails.
+func (p *Proxy) reach(ctx context.Context, d config.Domain, use func(net.Conn, target) *Failure) *Failure {
+	places, f := p.targets(ctx, d)
+	if f != nil {
+		return f
 	}
 	for _, t := range places {
 		dctx, cancel := context.WithTimeout(ctx, dialLimit)
@@ -126,14 +140,14 @@ func (p *Proxy) connect(ctx context.Context, d config.Domain) (*upstream, *Failu
 			case errors.As(err, &dns):
 				f = fail(FailDNS, err, "The server of %s was not found: there is no host %s. Check the spelling of the domain, or set connect for it in the configuration.", d.Name, t.host)
 			case ctx.Err() != nil:
-				return nil, fail(FailTimeout, err, "The server of %s did not answer in time.", d.Name)
+				return fail(FailTimeout, err, "The server of %s did not answer in time.", d.Name)
 			default:
 				f = fail(FailTCP, err, "The server of %s cannot be reached at %s: %v. It may be down, or this machine may be offline.", d.Name, t.addr(), short(err))
 			}
 			continue // to the next place; what a server does wrong ends the search
 		}
 		stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })
-		u, f := p.secure(conn, d, t.direct)
+		f := use(conn, t)
 		if !stop() && f == nil {
 			f = fail(FailTimeout, ctx.Err(), "The server of %s did not answer in time.", d.Name)
 		}
@@ -142,11 +156,38 @@ func (p *Proxy) connect(ctx context.Context, d config.Domain) (*upstream, *Failu
 			if ctx.Err() != nil && f.Cause != FailTimeout {
 				f = fail(FailTimeout, f, "The server of %s did not answer in time.", d.Name)
 			}
-			return nil, f
+			return f
 		}
-		return u, nil
+		return nil
 	}
-	return nil, f
+	return f
+}
+
+// presented is what a domain's server presents, looked at and not trusted: nothing is
+// sent to it but what TLS needs.
+func (p *Proxy) presented(ctx context.Context, d config.Domain) (cs tls.ConnectionState, address string, f *Failure) {
+	f = p.reach(ctx, d, func(conn net.Conn, t target) *Failure {
+		defer conn.Close()
+		address = t.addr()
+		if !t.direct {
+			if f := p.startTLS(conn, d); f != nil {
+				return f
+			}
+		}
+		cfg := &tls.Config{ServerName: ascii(d.Name), InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
+		if t.direct {
+			cfg.NextProtos = []string{"xmpp-client"}
+		}
+		c := tls.Client(conn, cfg)
+		if err := c.Handshake(); err != nil {
+			return fail(FailTLS, err, "No TLS connection to the server of %s: %v.", d.Name, err)
+		}
+		if cs = c.ConnectionState(); len(cs.PeerCertificates) == 0 {
+			return fail(FailTLS, nil, "The server of %s presented no certificate.", d.Name)
+		}
+		return nil
+	})
+	return cs, address, f
 }
 
 // short is an error of the net package without the addresses, which are said already.
@@ -172,7 +213,9 @@ func (p *Proxy) secure(conn net.Conn, d config.Domain, direct bool) (*upstream, 
 		InsecureSkipVerify: true,          // checkServer decides, on resumption as well
 		MinVersion:         tls.VersionTLS12,
 		VerifyConnection: func(cs tls.ConnectionState) error {
+			known := len(p.pinsFor(d)) > 0
 			u.held, refused = p.checkServer(d, cs)
+			u.first = d.Trust == config.TrustTOFU && !known
 			if refused != nil {
 				return refused
 			}

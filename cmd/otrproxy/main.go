@@ -8,15 +8,13 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
 
 	"otrproxy/config"
 	"otrproxy/proxy/control"
@@ -29,7 +27,7 @@ var version = "0.1.0-dev"
 type wrongUsage struct{ error }
 
 func main() {
-	root := commands(os.Stdout)
+	root := commands(terminal{os.Stdin, os.Stdout, os.Stderr})
 	root.SetArgs(os.Args[1:])
 	err := root.Execute()
 	if err == nil {
@@ -43,7 +41,8 @@ func main() {
 	os.Exit(1)
 }
 
-func commands(stdout io.Writer) *cobra.Command {
+func commands(t terminal) *cobra.Command {
+	stdout := t.out
 	root := &cobra.Command{
 		Use:           "otrproxy",
 		Short:         "A local XMPP proxy that adds OTR encryption and a pinned server connection to any chat client",
@@ -55,7 +54,6 @@ func commands(stdout io.Writer) *cobra.Command {
 		Run: func(cmd *cobra.Command, _ []string) { cmd.Help() },
 	}
 	root.SetOut(stdout)
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUsage{err} })
 	none := func(_ *cobra.Command, args []string) error {
 		if len(args) > 0 {
@@ -96,8 +94,15 @@ func commands(stdout io.Writer) *cobra.Command {
 			return err
 		}}
 
-	root.AddCommand(runCmd, demoCmd, checkCmd, versionCmd)
-	root.AddCommand(controlWords(stdout)...)
+	manCmd := &cobra.Command{Use: "man DIRECTORY", Short: "writes the manual pages into a directory", Args: one("directory for the manual pages"), RunE: func(_ *cobra.Command, args []string) error {
+		if err := os.MkdirAll(args[0], 0o755); err != nil {
+			return err
+		}
+		return doc.GenManTree(root, &doc.GenManHeader{Title: "OTRPROXY", Section: "1", Source: "otrproxy " + version, Manual: "otrproxy"}, args[0])
+	}}
+
+	root.AddCommand(runCmd, demoCmd, checkCmd, versionCmd, backupCommand(t), restoreCommand(t), manCmd)
+	root.AddCommand(controlWords(t)...)
 	return root
 }
 
@@ -111,70 +116,4 @@ func load(file string) (*config.Config, error) {
 		return nil, wrongUsage{err}
 	}
 	return cfg, nil
-}
-
-// controlWords are the commands of the running proxy, as subcommands. Those of
-// two words (pin list) hang below the first.
-func controlWords(stdout io.Writer) []*cobra.Command {
-	var socket, file string
-	var asJSON bool
-	groups := map[string]*cobra.Command{}
-	var top []*cobra.Command
-	for _, w := range adminWords {
-		first, second, two := strings.Cut(w.Name, " ")
-		cmd := &cobra.Command{Use: strings.TrimSpace(first + " " + w.Args), Short: w.Help,
-			RunE: func(_ *cobra.Command, args []string) error {
-				path, err := socketPath(socket, file)
-				if err != nil {
-					return err
-				}
-				reply, err := control.Ask(path, strings.Join(append([]string{w.Name}, args...), " "))
-				if err != nil {
-					return err
-				}
-				if asJSON {
-					e := json.NewEncoder(stdout)
-					e.SetIndent("", "  ")
-					return e.Encode(reply.Data)
-				}
-				_, err = fmt.Fprintln(stdout, reply.Text)
-				return err
-			}}
-		cmd.Flags().StringVar(&socket, "socket", "", "the running proxy's control socket (also OTRPROXY_SOCKET)")
-		cmd.Flags().StringVar(&file, "config", "", "configuration file that names the state directory")
-		cmd.Flags().BoolVar(&asJSON, "json", false, "answer as JSON")
-		if !two {
-			top = append(top, cmd)
-			continue
-		}
-		cmd.Use = strings.TrimSpace(second + " " + w.Args)
-		g := groups[first]
-		if g == nil {
-			g = &cobra.Command{Use: first, Short: groupHelp[first], Args: func(_ *cobra.Command, args []string) error {
-				return wrongUsage{fmt.Errorf("otrproxy %s needs one of its commands; see otrproxy %s --help", first, first)}
-			}, RunE: func(*cobra.Command, []string) error { return nil }}
-			groups[first] = g
-			top = append(top, g)
-		}
-		g.AddCommand(cmd)
-	}
-	return top
-}
-
-var groupHelp = map[string]string{"pin": "the certificates and keys servers are held to"}
-
-// socketPath finds the running proxy: --socket, OTRPROXY_SOCKET, the state
-// directory of --config, the default one, in that order.
-func socketPath(socket, file string) (string, error) {
-	if socket != "" {
-		return socket, nil
-	}
-	if s := os.Getenv("OTRPROXY_SOCKET"); s != "" {
-		return s, nil
-	}
-	cfg, err := load(file)
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(cfg.State, control.SocketName), nil
 }

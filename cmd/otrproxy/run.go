@@ -22,16 +22,6 @@ import (
 // farewell is how long contacts and clients get to take the last words.
 const farewell = 5 * time.Second
 
-// adminWords are the commands of the running proxy, from its own table.
-var adminWords = func() (out []control.Command) {
-	for _, c := range proxy.Words() {
-		if c.Admin && c.Name != "help" {
-			out = append(out, c)
-		}
-	}
-	return out
-}()
-
 // run runs the proxy until SIGTERM or SIGINT. SIGHUP re-reads the configuration.
 func run(cfg *config.Config, logTo io.Writer) error {
 	log := logger(cfg, logTo)

@@ -189,49 +189,79 @@ func text(list []sexp, word string) string {
 	return rest[0].atom
 }
 
-// FindKey returns the key of the first account in a file of libotr's format that
-// mine says yes to; nil when the file is sound and has none such. Keys of others
-// are not looked into.
-func FindKey(file []byte, mine func(name, protocol string) bool) (*PrivateKey, error) {
+// An AccountKey is one account of a key file.
+type AccountKey struct {
+	Name, Protocol string
+	Key            *PrivateKey // nil where it is damaged
+}
+
+// accounts are the fields of each account of a file of libotr's format.
+func accounts(file []byte) (list [][]sexp, err error) {
 	root, err := parseSexp(string(file))
 	if err != nil {
 		return nil, err
 	}
-	accounts, ok := root.named("privkeys")
+	items, ok := root.named("privkeys")
 	if !ok {
 		return nil, errSexp
 	}
-	for _, a := range accounts {
+	for _, a := range items {
 		fields, ok := a.named("account")
 		if !ok {
 			return nil, errSexp
 		}
-		if !mine(text(fields, "name"), text(fields, "protocol")) {
-			continue
-		}
-		key, ok := find(fields, "private-key")
-		if !ok {
-			return nil, errSexp
-		}
-		numbers, ok := find(key, "dsa")
-		if !ok {
-			return nil, errSexp
-		}
-		var n [5][]byte
-		for i, word := range keyWords {
-			n[i] = []byte(text(numbers, word))
-			if len(n[i]) == 0 || len(n[i]) > 512 {
-				return nil, errSexp
-			}
-		}
-		number := func(i int) *big.Int { return new(big.Int).SetBytes(n[i]) }
-		k, err := newPrivateKey(number(0), number(1), number(2), number(3), n[4])
-		if err != nil {
-			return nil, errSexp
-		}
-		return k, nil
+		list = append(list, fields)
 	}
-	return nil, nil
+	return list, nil
+}
+
+// ParseKeys reads all accounts of a file of libotr's format.
+func ParseKeys(file []byte) (keys []AccountKey, err error) {
+	list, err := accounts(file)
+	for _, fields := range list {
+		k := AccountKey{Name: text(fields, "name"), Protocol: text(fields, "protocol")}
+		k.Key, _ = privateKey(fields)
+		keys = append(keys, k)
+	}
+	return keys, err
+}
+
+// FindKey returns the key of the first account in a file of libotr's format that
+// mine says yes to; nil when the file is sound and has none such. Keys of others
+// are not looked into.
+func FindKey(file []byte, mine func(name, protocol string) bool) (*PrivateKey, error) {
+	list, err := accounts(file)
+	for _, fields := range list {
+		if mine(text(fields, "name"), text(fields, "protocol")) {
+			return privateKey(fields)
+		}
+	}
+	return nil, err
+}
+
+// privateKey is the key of one account of a file.
+func privateKey(fields []sexp) (*PrivateKey, error) {
+	key, ok := find(fields, "private-key")
+	if !ok {
+		return nil, errSexp
+	}
+	numbers, ok := find(key, "dsa")
+	if !ok {
+		return nil, errSexp
+	}
+	var n [5][]byte
+	for i, word := range keyWords {
+		n[i] = []byte(text(numbers, word))
+		if len(n[i]) == 0 || len(n[i]) > 512 {
+			return nil, errSexp
+		}
+	}
+	number := func(i int) *big.Int { return new(big.Int).SetBytes(n[i]) }
+	k, err := newPrivateKey(number(0), number(1), number(2), number(3), n[4])
+	if err != nil {
+		return nil, errSexp
+	}
+	return k, nil
 }
 
 var keyWords = [5]string{"p", "q", "g", "y", "x"}

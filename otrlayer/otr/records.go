@@ -52,15 +52,33 @@ func FormatFingerprints(keys []KnownKey) (file []byte) {
 	return file
 }
 
-// FindInstanceTag finds the tag of the first account in a file of libotr's
-// otr.instance_tags that mine says yes to; 0 when there is none.
-func FindInstanceTag(file []byte, mine func(name, protocol string) bool) uint32 {
+// An AccountTag is one line of libotr's otr.instance_tags.
+type AccountTag struct {
+	Name, Protocol string
+	Tag            uint32
+}
+
+// ParseInstanceTags reads a file of libotr's otr.instance_tags. Lines that are
+// something else are left out.
+func ParseInstanceTags(file []byte) (tags []AccountTag) {
 	for line := range strings.Lines(string(file)) {
 		part := strings.Split(strings.TrimRight(line, "\r\n"), "\t")
-		if len(part) == 3 && mine(part[0], part[1]) {
-			if tag, err := strconv.ParseUint(part[2], 16, 32); err == nil && tag >= LowestTag {
-				return uint32(tag)
-			}
+		if len(part) != 3 {
+			continue
+		}
+		if tag, err := strconv.ParseUint(part[2], 16, 32); err == nil && tag >= LowestTag {
+			tags = append(tags, AccountTag{part[0], part[1], uint32(tag)})
+		}
+	}
+	return tags
+}
+
+// FindInstanceTag finds the tag of the first account in a file that mine says yes to;
+// 0 when there is none.
+func FindInstanceTag(file []byte, mine func(name, protocol string) bool) uint32 {
+	for _, t := range ParseInstanceTags(file) {
+		if mine(t.Name, t.Protocol) {
+			return t.Tag
 		}
 	}
 	return 0

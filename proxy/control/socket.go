@@ -19,11 +19,12 @@ const SocketName = "control.sock"
 
 const (
 	maxRequest = 64 << 10
-	callLimit  = 30 * time.Second
+	callLimit  = 60 * time.Second
 )
 
 type request struct {
-	Line string `json:"line"`
+	Command string            `json:"command"`
+	Args    map[string]string `json:"args,omitempty"`
 }
 
 type response struct {
@@ -31,6 +32,9 @@ type response struct {
 	Error string `json:"error,omitempty"`
 	Usage bool   `json:"usage,omitempty"`
 }
+
+// ErrNotRunning tells that nobody answers at the control socket.
+var ErrNotRunning = errors.New("no running otrproxy answers")
 
 // Listen opens the control socket, for this user only. A socket that a dead
 // process left behind is replaced.
@@ -50,7 +54,7 @@ func Listen(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// Serve answers calls until the listener is closed.
+// Serve answers the administrator's calls until the listener is closed.
 func (t Table) Serve(ctx context.Context, l net.Listener) {
 	for {
 		conn, err := l.Accept()
@@ -69,40 +73,39 @@ func (t Table) Serve(ctx context.Context, l net.Listener) {
 			conn.SetDeadline(time.Now().Add(callLimit))
 			ctx, cancel := context.WithTimeout(ctx, callLimit)
 			defer cancel()
-			t.answer(ctx, conn)
+			json.NewEncoder(conn).Encode(t.answer(ctx, conn))
 		}()
 	}
 }
 
-func (t Table) answer(ctx context.Context, conn net.Conn) {
+func (t Table) answer(ctx context.Context, conn net.Conn) response {
 	var req request
 	b, err := bufio.NewReaderSize(conn, maxRequest).ReadSlice('\n')
 	if err != nil || json.Unmarshal(b, &req) != nil {
-		json.NewEncoder(conn).Encode(response{Error: "not a request"})
-		return
+		return response{Error: "not a request"}
 	}
-	cmd, args, err := t.Find(req.Line, false)
+	reply, err := t.Run(ctx, Actor{Place: InShell}, req.Command, req.Args)
 	if err != nil {
-		json.NewEncoder(conn).Encode(response{Error: err.Error(), Usage: true})
-		return
+		return response{Error: err.Error(), Usage: errors.Is(err, ErrUsage)}
 	}
-	reply, err := cmd.Run(ctx, Call{Args: args})
-	if err != nil {
-		json.NewEncoder(conn).Encode(response{Error: err.Error(), Usage: errors.Is(err, ErrUsage)})
-		return
-	}
-	json.NewEncoder(conn).Encode(response{Reply: &reply})
+	return response{Reply: &reply}
 }
 
-// Ask sends one line to a running proxy.
-func Ask(path, line string) (Reply, error) {
+// usageError is a usage error that came over the socket, in the words it came in.
+type usageError string
+
+func (e usageError) Error() string        { return string(e) }
+func (e usageError) Is(target error) bool { return target == ErrUsage }
+
+// Ask has a running proxy run a command.
+func Ask(path, command string, args map[string]string) (Reply, error) {
 	conn, err := net.DialTimeout("unix", path, 5*time.Second)
 	if err != nil {
-		return Reply{}, fmt.Errorf("no running otrproxy answers at %s; start it with \"otrproxy run\", or name its socket with --socket", filepath.Clean(path))
+		return Reply{}, fmt.Errorf("%w at %s; start it with \"otrproxy run\", or name its socket with --socket", ErrNotRunning, filepath.Clean(path))
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(callLimit + 5*time.Second))
-	if err := json.NewEncoder(conn).Encode(request{Line: line}); err != nil {
+	if err := json.NewEncoder(conn).Encode(request{command, args}); err != nil {
 		return Reply{}, err
 	}
 	var res response
@@ -111,7 +114,7 @@ func Ask(path, line string) (Reply, error) {
 	}
 	switch {
 	case res.Usage:
-		return Reply{}, fmt.Errorf("%w: %s", ErrUsage, res.Error)
+		return Reply{}, usageError(res.Error)
 	case res.Error != "":
 		return Reply{}, errors.New(res.Error)
 	case res.Reply == nil:

@@ -24,7 +24,7 @@ import (
 	"testing"
 	"time"
 
-	"otrproxy/proxy"
+	"otrproxy/proxy/control"
 )
 
 // binary is the program under test, built once.
@@ -260,13 +260,13 @@ func (h *household) start(t *testing.T) {
 	h.says(t, "msg=ready")
 }
 
-func (h *household) status(t *testing.T) proxy.Status {
+func (h *household) status(t *testing.T) control.Status {
 	t.Helper()
 	out, err := exec.Command(binary, "status", "--json", "--config", h.conf).Output()
 	if err != nil {
 		t.Fatalf("status: %v", err)
 	}
-	var st proxy.Status
+	var st control.Status
 	if err := json.Unmarshal(out, &st); err != nil {
 		t.Fatalf("%v in %s", err, out)
 	}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"otrproxy/proxy"
+)
+
+// Backup and restore need no running proxy; restore wants none.
+
+func one(what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return wrongUsage{errors.New("name the " + what)}
+		}
+		return nil
+	}
+}
+
+func backupCommand(t terminal) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{Use: "backup FILE", Short: "writes keys, fingerprints, pins and the local CA into one file, encrypted with a passphrase (format of age)", Args: one("file to write the backup to"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			cfg, err := load(file)
+			if err != nil {
+				return err
+			}
+			if _, err := os.Lstat(args[0]); err == nil {
+				return fmt.Errorf("%s is there already; name a new file", args[0])
+			}
+			if _, err := os.Stat(cfg.State); err != nil {
+				return fmt.Errorf("there is no state directory to back up: %w", err)
+			}
+			passphrase, err := readSecret(t, "Passphrase for the backup", true)
+			if err != nil {
+				return err
+			}
+			out, err := renameio.NewPendingFile(args[0], renameio.WithPermissions(0o600), renameio.WithTempDir(filepath.Dir(args[0])))
+			if err != nil {
+				return fmt.Errorf("the backup cannot be written: %w", err)
+			}
+			defer out.Cleanup()
+			n, err := proxy.Backup(cfg.State, out, passphrase)
+			if err == nil {
+				err = out.CloseAtomicallyReplace()
+			}
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(t.out, "%s has %d files of %s. Without the passphrase it is worth nothing; with it, whoever has it can pretend to be you.\n", args[0], n, cfg.State)
+			return err
+		}}
+	cmd.Flags().StringVar(&file, "config", "", "configuration file that names the state directory")
+	return cmd
+}
+
+func restoreCommand(t terminal) *cobra.Command {
+	var file string
+	var replace bool
+	cmd := &cobra.Command{Use: "restore FILE", Short: "puts a backup into the state directory; otrproxy must not run", Args: one("backup to restore"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			cfg, err := load(file)
+			if err != nil {
+				return err
+			}
+			in, err := os.Open(args[0])
+			if err != nil {
+				return fmt.Errorf("the backup cannot be read: %w", err)
+			}
+			defer in.Close()
+			passphrase, err := readSecret(t, "Passphrase of the backup", false)
+			if err != nil {
+				return err
+			}
+			n, aside, err := proxy.Restore(cfg.State, in, passphrase, replace)
+			if err != nil {
+				return err
+			}
+			text := fmt.Sprintf("%d files are in %s.", n, cfg.State)
+			if aside != "" {
+				text += " What was there is in " + aside + "."
+			}
+			_, err = fmt.Fprintln(t.out, text)
+			return err
+		}}
+	cmd.Flags().StringVar(&file, "config", "", "configuration file that names the state directory")
+	cmd.Flags().BoolVar(&replace, "replace", false, "set aside what is in the state directory")
+	return cmd
+}

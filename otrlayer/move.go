@@ -1,0 +1,323 @@
+package otrlayer
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"otrproxy/otrlayer/otr"
+)
+
+// Moving in and out: files of libotr's, of any program, to and from an account.
+
+// A Moved says what became of one entry that was to be taken over.
+type Moved string
+
+const (
+	Imported Moved = "imported"
+	Same     Moved = "same"     // it was known already
+	Conflict Moved = "conflict" // something else is there, which was kept
+)
+
+// A KnownKey is somebody's key in a libotr file, and how far it is trusted there.
+type KnownKey = otr.KnownKey
+
+// A PrivateKey is an account's own key.
+type PrivateKey = otr.PrivateKey
+
+// A Profile is what the files of a libotr program hold.
+type Profile struct {
+	Keys  []otr.AccountKey
+	Known []KnownKey
+	Tags  []otr.AccountTag
+}
+
+// ReadProfile reads one file of libotr's, of whichever kind it is. ok is false for
+// what is none.
+func ReadProfile(file []byte) (p Profile, ok bool) {
+	if bytes.HasPrefix(bytes.TrimLeft(file, " \t\r\n"), []byte("(privkeys")) {
+		keys, err := otr.ParseKeys(file)
+		return Profile{Keys: keys}, err == nil
+	}
+	for _, k := range otr.ParseFingerprints(file) {
+		if k.Contact != "" {
+			p.Known = append(p.Known, k)
+		}
+	}
+	p.Tags = otr.ParseInstanceTags(file)
+	return p, len(p.Known)+len(p.Tags) > 0
+}
+
+// ImportKey takes a key over as the account's own. One that is there is kept, unless it
+// is to be replaced: then it is set aside in the account's directory, and the private
+// conversations end.
+func (a *Account) ImportKey(k *PrivateKey, replace bool) (Moved, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.making:
+		return Conflict, errors.New("the account's key is just being made; try again in a moment")
+	case a.key != nil && a.key.Fingerprint() == k.Fingerprint():
+		return Same, nil
+	case a.key != nil && !replace:
+		return Conflict, nil
+	}
+	return Imported, a.replaceKey(k)
+}
+
+// replaceKey puts another key of our own in force.
+func (a *Account) replaceKey(k *PrivateKey) error {
+	for _, c := range a.convs {
+		if c.current() != nil {
+			a.notice(c.contact, "The private conversation with "+c.contact+" was ended: this account has a new OTR key, which they will be told has changed.")
+		}
+		c.end()
+		c.otr = nil // made anew, with the new key
+	}
+	if a.key != nil {
+		if err := a.setAside(); err != nil {
+			return err
+		}
+	}
+	if err := a.saveKey(k); err != nil {
+		return err
+	}
+	a.key, a.keyErr = k, nil
+	now := a.now()
+	for _, c := range a.convs {
+		c.attempt(now, true)
+	}
+	return nil
+}
+
+// setAside keeps the present key file under another name.
+func (a *Account) setAside() error {
+	for _, name := range []string{keyFile, keyFile + sealedSuffix} {
+		old := filepath.Join(a.dir, name)
+		kept := fmt.Sprintf("%s.replaced-%s", old, a.now().UTC().Format("20060102T150405.000"))
+		if err := os.Rename(old, kept); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("the old key could not be set aside: %w", err)
+		}
+	}
+	return nil
+}
+
+// Generate makes a new key for the account, in the place of one that is there.
+func (a *Account) Generate() (Fingerprint, error) {
+	k, err := otr.GenerateKey(a.random)
+	if err != nil {
+		return Fingerprint{}, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.making {
+		return Fingerprint{}, errors.New("the account's key is just being made; try again in a moment")
+	}
+	return k.Fingerprint(), a.replaceKey(k)
+}
+
+// ImportKnown takes over what another program knows of a contact's keys: those it has
+// verified, and the others where nothing is known of the contact here. Trust that is
+// here stays. A key nobody verified, beside others that are known here, is a conflict:
+// taken over, it would be used without a question.
+func (a *Account) ImportKnown(contact string, keys []KnownKey, replace bool) ([]Moved, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	before := a.fps.of(contact)
+	out := make([]Moved, len(keys))
+	var errs error
+	for i, k := range keys {
+		have := a.fps.find(contact, k.Fingerprint)
+		switch {
+		case have != nil && (have.Trust != "" || k.Trust == ""):
+			out[i] = Same
+			continue
+		case have == nil && k.Trust == "" && len(before) > 0 && !replace:
+			out[i] = Conflict
+			continue
+		}
+		errs = errors.Join(errs, a.fps.set(contact, k.Fingerprint, oneLine(k.Trust)))
+		out[i] = Imported
+	}
+	if c := a.convs[contact]; c != nil {
+		for _, k := range a.fps.of(contact) {
+			if c.otr != nil {
+				c.otr.Accept(k.Fingerprint)
+			}
+		}
+		c.reconsider()
+		c.flush(a.now())
+	}
+	a.events.Happened(contact, EventTrust)
+	return out, errs
+}
+
+// oneLine is a value that does not break its line.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// ImportTag takes over another program's instance tag, as long as this account has
+// none that anybody has seen.
+func (a *Account) ImportTag(tag uint32) (Moved, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.tag == tag {
+		return Same, nil
+	}
+	if a.key != nil || a.making || tag < otr.LowestTag {
+		return Conflict, nil
+	}
+	if err := write(a.dir, instanceFile, otr.AppendInstanceTag(nil, a.jid, protocol, tag)); err != nil {
+		return Conflict, err
+	}
+	a.tag = tag
+	return Imported, nil
+}
+
+// Export writes the account's three libotr files into a directory, for a program that
+// calls the account and its protocol so. Files that are there are not touched.
+func (a *Account) Export(dir, name, proto string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.key == nil {
+		return errors.New("the account has no key yet")
+	}
+	if name == "" {
+		name = a.jid
+	}
+	if proto == "" {
+		proto = protocol
+	}
+	if strings.ContainsFunc(name+proto, func(r rune) bool { return r <= ' ' || strings.ContainsRune(`()"\#`, r) }) {
+		return errors.New("neither the name of the account nor the protocol can have blanks, brackets or quotes in it")
+	}
+	var known []KnownKey
+	for _, k := range a.fps.all {
+		if k.Contact == "" || !a.fps.about(&k, k.Contact) {
+			continue
+		}
+		k.Account, k.Protocol = name, proto
+		same := slices.IndexFunc(known, func(x KnownKey) bool { return x.Contact == k.Contact && x.Fingerprint == k.Fingerprint })
+		if same >= 0 {
+			if known[same].Trust == "" {
+				known[same].Trust = k.Trust
+			}
+			continue
+		}
+		known = append(known, k)
+	}
+	keys, err := otr.AppendKey(nil, name, proto, a.key)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("the directory cannot be made: %w", err)
+	}
+	files := []struct {
+		name string
+		text []byte
+	}{{keyFile, keys}, {fingerprintFile, otr.FormatFingerprints(known)}, {instanceFile, otr.AppendInstanceTag(nil, name, proto, a.tag)}}
+	for _, f := range files {
+		if _, err := os.Lstat(filepath.Join(dir, f.name)); err == nil {
+			return fmt.Errorf("%s is there already; name an empty directory", filepath.Join(dir, f.name))
+		}
+	}
+	for _, f := range files {
+		w, err := os.OpenFile(filepath.Join(dir, f.name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err == nil {
+			_, err = w.Write(f.text)
+			err = errors.Join(err, w.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("%s could not be written: %w", filepath.Join(dir, f.name), err)
+		}
+	}
+	return nil
+}
+
+// A Vault keeps private keys encrypted on disk. It is safe for use by several
+// goroutines.
+type Vault interface {
+	// Sealing reports whether keys are to be kept encrypted.
+	Sealing() bool
+	// Seal encrypts, and Open decrypts; Open fails with ErrLocked as long as nobody has
+	// given the passphrase.
+	Seal(plain []byte) ([]byte, error)
+	Open(sealed []byte) ([]byte, error)
+}
+
+// ErrLocked tells that the private keys are encrypted, and nobody has given the
+// passphrase since the start.
+var ErrLocked = errors.New("the private keys are locked")
+
+// sealedSuffix ends the name of a key file that is encrypted.
+const sealedSuffix = ".age"
+
+// SealKeys encrypts the key file of an account's directory, or decrypts it where the
+// vault does not seal (any more).
+func SealKeys(dir string, v Vault, seal bool) error {
+	from, to, change := keyFile+sealedSuffix, keyFile, v.Open
+	if seal {
+		from, to, change = keyFile, keyFile+sealedSuffix, v.Seal
+	}
+	b, err := read(dir, from)
+	if err != nil || b == nil {
+		return err
+	}
+	if b, err = change(b); err != nil {
+		return err
+	}
+	if err := write(dir, to, b); err != nil {
+		return err
+	}
+	return os.Remove(filepath.Join(dir, from))
+}
+
+// readKeys reads the account's key file, encrypted or not; nil when there is none.
+func readKeys(dir string, v Vault) (path string, file []byte, err error) {
+	sealed, err := read(dir, keyFile+sealedSuffix)
+	if err != nil {
+		return "", nil, err
+	}
+	plain, err := read(dir, keyFile)
+	switch {
+	case err != nil:
+		return "", nil, err
+	case sealed == nil:
+		return filepath.Join(dir, keyFile), plain, nil
+	case plain != nil:
+		return "", nil, fmt.Errorf("there are two files with a key in %s, %s and %s, and it cannot be known which one is meant: move one of them away", dir, keyFile, keyFile+sealedSuffix)
+	case v == nil:
+		return "", nil, ErrLocked
+	}
+	plain, err = v.Open(sealed)
+	return filepath.Join(dir, keyFile+sealedSuffix), plain, err
+}
+
+// saveKey adds the account's key to its key file.
+func (a *Account) saveKey(k *PrivateKey) error {
+	_, b, err := readKeys(a.dir, a.vault)
+	if err != nil {
+		return err
+	}
+	if b, err = otr.AppendKey(b, a.jid, protocol, k); err != nil {
+		return err
+	}
+	if a.vault == nil || !a.vault.Sealing() {
+		return write(a.dir, keyFile, b)
+	}
+	if b, err = a.vault.Seal(b); err != nil {
+		return err
+	}
+	return write(a.dir, keyFile+sealedSuffix, b)
+}

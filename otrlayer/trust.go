@@ -1,0 +1,153 @@
+package otrlayer
+
+import (
+	"errors"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What a person decides about a contact's key.
+
+// Accept accepts a changed key, unverified, and sends what waits. The person names the
+// key that they decided about: another one may have come in the meantime. It reports
+// whether there was such a key to accept.
+func (a *Account) Accept(contact string, fp Fingerprint) (bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.convs[contact]
+	if c == nil {
+		return false, nil
+	}
+	if s := c.current(); s == nil || s.trust != Changed || s.Fingerprint != fp {
+		return false, nil
+	}
+	return true, c.trusts(a.now(), fp, Unverified)
+}
+
+// Verify records that a person compared a contact's fingerprint, and sends what
+// waits for that. ok is false when the fingerprint is not the one in use.
+func (a *Account) Verify(contact string, fp Fingerprint) (ok bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.conv(contact)
+	s := c.current()
+	if s == nil || s.Fingerprint != fp { // of another device that is there?
+		for id, other := range c.live {
+			if other.Fingerprint == fp {
+				s = other
+				c.activate(a.now(), id)
+				break
+			}
+		}
+	}
+	if (s == nil || s.Fingerprint != fp) && (s != nil || a.fps.find(contact, fp) == nil) {
+		return false, nil
+	}
+	return true, c.trusts(a.now(), fp, Verified)
+}
+
+// Distrust takes back that a contact's keys were verified. The keys stay known. It
+// reports whether any was.
+func (a *Account) Distrust(contact string) (was bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, k := range a.fps.of(contact) {
+		if k.Trust != "" {
+			was = true
+			err = errors.Join(err, a.fps.remember(contact, k.Fingerprint, Unverified))
+		}
+	}
+	if c := a.convs[contact]; c != nil {
+		c.reconsider()
+	}
+	a.events.Happened(contact, EventTrust)
+	return was, err
+}
+
+// reconsider looks up anew how far the keys of the live sessions are trusted.
+func (c *conversation) reconsider() {
+	for _, s := range c.live { // of the same key or not
+		s.trust = c.a.fps.trust(c.contact, s.Fingerprint)
+	}
+}
+
+// trusts records how far a key is trusted, lets text go to it, and sends what waits
+// for that. Where somebody has verified it, the contact's other keys that nobody has
+// verified are forgotten: one of them may have been first by standing in between, and
+// has to be accepted again.
+func (c *conversation) trusts(now time.Time, fp Fingerprint, t Trust) error {
+	err := c.a.fps.remember(c.contact, fp, t)
+	var others []string
+	for _, k := range c.a.fps.of(c.contact) {
+		if t.Sure() && !c.a.fps.trust(c.contact, k.Fingerprint).Sure() {
+			err = errors.Join(err, c.a.fps.forget(c.contact, k.Fingerprint))
+			others = append(others, k.Fingerprint.String())
+			if c.otr != nil {
+				c.otr.Revoke(k.Fingerprint)
+			}
+		}
+	}
+	if others != nil {
+		c.a.notice(c.contact, "Nothing is sent any more to the other keys known of "+c.contact+", which nobody has verified: "+strings.Join(others, "; ")+".")
+	}
+	if c.otr != nil {
+		c.otr.Accept(fp)
+	}
+	c.reconsider()
+	c.a.events.Happened(c.contact, EventTrust)
+	c.flush(now)
+	return err
+}
+
+// Contacts describes everybody the account knows a key of or has a conversation with,
+// by name.
+func (a *Account) Contacts() (out []Conversation) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	names := map[string]bool{}
+	for name, c := range a.convs {
+		names[name] = c.wrote || c.state != "" || len(c.held) > 0
+	}
+	for name := range a.private {
+		names[name] = true
+	}
+	for _, k := range a.fps.all {
+		if a.fps.about(&k, k.Contact) {
+			names[k.Contact] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if names[name] {
+			out = append(out, a.described(name))
+		}
+	}
+	return out
+}
+
+// described describes a contact, and leaves nothing behind.
+func (a *Account) described(contact string) Conversation {
+	c := a.convs[contact]
+	if c == nil {
+		c = a.fresh(contact)
+		if a.private[contact] {
+			c.state = StateFinished
+		}
+	}
+	return c.describe()
+}
+
+// Accounts lists the accounts that have a directory below state.
+func Accounts(state string) (jids []string) {
+	list, _ := os.ReadDir(filepath.Join(state, "accounts"))
+	for _, e := range list {
+		if jid, err := url.PathUnescape(e.Name()); err == nil && e.IsDir() && fileName(jid) == e.Name() {
+			jids = append(jids, jid)
+		}
+	}
+	return jids
+}

@@ -1,0 +1,160 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"otrproxy/proxy/control"
+	"otrproxy/stanza"
+)
+
+// Commands in a client's menus (XEP-0050): the table, rendered as forms (XEP-0004). No
+// state is kept between the steps: a form carries all that its command needs.
+
+// adHoc runs one step of a command: without a form filled in, it is the first, and
+// answers with one where there is anything to fill in.
+func (s *session) adHoc(root, el stanza.Element) {
+	cmd := s.p.commands.Get(el.Attr("node"))
+	switch {
+	case cmd == nil:
+		s.refuse(root, stanza.Error{Type: "cancel", Condition: "item-not-found", Text: "There is no such command; see the list of commands."})
+		return
+	case !cmd.May(s.actor()):
+		_, err := s.p.commands.Run(s.p.ctx, s.actor(), cmd.Name, nil)
+		s.refuse(root, stanza.Error{Type: "auth", Condition: "forbidden", Text: sentence(err)})
+		return
+	}
+	id := el.Attr("sessionid")
+	if id == "" {
+		id = streamID()
+	}
+	form, submitted := el.Child(nsData, "x")
+	fields := cmd.Fields(s.actor(), s.known(cmd))
+	switch action := el.Attr("action"); {
+	case action == "cancel":
+		s.step(root, cmd, id, "canceled", "", "", nil)
+		return
+	case action == "prev":
+		s.refuse(root, stanza.Error{Type: "modify", Condition: "bad-request", Text: "There is no step before this one."})
+		return
+	case !submitted && len(fields) > 0, submitted && form.Attr("type") != "submit":
+		s.step(root, cmd, id, "executing", "", "", fields)
+		return
+	}
+	args := map[string]string{}
+	for i := range fields {
+		if v, ok := formValue(form, fields[i].Name, submitted); ok {
+			args[fields[i].Name] = v
+			if fields[i].Kind != control.Secret {
+				fields[i].Value = v
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(s.p.ctx, commandLimit)
+	defer cancel()
+	reply, err := s.p.commands.Run(ctx, s.actor(), cmd.Name, args)
+	switch {
+	case err != nil && errors.Is(err, control.ErrUsage): // to be filled in again
+		s.step(root, cmd, id, "executing", "error", sentence(err), fields)
+	case err != nil:
+		s.step(root, cmd, id, "completed", "error", sentence(err), nil)
+	default:
+		s.step(root, cmd, id, "completed", "info", reply.Text, nil)
+	}
+}
+
+// known is what a form can be filled in with: the one contact there is something to do
+// about, where there is but one.
+func (s *session) known(cmd *control.Command) map[string]string {
+	var talking []string
+	for _, v := range s.account.Contacts() {
+		if v.State == "encrypted" || v.Held > 0 {
+			talking = append(talking, v.Contact)
+		}
+	}
+	if len(talking) != 1 || len(cmd.Args) < 3 && cmd.Reads {
+		return nil
+	}
+	return map[string]string{"contact": talking[0]}
+}
+
+// formValue is a field of a form that was filled in.
+func formValue(form stanza.Element, name string, submitted bool) (string, bool) {
+	if !submitted {
+		return "", false
+	}
+	for f := range form.Children() {
+		if !f.Is(nsData, "field") || f.Attr("var") != name {
+			continue
+		}
+		var lines []string
+		for v := range f.Children() {
+			if v.Is(nsData, "value") {
+				lines = append(lines, v.Text())
+			}
+		}
+		value := strings.Join(lines, "\n")
+		if f.Attr("type") == "boolean" && (value == "0" || value == "false") {
+			value = ""
+		}
+		return value, true
+	}
+	return "", false
+}
+
+// fieldTypes are XEP-0004's, for the kinds of arguments.
+var fieldTypes = map[control.Kind]string{control.Contact: "jid-single", control.Account: "jid-single", control.Secret: "text-private", control.Flag: "boolean", control.Paths: "text-multi"}
+
+// step answers with a form to fill in, or with how the command went.
+func (s *session) step(root stanza.Element, cmd *control.Command, id, status, note, text string, fields []control.Field) {
+	s.answer(root, func(b []byte) []byte {
+		b = append(b, "<command xmlns='"+nsCommands+"'"...)
+		b = stanza.AppendAttr(stanza.AppendAttr(stanza.AppendAttr(b, "node", cmd.Name), "sessionid", id), "status", status)
+		b = append(b, '>')
+		if status == "executing" {
+			b = append(b, "<actions execute='complete'><complete/></actions>"...)
+		}
+		if note != "" {
+			b = append(stanza.AppendAttr(append(b, "<note"...), "type", note), '>')
+			b = append(stanza.AppendEscaped(b, text), "</note>"...)
+		}
+		if status == "executing" {
+			b = append(b, "<x xmlns='"+nsData+"' type='form'><title>"...)
+			b = append(stanza.AppendEscaped(b, cmd.Name), "</title><instructions>"...)
+			help := cmd.Title() + "."
+			if note != "" { // not every client shows notes
+				help = text
+			}
+			b = append(stanza.AppendEscaped(b, help), "</instructions>"...)
+			for _, f := range fields {
+				b = appendField(b, f)
+			}
+			b = append(b, "</x>"...)
+		} else if note == "info" && strings.Contains(text, "\n") { // many show a note's first line only
+			b = append(b, "<x xmlns='"+nsData+"' type='result'><title>"...)
+			b = append(stanza.AppendEscaped(b, cmd.Name), "</title><field var='result' type='text-multi'>"...)
+			for line := range strings.Lines(text) {
+				b = append(stanza.AppendEscaped(append(b, "<value>"...), strings.TrimRight(line, "\n")), "</value>"...)
+			}
+			b = append(b, "</field></x>"...)
+		}
+		return append(b, "</command>"...)
+	})
+}
+
+func appendField(b []byte, f control.Field) []byte {
+	typ := fieldTypes[f.Kind]
+	if typ == "" {
+		typ = "text-single"
+	}
+	b = stanza.AppendAttr(stanza.AppendAttr(stanza.AppendAttr(append(b, "<field"...), "var", f.Name), "type", typ), "label", f.Label())
+	b = append(b, '>')
+	if !f.Optional && f.Kind != control.Flag {
+		b = append(b, "<required/>"...)
+	}
+	if f.Value != "" {
+		b = append(stanza.AppendEscaped(append(b, "<value>"...), f.Value), "</value>"...)
+	}
+	return append(b, "</field>"...)
+}

@@ -1,0 +1,41 @@
+package control
+
+import "strings"
+
+// A Field is an argument as a form asks for it. Ad-hoc commands and the page make
+// their forms of these.
+type Field struct {
+	Arg
+	Value string // what is known already
+}
+
+// Label is what stands beside the field.
+func (f Field) Label() string {
+	if f.Arg.Label != "" {
+		return f.Arg.Label
+	}
+	return strings.ToUpper(f.Name[:1]) + f.Name[1:]
+}
+
+// Fields are those somebody has to fill in, with what is known already.
+func (c *Command) Fields(a Actor, known map[string]string) (fields []Field) {
+	for _, x := range c.Args {
+		if x.Kind == Account && a.Account != "" {
+			continue
+		}
+		f := Field{Arg: x, Value: known[x.Name]}
+		if x.Kind == Contact && f.Value == "" {
+			f.Value = a.Contact
+		}
+		if x.Kind == Secret {
+			f.Value = "" // never given back
+		}
+		fields = append(fields, f)
+	}
+	return fields
+}
+
+// Title is a command's name for a menu.
+func (c *Command) Title() string {
+	return strings.ToUpper(c.Help[:1]) + c.Help[1:]
+}

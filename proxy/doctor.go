@@ -1,0 +1,284 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"otrproxy/config"
+	"otrproxy/otrlayer"
+	"otrproxy/proxy/control"
+)
+
+// The doctor walks the way of a login, from the name to the mechanisms, and goes on past
+// a failure as far as that makes sense. Each step is ok, warn or fail, and what is not ok
+// comes with what to do.
+
+// A diagnosis is what the doctor has found.
+type diagnosis struct{ checks []control.Check }
+
+func (d *diagnosis) ok(step, format string, args ...any) {
+	d.checks = append(d.checks, control.Check{Step: step, Result: "ok", Text: fmt.Sprintf(format, args...)})
+}
+
+func (d *diagnosis) warn(step, remedy, format string, args ...any) {
+	d.checks = append(d.checks, control.Check{Step: step, Result: "warn", Text: fmt.Sprintf(format, args...), Remedy: remedy})
+}
+
+func (d *diagnosis) fail(step, remedy, format string, args ...any) {
+	d.checks = append(d.checks, control.Check{Step: step, Result: "fail", Text: fmt.Sprintf(format, args...), Remedy: remedy})
+}
+
+// reply tells people, too.
+func (d *diagnosis) reply() control.Reply {
+	var b strings.Builder
+	for _, c := range d.checks {
+		fmt.Fprintf(&b, "%-4s  %-12s %s\n", c.Result, c.Step, c.Text)
+		if c.Remedy != "" {
+			fmt.Fprintf(&b, "      %-12s -> %s\n", "", c.Remedy)
+		}
+	}
+	return control.Reply{Text: strings.TrimRight(b.String(), "\n"), Data: d.checks}
+}
+
+func (p *Proxy) doctor(ctx context.Context, c control.Call) (control.Reply, error) {
+	name := c.Arg("name")
+	domain, account := name, ""
+	if strings.Contains(name, "@") {
+		var err error
+		if account, err = bareJID(name); err != nil {
+			return control.Reply{}, err
+		}
+		domain = bareDomain(account)
+	}
+	domain, err := domainName(domain)
+	if err != nil {
+		return control.Reply{}, fmt.Errorf("%q is neither a domain, such as example.org, nor an account, such as alice@example.org", name)
+	}
+	d := &diagnosis{}
+	if p.state != nil {
+		for _, a := range p.Addrs() {
+			d.ok("proxy", "runs, and listens on %s", a)
+		}
+	}
+	if how, ok := p.Config().Domain(domain); ok {
+		p.examine(ctx, d, how, c)
+	} else {
+		d.fail("domain", "add it under \"domains\" in "+p.Config().File+", then: "+c.How("reload"), "the configuration does not allow %s", domain)
+	}
+	if account != "" && p.state != nil {
+		p.examineAccount(d, account, c)
+	}
+	return d.reply(), nil
+}
+
+// examine walks the way to a domain's server.
+func (p *Proxy) examine(ctx context.Context, d *diagnosis, how config.Domain, c control.Call) {
+	ctx, cancel := context.WithTimeout(ctx, commandLimit)
+	defer cancel()
+	d.ok("domain", "%s: trust %s, tls %s", how.Name, how.Trust, how.TLS)
+	places, f := p.targets(ctx, how)
+	if f != nil {
+		d.fail("dns", "ask the people who run the server, or set \"connect\" for the domain in the configuration", "%s", f.Text)
+		return
+	}
+	switch {
+	case how.Connect != "":
+		d.ok("dns", "not asked: the configuration names %s", how.Connect)
+	case len(places) == 1 && places[0].host == ascii(how.Name):
+		d.warn("dns", "if it does not answer there, set \"connect\" for the domain in the configuration", "there is no SRV record for %s; trying %s itself", how.Name, places[0].addr())
+	default:
+		var list []string
+		for _, t := range places {
+			kind := "STARTTLS"
+			if t.direct {
+				kind = "direct TLS"
+			}
+			list = append(list, t.addr()+" ("+kind+")")
+		}
+		d.ok("dns", "SRV: %s", strings.Join(list, ", "))
+	}
+	cs, place, ok := p.examinePlaces(ctx, d, how, places)
+	if !ok {
+		return
+	}
+	if !p.examineCertificate(d, how, cs, c) {
+		d.warn("login", "mend the step above first", "not tried, for nothing is sent to a server that is not the right one")
+		return
+	}
+	p.examineLogin(ctx, d, how, place, cs.PeerCertificates[0])
+}
+
+// only is a domain whose server is looked for in one place.
+func only(d config.Domain, t target) config.Domain {
+	d.Connect, d.TLS = t.addr(), config.TLSStartTLS
+	if t.direct {
+		d.TLS = config.TLSDirect
+	}
+	return d
+}
+
+// examinePlaces tries each place, up to the end of the TLS handshake.
+func (p *Proxy) examinePlaces(ctx context.Context, d *diagnosis, how config.Domain, places []target) (cs tls.ConnectionState, place target, ok bool) {
+	for _, t := range places {
+		dctx, cancel := context.WithTimeout(ctx, dialLimit)
+		conn, err := p.opt.Dial(dctx, "tcp", t.addr())
+		cancel()
+		var dns *net.DNSError
+		switch {
+		case errors.As(err, &dns):
+			d.fail("tcp", "check the spelling of the domain, or set \"connect\" for it in the configuration", "there is no host %s", t.host)
+			continue
+		case err != nil:
+			d.fail("tcp", "is this machine online, and does a firewall let port "+fmt.Sprint(t.port)+" through? Else ask the people who run the server", "%s does not answer: %s", t.addr(), short(err))
+			continue
+		}
+		conn.Close()
+		d.ok("tcp", "%s answers", t.addr())
+		seen, _, f := p.presented(ctx, only(how, t))
+		if f != nil {
+			remedy := "ask the people who run the server"
+			if f.Cause == FailStripped {
+				remedy = "try another network: somebody on this one may be removing the encryption"
+			}
+			d.fail("tls", remedy, "%s", f.Text)
+			continue
+		}
+		if seen.Version < tls.VersionTLS13 {
+			d.warn("tls", "ask the people who run the server for TLS 1.3", "%s, the older version", tls.VersionName(seen.Version))
+		} else {
+			d.ok("tls", "%s, %s", tls.VersionName(seen.Version), tls.CipherSuiteName(seen.CipherSuite))
+		}
+		if !ok {
+			cs, place, ok = seen, t, true
+		}
+		break // what a login would use
+	}
+	return cs, place, ok
+}
+
+// examineCertificate reports whether a login would go on.
+func (p *Proxy) examineCertificate(d *diagnosis, how config.Domain, cs tls.ConnectionState, c control.Call) bool {
+	cert := cs.PeerCertificates[0]
+	leaf, spki := pinsOf(cert)
+	add := c.How("pin add", "domain", how.Name, "pin", leaf.String())
+	now := time.Now()
+	switch left := cert.NotAfter.Sub(now); {
+	case now.Before(cert.NotBefore):
+		d.warn("certificate", "is this machine's clock right?", "not valid before %s", cert.NotBefore.Format(time.DateOnly))
+	case left < 0:
+		d.warn("certificate", "ask the people who run the server", "expired on %s", cert.NotAfter.Format(time.DateOnly))
+	case left < 7*24*time.Hour:
+		d.warn("certificate", "the people who run the server should renew it soon; if it is pinned, have them tell you the next one: otrproxy pin add --next", "expires on %s", cert.NotAfter.Format(time.DateOnly))
+	default:
+		d.ok("certificate", "%s, until %s", leaf, cert.NotAfter.Format(time.DateOnly))
+	}
+	chain := p.checkChain(how.Name, cs.PeerCertificates)
+	switch {
+	case chain == nil:
+		d.ok("ca", "a CA of this machine vouches for it")
+	case how.Trust == config.TrustPin:
+		d.ok("ca", "not asked (trust: pin); none of this machine would vouch for it: %s", reason(chain))
+	case how.Trust == config.TrustTOFU:
+		d.warn("ca", "compare the fingerprint with the people who run the server, and then: "+add, "no CA of this machine vouches for it: %s", reason(chain))
+	default:
+		d.fail("ca", "install the CA on this machine, or use trust: pin with a fingerprint that you compared", "no CA of this machine vouches for it: %s", reason(chain))
+	}
+	pins := p.pinsFor(how)
+	held := slices.Contains(pins, leaf) || slices.Contains(pins, spki)
+	switch {
+	case held:
+		d.ok("pin", "it is the one that is pinned")
+	case how.Trust == config.TrustCA:
+		d.warn("pin", "set trust to ca+pin or tofu, and any CA in the world cannot vouch for somebody else", "not asked (trust: ca)")
+		held = chain == nil
+	case len(pins) > 0:
+		d.fail("pin", "ask the people who run the server whether they changed it; only if they did: "+add, "it is NOT the one that is pinned: presented %s (%s)", leaf, spki)
+	case how.Trust == config.TrustTOFU && chain == nil:
+		d.ok("pin", "none yet; the first login will remember %s", spki)
+		held = true
+	default:
+		d.fail("pin", "compare it with the people who run the server, and then: "+add, "none yet, and nothing else vouches for it")
+	}
+	return held && (how.Trust == config.TrustPin || how.Trust == config.TrustTOFU || chain == nil)
+}
+
+// examineLogin looks at what the server offers over the checked connection.
+func (p *Proxy) examineLogin(ctx context.Context, d *diagnosis, how config.Domain, place target, cert *x509.Certificate) {
+	// The certificate has been judged; it must be the same, and nothing is remembered.
+	leaf, _ := pinsOf(cert)
+	how = only(how, place)
+	how.Trust, how.Pins = config.TrustPin, []config.Pin{leaf}
+	u, f := p.connect(ctx, how)
+	if f != nil {
+		d.fail("login", "", "%s", f.Text)
+		return
+	}
+	defer u.conn.Close()
+	offered, _ := u.offered()
+	usable := slices.DeleteFunc(slices.Clone(offered), func(m string) bool { return !strings.HasPrefix(m, "SCRAM-SHA-") })
+	plus := slices.ContainsFunc(usable, func(m string) bool { return strings.HasSuffix(m, "-PLUS") })
+	switch {
+	case len(usable) > 0 && plus:
+		d.ok("login", "%s; the login is bound to this very connection", strings.Join(usable, ", "))
+	case len(usable) > 0:
+		d.warn("login", "nothing to do here: the server has no channel binding for this kind of TLS", "%s; not bound to the connection", strings.Join(usable, ", "))
+	case slices.Contains(offered, "PLAIN") && how.PlainUpstream:
+		d.warn("login", "ask the people who run the server for SCRAM", "only PLAIN, which hands the server the password (plain_upstream allows it)")
+	case slices.Contains(offered, "PLAIN"):
+		d.fail("login", "ask the people who run the server for SCRAM, or set plain_upstream: true for the domain", "the server offers only PLAIN, which would hand it the password")
+	default:
+		d.fail("login", "ask the people who run the server", "the server offers nothing that can be used: %s", strings.Join(offered, ", "))
+	}
+	if _, ok := u.features.Root().Child(nsRegisterFeature, "register"); ok {
+		d.ok("register", "accounts can be made from the client")
+	}
+}
+
+// examineAccount looks at what is here of an account.
+func (p *Proxy) examineAccount(d *diagnosis, account string, c control.Call) {
+	a, err := p.account(account)
+	switch {
+	case errors.Is(err, otrlayer.ErrLocked):
+		d.fail("key", c.How("key unlock"), "the private keys are locked")
+	case err != nil:
+		d.fail("key", "", "%v", err)
+	default:
+		if fp, ok := a.Fingerprint(); ok {
+			d.ok("key", "%s", fp)
+		} else {
+			d.warn("key", "it is made at the first login; or now: "+c.How("key generate", "account", account), "there is none yet")
+		}
+	}
+	if list := p.sessionsOf(account); len(list) > 0 {
+		d.ok("client", "%s connected", plural(len(list), "client"))
+	} else {
+		d.warn("client", "set the client's connect host to one of the addresses above, with the account and password as they are; docs/clients.md has each client", "nobody is logged in as %s", account)
+	}
+	if p.ca != nil && time.Until(p.ca.cert.NotAfter) < 30*24*time.Hour {
+		d.warn("local ca", "move ca.pem and ca.key away and start otrproxy anew; clients that trust it must trust the new one", "the local CA expires on %s", p.ca.cert.NotAfter.Format(time.DateOnly))
+	}
+}
+
+// Doctor examines a name without a running proxy. Nothing is written.
+func Doctor(ctx context.Context, cfg *config.Config, opt Options, name string) (control.Reply, error) {
+	p := prepared(cfg, opt)
+	var err error
+	if p.pins, err = openPins(cfg.State); err != nil {
+		return control.Reply{}, err
+	}
+	reply, err := p.table().Run(ctx, control.Actor{Place: control.InShell}, "doctor", map[string]string{"name": name})
+	if err != nil {
+		return reply, err
+	}
+	found := diagnosis{}
+	found.warn("proxy", "otrproxy run", "does not run, or not with the state directory %s", cfg.State)
+	found.checks = append(found.checks, reply.Data.([]control.Check)...)
+	return found.reply(), nil
+}

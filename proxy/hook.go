@@ -1,0 +1,140 @@
+package proxy
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"time"
+)
+
+// What happens is told to two kinds of listeners: pages that are open, which look anew
+// (watchers), and the command of the configuration (notify), which may show it on a
+// desktop. Neither is told what anybody wrote.
+
+// EventServerRefused is the one event that is about a server: its certificate was refused.
+const EventServerRefused = "server-refused"
+
+// eventWords are what the command is told of an event; %s stands for the contact or
+// domain.
+var eventWords = map[string]string{
+	"private":          "The conversation is private now, with",
+	"ended":            "The private conversation has ended, with",
+	"key-changed":      "The key has changed, and nothing is sent until you decide, of",
+	"trust":            "How far a key is trusted has changed, of",
+	"asked":            "An answer is wanted that shows that it is you, by",
+	"compared":         "A comparison of secrets goes on or has ended, with",
+	"held":             "A message waits for a private conversation, with",
+	"released":         "Messages that waited have been sent, to",
+	"returned":         "A message was not sent, to",
+	EventServerRefused: "The server is not the one it should be, and was refused:",
+}
+
+// watchers are those who want to know that something has changed.
+type watchers struct {
+	mu  sync.Mutex
+	set map[chan struct{}]bool
+}
+
+// Watch is told of changes, one signal for many; stop ends it.
+func (p *Proxy) Watch() (c <-chan struct{}, stop func()) {
+	ch := make(chan struct{}, 1)
+	w := &p.watchers
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.set == nil {
+		w.set = map[chan struct{}]bool{}
+	}
+	w.set[ch] = true
+	return ch, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.set, ch)
+	}
+}
+
+// changed tells watchers to look anew. It never waits.
+func (p *Proxy) changed() {
+	p.watchers.mu.Lock()
+	defer p.watchers.mu.Unlock()
+	for c := range p.watchers.set {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// happened tells of an event; about is a contact or a domain. It never waits.
+func (p *Proxy) happened(event, account, about string) {
+	p.changed()
+	n := p.Config().Notify
+	if p.hook == nil || len(n.Command) == 0 || !slices.Contains(n.Events, event) {
+		return
+	}
+	select {
+	case p.hook.queue <- notification{event, account, about}:
+	default: // more than anybody reads
+	}
+}
+
+type notification struct{ event, account, about string }
+
+// A hook runs the configured command, one at a time.
+type hook struct {
+	p     *Proxy
+	queue chan notification
+	done  chan struct{}
+	last  map[notification]time.Time
+}
+
+const (
+	hookQueue = 64
+	hookLimit = 10 * time.Second // for one run of the command
+	hookPause = 10 * time.Second // in which the same is not told twice
+)
+
+func newHook(p *Proxy) *hook {
+	h := &hook{p: p, queue: make(chan notification, hookQueue), done: make(chan struct{}), last: map[notification]time.Time{}}
+	go h.work()
+	return h
+}
+
+func (h *hook) work() {
+	defer close(h.done)
+	for {
+		select {
+		case n := <-h.queue:
+			now := time.Now()
+			if now.Sub(h.last[n]) < hookPause {
+				continue
+			}
+			if len(h.last) > 1000 {
+				clear(h.last)
+			}
+			h.last[n] = now
+			h.run(n)
+		case <-h.p.ctx.Done():
+			return
+		}
+	}
+}
+
+// run runs the command. What it is told stands in its environment alone: as part of
+// the command line a contact's address could be taken for an option.
+func (h *hook) run(n notification) {
+	command := h.p.Config().Notify.Command
+	ctx, cancel := context.WithTimeout(h.p.ctx, hookLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.WaitDelay = time.Second
+	cmd.Env = append(os.Environ(), "OTRPROXY_EVENT="+n.event, "OTRPROXY_ACCOUNT="+n.account, "OTRPROXY_ABOUT="+n.about,
+		"OTRPROXY_TEXT="+eventWords[n.event]+" "+n.about)
+	if err := cmd.Run(); err != nil && h.p.ctx.Err() == nil {
+		h.p.log.Warn("the command of \"notify\" failed", "event", n.event, "err", err)
+	}
+}
+
+// close waits for the command that runs, which the end of the proxy ends.
+func (h *hook) close() { <-h.done }

@@ -1,0 +1,412 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"otrproxy/otrlayer"
+	"otrproxy/proxy/control"
+)
+
+// Our own keys: shown, made, moved in from and out to other programs, and locked.
+
+func (p *Proxy) keyCommands() control.Table {
+	return control.Table{
+		{Name: "key show", Short: "key", Help: "shows the fingerprint of your own key", Chat: true, Reads: true, Args: []control.Arg{anyAccount}, Run: p.keyShow},
+		{Name: "key generate", Help: "makes an account's key before its first login, or with --replace a new one in the place of the old",
+			Args: []control.Arg{accountArg, {Name: "replace", Kind: control.Flag, Label: "Replace the key that is there (contacts will be told that it has changed)"}}, Run: p.keyGenerate},
+		{Name: "key import", Help: "takes over keys, fingerprints and trust from libotr files or profile directories of Pidgin, Adium, mcabber, bitlbee and others",
+			Args: []control.Arg{{Name: "path", Kind: control.Paths, Label: "Files or directories, one a line"},
+				{Name: "account", Kind: control.Option, Label: "Account that --from is meant for"},
+				{Name: "from", Kind: control.Option, Label: "Name of the account in the files, where it is no address"},
+				{Name: "replace", Kind: control.Flag, Label: "Where something else is here, take the file's"}}, Run: p.keyImport},
+		{Name: "key export", Help: "writes an account's key, fingerprints and instance tag as libotr files into a directory",
+			Args: []control.Arg{accountArg, {Name: "directory", Kind: control.Path, Label: "Directory, new or empty"},
+				{Name: "as", Kind: control.Option, Label: "Name of the account in the files (Pidgin: with its resource)"},
+				{Name: "protocol", Kind: control.Option, Label: "Name of the protocol in the files (Pidgin prpl-jabber, bitlbee and mcabber jabber)"}}, Run: p.with(p.keyExport)},
+		{Name: "key passphrase", Help: "encrypts the private keys on disk with a passphrase, which has to be given after each start; with --remove, not any more",
+			Args: []control.Arg{{Name: "passphrase", Kind: control.Secret, Label: "New passphrase", Optional: true}, {Name: "remove", Kind: control.Flag, Label: "Keep the keys in clear again"}}, Run: p.keyPassphrase},
+		{Name: "key unlock", Help: "gives the passphrase of the private keys",
+			Args: []control.Arg{{Name: "passphrase", Kind: control.Secret, Label: "Passphrase"}}, Run: p.keyUnlock},
+	}
+}
+
+// fingerprintURI is a fingerprint as other programs read it, from a QR code as well.
+func fingerprintURI(account string, fp otrlayer.Fingerprint) string {
+	return "xmpp:" + account + "?otr-fingerprint=" + fp.Hex()
+}
+
+func (p *Proxy) keyShow(_ context.Context, c control.Call) (control.Reply, error) {
+	accounts, err := p.each(c)
+	if err != nil {
+		return control.Reply{}, err
+	}
+	lines := []control.KeyLine{}
+	var b strings.Builder
+	for _, a := range accounts {
+		l := control.KeyLine{Account: a.JID(), State: "missing"}
+		if fp, ok := a.Fingerprint(); ok {
+			l.State, l.Fingerprint, l.URI = "ready", fp.Hex(), fingerprintURI(a.JID(), fp)
+			fmt.Fprintf(&b, "%s %s\n%s\n", l.Account, fp, l.URI)
+		} else {
+			fmt.Fprintf(&b, "%s has no key yet; it is made at the first login\n", l.Account)
+		}
+		lines = append(lines, l)
+	}
+	reply := control.Reply{Text: strings.TrimRight(b.String(), "\n"), Data: lines}
+	if len(lines) == 1 {
+		reply.QR = lines[0].URI
+	}
+	if p.vault.locked() {
+		reply.Text = strings.TrimLeft(reply.Text+"\n"+sentence(p.locked()), "\n")
+	} else if len(lines) == 0 {
+		reply.Text = "no accounts yet"
+	}
+	return reply, nil
+}
+
+func (p *Proxy) keyGenerate(_ context.Context, c control.Call) (control.Reply, error) {
+	jid, err := bareJID(c.Arg("account"))
+	if err != nil || !strings.Contains(jid, "@") {
+		return control.Reply{}, fmt.Errorf("%q is no account, such as alice@example.org", c.Arg("account"))
+	}
+	a, err := p.account(jid)
+	if errors.Is(err, otrlayer.ErrLocked) {
+		err = p.locked()
+	}
+	if err != nil {
+		return control.Reply{}, err
+	}
+	if fp, ok := a.Fingerprint(); ok && !c.Has("replace") {
+		return control.Reply{}, fmt.Errorf("%s has a key already, %s; --replace makes a new one, which every contact will see as changed", jid, fp)
+	}
+	fp, err := a.Generate()
+	if err != nil {
+		return control.Reply{}, err
+	}
+	p.changed()
+	return control.Reply{Text: fmt.Sprintf("The new key of %s has the fingerprint %s", jid, fp), QR: fingerprintURI(jid, fp),
+		Data: []control.KeyLine{{Account: jid, Fingerprint: fp.Hex(), URI: fingerprintURI(jid, fp), State: "ready"}}}, nil
+}
+
+func (p *Proxy) keyExport(a *otrlayer.Account, _ string, c control.Call) (control.Reply, error) {
+	if !filepath.IsAbs(c.Arg("directory")) {
+		return control.Reply{}, fmt.Errorf("%w: write the whole path of the directory, from the root on", control.ErrUsage)
+	}
+	if err := a.Export(c.Arg("directory"), c.Arg("as"), c.Arg("protocol")); err != nil {
+		return control.Reply{}, err
+	}
+	return done("The key, fingerprints and instance tag of %s are in %s. Whoever has these files can pretend to be you.", a.JID(), c.Arg("directory"))
+}
+
+// Bounds of an import.
+const (
+	maxProfileFile  = 1 << 20
+	maxProfileFiles = 2000
+)
+
+// profileFiles finds the files below paths that may be libotr's: all that are named,
+// and in directories those with names that programs give them.
+func profileFiles(paths []string) (files []string, err error) {
+	for _, path := range paths {
+		st, err := os.Stat(path)
+		if err != nil {
+			return nil, fmt.Errorf("%s cannot be read: %w", path, err)
+		}
+		if !st.IsDir() {
+			files = append(files, path)
+			continue
+		}
+		err = filepath.WalkDir(path, func(at string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return fs.SkipDir
+			}
+			if d.Type().IsRegular() && profileName(d.Name()) {
+				files = append(files, at)
+			}
+			if strings.Count(strings.TrimPrefix(at, path), string(filepath.Separator)) > 4 || len(files) > maxProfileFiles {
+				return fs.SkipDir
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+// profileName reports whether a file may be one of libotr's by its name: Pidgin, Adium,
+// Psi+ and Profanity write otr.private_key, otr.fingerprints, otr.instance_tags, some
+// with other words before or behind; mcabber JID.key, JID.fpr; bitlbee and irssi
+// nick.otr_keys, nick.otr_fprints, nick.otr_instags; weechat and Profanity keys.txt,
+// fingerprints.txt, instags.
+func profileName(name string) bool {
+	for _, end := range []string{"private_key", "fingerprints", "instance_tags", ".key", ".fpr", ".otr_keys", ".otr_fprints", ".otr_instags", ".otr_instance_tags", "otr.key", "otr.fp", "otr.instag", "keys.txt", "fingerprints.txt", "instags.txt"} {
+		if strings.HasSuffix(name, end) {
+			return true
+		}
+	}
+	return false
+}
+
+// An importing collects what is to be taken over.
+type importing struct {
+	p             *Proxy
+	account, from string
+	replace       bool
+	lines         []control.ImportLine
+	keys          map[string]*otrlayer.PrivateKey
+	known         map[string]map[string][]otrlayer.KnownKey // by account and contact
+	tags          map[string]uint32
+	file          map[string]string // where each came from
+}
+
+// whose is the account that an entry of a file belongs to, "" for none of ours.
+func (i *importing) whose(name, proto string) string {
+	if i.from != "" {
+		if name == i.from {
+			return i.account
+		}
+		return ""
+	}
+	switch proto {
+	case "prpl-jabber", "jabber", "xmpp", "libpurple-Jabber":
+	default:
+		return ""
+	}
+	bare, err := bareJID(name)
+	if err != nil || !strings.Contains(bare, "@") {
+		return ""
+	}
+	return bare
+}
+
+func (i *importing) note(l control.ImportLine) { i.lines = append(i.lines, l) }
+
+func (i *importing) skip(file, kind, name, why string) {
+	if slices.ContainsFunc(i.lines, func(l control.ImportLine) bool { return l.File == file && l.Kind == kind && l.Account == name }) {
+		return // once for each account and file
+	}
+	i.note(control.ImportLine{File: file, Account: name, Kind: kind, Result: "skipped", Text: why})
+}
+
+const noAddress = "its account is no XMPP address; say whose it is with --account JID --from NAME"
+
+// read takes in one file.
+func (i *importing) read(path string) error {
+	st, err := os.Stat(path)
+	if err != nil || st.Size() > maxProfileFile {
+		i.skip(path, "file", "", "too large to be one of libotr's")
+		return nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("%s cannot be read: %w", path, err)
+	}
+	profile, ok := otrlayer.ReadProfile(b)
+	if !ok {
+		if len(b) > 0 {
+			i.skip(path, "file", "", "not a file of libotr's, or damaged")
+		}
+		return nil
+	}
+	for _, k := range profile.Keys {
+		account := i.whose(k.Name, k.Protocol)
+		switch {
+		case account == "":
+			i.skip(path, "key", k.Name, noAddress)
+		case k.Key == nil:
+			i.skip(path, "key", k.Name, "the key is damaged")
+		case i.keys[account] != nil && i.keys[account].Fingerprint() != k.Key.Fingerprint():
+			i.note(control.ImportLine{File: path, Account: account, Kind: "key", Result: "conflict", Text: fmt.Sprintf("another key of %s stands in %s; name one of the two files", account, i.file["key "+account])})
+		default:
+			i.keys[account], i.file["key "+account] = k.Key, path
+		}
+	}
+	for _, k := range profile.Known {
+		account := i.whose(k.Account, k.Protocol)
+		contact, err := bareJID(k.Contact)
+		switch {
+		case account == "":
+			i.skip(path, "fingerprint", k.Account, noAddress)
+		case err != nil || !strings.Contains(contact, "@"):
+			i.skip(path, "fingerprint", k.Account, fmt.Sprintf("%q is no XMPP address", k.Contact))
+		default:
+			if i.known[account] == nil {
+				i.known[account] = map[string][]otrlayer.KnownKey{}
+			}
+			i.known[account][contact] = append(i.known[account][contact], k)
+			i.file["known "+account+" "+contact] = path
+		}
+	}
+	for _, t := range profile.Tags {
+		if account := i.whose(t.Name, t.Protocol); account != "" {
+			i.tags[account], i.file["tag "+account] = t.Tag, path
+		}
+	}
+	return nil
+}
+
+// apply takes over what was read for one account.
+func (i *importing) apply(account string) error {
+	a, err := i.p.account(account)
+	if errors.Is(err, otrlayer.ErrLocked) {
+		err = i.p.locked()
+	}
+	if err != nil {
+		return err
+	}
+	if tag, ok := i.tags[account]; ok {
+		moved, err := a.ImportTag(tag)
+		if err != nil {
+			return err
+		}
+		if moved == otrlayer.Imported {
+			i.note(control.ImportLine{File: i.file["tag "+account], Account: account, Kind: "instance-tag", Result: string(moved), Text: "instance tag taken over"})
+		}
+	}
+	if k := i.keys[account]; k != nil {
+		moved, err := a.ImportKey(k, i.replace)
+		if err != nil {
+			return err
+		}
+		text := map[otrlayer.Moved]string{otrlayer.Imported: "key taken over, fingerprint ", otrlayer.Same: "this key is here already, fingerprint ", otrlayer.Conflict: "NOT taken over: "}[moved] + k.Fingerprint().String()
+		if moved == otrlayer.Conflict {
+			own, _ := a.Fingerprint()
+			text += "; another key of this account is here, " + own.String() + "; --replace takes the file's, and contacts that know the other one will be told that it changed"
+		}
+		i.note(control.ImportLine{File: i.file["key "+account], Account: account, Kind: "key", Result: string(moved), Text: text})
+	}
+	contacts := make([]string, 0, len(i.known[account]))
+	for contact := range i.known[account] {
+		contacts = append(contacts, contact)
+	}
+	slices.Sort(contacts)
+	for _, contact := range contacts {
+		keys := i.known[account][contact]
+		moved, err := a.ImportKnown(contact, keys, i.replace)
+		if err != nil {
+			return err
+		}
+		for n, k := range keys {
+			trust := "not verified"
+			if k.Trust != "" {
+				trust = "verified (" + clip(k.Trust) + ")"
+			}
+			text := map[otrlayer.Moved]string{otrlayer.Imported: "taken over, ", otrlayer.Same: "known already, ", otrlayer.Conflict: "NOT taken over, for other keys of theirs are known here and nobody has verified this one (--replace takes it); "}[moved[n]] + trust + ": " + k.Fingerprint.String()
+			i.note(control.ImportLine{File: i.file["known "+account+" "+contact], Account: account, Contact: contact, Kind: "fingerprint", Result: string(moved[n]), Text: text})
+		}
+	}
+	return nil
+}
+
+func (p *Proxy) keyImport(_ context.Context, c control.Call) (control.Reply, error) {
+	i := &importing{p: p, from: c.Arg("from"), replace: c.Has("replace"), keys: map[string]*otrlayer.PrivateKey{}, known: map[string]map[string][]otrlayer.KnownKey{}, tags: map[string]uint32{}, file: map[string]string{}}
+	if (i.from == "") != (c.Arg("account") == "") {
+		return control.Reply{}, fmt.Errorf("%w: --account and --from belong together: whose account is meant, and what the files call it", control.ErrUsage)
+	}
+	var err error
+	if i.from != "" {
+		if i.account, err = bareJID(c.Arg("account")); err != nil {
+			return control.Reply{}, err
+		}
+	}
+	paths := strings.FieldsFunc(c.Arg("path"), func(r rune) bool { return r == '\n' || r == '\r' })
+	for _, path := range paths {
+		if !filepath.IsAbs(path) {
+			return control.Reply{}, fmt.Errorf("%w: write the whole path of %s, from the root on", control.ErrUsage, path)
+		}
+	}
+	files, err := profileFiles(paths)
+	if err != nil {
+		return control.Reply{}, err
+	}
+	for _, f := range files {
+		if err := i.read(f); err != nil {
+			return control.Reply{}, err
+		}
+	}
+	accounts := map[string]bool{}
+	for jid := range i.keys {
+		accounts[jid] = true
+	}
+	for jid := range i.known {
+		accounts[jid] = true
+	}
+	for _, jid := range slices.Sorted(maps.Keys(accounts)) {
+		if err := i.apply(jid); err != nil {
+			return control.Reply{}, err
+		}
+	}
+	p.changed()
+	if len(i.lines) == 0 {
+		return control.Reply{}, fmt.Errorf("there is nothing of libotr's in %s", strings.Join(paths, ", "))
+	}
+	var b strings.Builder
+	for _, l := range i.lines {
+		who := l.Account
+		if l.Contact != "" {
+			who += " -> " + l.Contact
+		}
+		fmt.Fprintf(&b, "%s: %s: %s\n", strings.TrimSpace(l.Kind+" "+who), l.Text, filepath.Base(l.File))
+	}
+	return control.Reply{Text: strings.TrimRight(b.String(), "\n"), Data: i.lines}, nil
+}
+
+// minPassphrase is the least length of a passphrase, in bytes.
+const minPassphrase = 8
+
+func (p *Proxy) keyPassphrase(_ context.Context, c control.Call) (control.Reply, error) {
+	if p.vault.locked() {
+		return control.Reply{}, p.locked()
+	}
+	dirs := func(seal bool) error {
+		for _, jid := range otrlayer.Accounts(p.state.Dir) {
+			if err := otrlayer.SealKeys(otrlayer.Dir(p.state.Dir, jid), p.vault, seal); err != nil {
+				return fmt.Errorf("the key of %s: %w", jid, err)
+			}
+		}
+		return nil
+	}
+	p.mu.Lock() // no account is opened meanwhile
+	defer p.mu.Unlock()
+	if c.Has("remove") {
+		if !p.vault.Sealing() {
+			return control.Reply{}, errors.New("the private keys are not encrypted")
+		}
+		if err := dirs(false); err != nil {
+			return control.Reply{}, err
+		}
+		if err := p.vault.release(os.Remove); err != nil {
+			return control.Reply{}, err
+		}
+		return done("The private keys are kept in clear again.")
+	}
+	if len(c.Arg("passphrase")) < minPassphrase {
+		return control.Reply{}, fmt.Errorf("%w: a passphrase has at least %d characters; several words are best", control.ErrUsage, minPassphrase)
+	}
+	if err := p.vault.protect(c.Arg("passphrase")); err != nil {
+		return control.Reply{}, err
+	}
+	if err := dirs(true); err != nil {
+		return control.Reply{}, err
+	}
+	return done("The private keys are encrypted. After each start nobody can log in before: otrproxy key unlock. Without the passphrase they are lost: keep a backup (otrproxy backup).")
+}
+
+func (p *Proxy) keyUnlock(_ context.Context, c control.Call) (control.Reply, error) {
+	if err := p.vault.unlock(c.Arg("passphrase")); err != nil {
+		return control.Reply{}, err
+	}
+	p.log.Info("the private keys are unlocked")
+	p.changed()
+	return done("The private keys are unlocked; clients can log in.")
+}

@@ -1,0 +1,218 @@
+package proxy
+
+import (
+	"context"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"otrproxy/config"
+	"otrproxy/proxy/control"
+)
+
+// Servers: what they are held to, what they present, and the local CA.
+
+func (p *Proxy) serverCommands() control.Table {
+	pinArg := control.Arg{Name: "pin", Label: "Pin: sha256:AB:CD:... or spki-sha256:..."}
+	givenPin := pinArg
+	givenPin.Optional = true
+	return control.Table{
+		{Name: "pin list", Help: "lists the certificates and keys servers are held to", Reads: true, Run: p.pinList},
+		{Name: "pin show", Help: "shows how a domain's server is trusted, and its pins", Reads: true, Args: []control.Arg{domainArg}, Run: p.pinShow},
+		{Name: "pin probe", Help: "looks at what a domain's server presents now, in every format; nothing is trusted by that", Reads: true, Args: []control.Arg{domainArg}, Run: p.pinProbe},
+		{Name: "pin add", Help: "trusts a server's certificate (sha256:..) or key (spki-sha256:..); with --presented, what the server presents now",
+			Args: []control.Arg{domainArg, givenPin, {Name: "presented", Kind: control.Flag, Label: "What the server presents now"},
+				{Name: "next", Kind: control.Flag, Label: "For a change that the server's people have announced"}}, Run: p.pinAdd},
+		{Name: "pin remove", Help: "forgets a pin that was added or remembered", Args: []control.Arg{domainArg, pinArg}, Run: p.pinRemove},
+		{Name: "ca export", Help: "prints the certificate of the local CA, to trust in clients that check certificates", Reads: true, Run: p.caExport},
+		{Name: "doctor", Help: "checks the way from a domain's name to the login, step by step, and says what to do", Reads: true,
+			Args: []control.Arg{{Name: "name", Label: "Domain, or account"}}, Run: p.doctor},
+	}
+}
+
+func (p *Proxy) pinList(context.Context, control.Call) (control.Reply, error) {
+	lines := p.pins.list(p.Config())
+	if len(lines) == 0 {
+		return control.Reply{Text: "no pins yet", Data: []control.PinLine{}}, nil
+	}
+	return control.Reply{Text: pinText(lines), Data: lines}, nil
+}
+
+func pinText(lines []control.PinLine) string {
+	var b strings.Builder
+	for _, l := range lines {
+		fmt.Fprintf(&b, "%s %s (%s, %s)\n", l.Domain, l.Pin, l.Slot, l.Source)
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
+
+// named domain of a call, and what holds for it.
+func (p *Proxy) domainOf(c control.Call) (config.Domain, error) {
+	name, err := domainName(c.Arg("domain"))
+	if err != nil {
+		return config.Domain{}, fmt.Errorf("%q is not a domain", c.Arg("domain"))
+	}
+	d, ok := p.Config().Domain(name)
+	if !ok {
+		return d, fmt.Errorf("the configuration does not allow %s; its domains are listed under \"domains\"", name)
+	}
+	return d, nil
+}
+
+// trustWord says what a way of trusting demands.
+var trustWord = map[config.TrustMode]string{
+	config.TrustPin:   "one of the pins; no CA is asked",
+	config.TrustCA:    "a CA of this machine must vouch for it",
+	config.TrustCAPin: "a CA of this machine must vouch for it, and it must be one of the pins",
+	config.TrustTOFU:  "the first use needs a CA of this machine or your word; from then on it must be the same",
+}
+
+func (p *Proxy) pinShow(_ context.Context, c control.Call) (control.Reply, error) {
+	d, err := p.domainOf(c)
+	if err != nil {
+		return control.Reply{}, err
+	}
+	lines := slices.DeleteFunc(p.pins.list(p.Config()), func(l control.PinLine) bool { return l.Domain != d.Name })
+	text := fmt.Sprintf("%s: trust %s (%s)", d.Name, d.Trust, trustWord[d.Trust])
+	if len(lines) == 0 {
+		return control.Reply{Text: text + "\nno pins yet; see what it presents with: " + c.How("pin probe", "domain", d.Name), Data: []control.PinLine{}}, nil
+	}
+	return control.Reply{Text: text + "\n" + pinText(lines), Data: lines}, nil
+}
+
+// look describes what a server presents.
+func (p *Proxy) look(ctx context.Context, d config.Domain) (control.Presented, *Failure) {
+	ctx, cancel := context.WithTimeout(ctx, commandLimit)
+	defer cancel()
+	cs, address, f := p.presented(ctx, d)
+	if f != nil {
+		return control.Presented{}, f
+	}
+	cert := cs.PeerCertificates[0]
+	leaf, spki := pinsOf(cert)
+	old := sha1.Sum(cert.Raw)
+	out := control.Presented{Domain: d.Name, Address: address, TLS: tls.VersionName(cs.Version), SHA256: leaf.String(), SPKI: spki.String(),
+		SHA1: config.ColonHex(old[:]), Subject: cert.Subject.String(), Issuer: cert.Issuer.String(), Names: cert.DNSNames,
+		NotBefore: cert.NotBefore.UTC().Format(time.RFC3339), NotAfter: cert.NotAfter.UTC().Format(time.RFC3339)}
+	if err := p.checkChain(d.Name, cs.PeerCertificates); err != nil {
+		out.CA = reason(err)
+	}
+	for _, pin := range p.pinsFor(d) {
+		out.Pinned = out.Pinned || pin == leaf || pin == spki
+	}
+	return out, nil
+}
+
+func (p *Proxy) pinProbe(ctx context.Context, c control.Call) (control.Reply, error) {
+	d, err := p.domainOf(c)
+	if err != nil {
+		return control.Reply{}, err
+	}
+	x, f := p.look(ctx, d)
+	if f != nil {
+		return control.Reply{}, f
+	}
+	vouched := "vouched for by a CA of this machine"
+	if x.CA != "" {
+		vouched = "NOT vouched for by any CA of this machine (" + x.CA + ")"
+	}
+	pinned := "It is not pinned."
+	if x.Pinned {
+		pinned = "It satisfies a pin that is in force."
+	}
+	text := fmt.Sprintf("%s at %s, %s\n%s\n%s\nSHA-1, to compare with old notes only: %s\nmade for %s by %s, valid from %s to %s; %s\n%s Compare the fingerprint with the people who run the server, then: %s",
+		d.Name, x.Address, x.TLS, x.SHA256, x.SPKI, x.SHA1, oneLine(x.Subject), oneLine(x.Issuer), x.NotBefore, x.NotAfter, vouched, pinned, c.How("pin add", "domain", d.Name, "pin", x.SHA256))
+	return control.Reply{Text: text, Data: []control.Presented{x}}, nil
+}
+
+// oneLine is what others wrote, as part of a line of ours.
+func oneLine(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, " "))
+	if runes := []rune(s); len(runes) > 200 {
+		return string(runes[:200]) + "..."
+	}
+	return s
+}
+
+func (p *Proxy) pinAdd(ctx context.Context, c control.Call) (control.Reply, error) {
+	d, err := p.domainOf(c)
+	if err != nil {
+		return control.Reply{}, err
+	}
+	var pin config.Pin
+	switch {
+	case c.Has("presented") && c.Arg("pin") != "":
+		return control.Reply{}, fmt.Errorf("%w: either a pin or --presented, not both", control.ErrUsage)
+	case c.Has("presented"):
+		x, f := p.look(ctx, d)
+		if f != nil {
+			return control.Reply{}, f
+		}
+		pin, err = config.ParsePin(x.SHA256)
+	case c.Arg("pin") == "":
+		return control.Reply{}, fmt.Errorf("%w: a domain and a pin are needed, or --presented; %s shows what the server presents", control.ErrUsage, c.How("pin probe", "domain", d.Name))
+	default:
+		pin, err = config.ParsePin(c.Arg("pin"))
+	}
+	if err != nil {
+		return control.Reply{}, err
+	}
+	slot := "current"
+	if c.Has("next") {
+		slot = "next"
+	}
+	if err := p.pins.add(d.Name, pin, slot); err != nil {
+		return control.Reply{}, err
+	}
+	p.forgive()
+	p.changed()
+	r, err := done("%s is held to %s", d.Name, pin)
+	switch d.Trust {
+	case config.TrustCA:
+		r.Text += "; but its trust is \"ca\", where pins do not count: set trust to ca+pin, pin or tofu in the configuration"
+	case config.TrustTOFU:
+		if have := p.pins.of(d.Name); len(have) > 1 {
+			r.Text += fmt.Sprintf(", or to %s", plural(len(have)-1, "other pin"))
+		}
+	}
+	return r, err
+}
+
+func (p *Proxy) pinRemove(_ context.Context, c control.Call) (control.Reply, error) {
+	domain, err := domainName(c.Arg("domain"))
+	if err != nil {
+		return control.Reply{}, fmt.Errorf("%q is not a domain", c.Arg("domain"))
+	}
+	pin, err := config.ParsePin(c.Arg("pin"))
+	if err != nil {
+		return control.Reply{}, err
+	}
+	ok, err := p.pins.remove(domain, pin)
+	if err != nil {
+		return control.Reply{}, err
+	}
+	if !ok {
+		return control.Reply{}, errors.New("there is no such pin; those in the configuration are removed there (" + c.How("pin list") + ")")
+	}
+	p.forgive()
+	p.changed()
+	return done("%s is not held to %s any more", domain, pin)
+}
+
+func (p *Proxy) caExport(context.Context, control.Call) (control.Reply, error) {
+	text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.ca.cert.Raw}))
+	sum := sha256.Sum256(p.ca.cert.Raw)
+	return control.Reply{Text: strings.TrimRight(text, "\n"), Data: []map[string]string{{"pem": text, "sha256": config.ColonHex(sum[:])}}}, nil
+}

@@ -1,0 +1,271 @@
+package proxy
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/renameio/v2"
+
+	"otrproxy/otrlayer"
+	"otrproxy/proxy/control"
+	"otrproxy/stanza"
+)
+
+// The service contact is the proxy itself, as a contact that only its own people see:
+// its address is found among the server's services (XEP-0030), can be put on the list
+// of contacts, reads commands in a chat and offers them in menus (adhoc.go). Nothing to
+// or from it passes to the server, which never learns of it.
+
+const (
+	nsDiscoInfo  = "http://jabber.org/protocol/disco#info"
+	nsDiscoItems = "http://jabber.org/protocol/disco#items"
+	nsCommands   = "http://jabber.org/protocol/commands"
+	nsData       = "jabber:x:data"
+	serviceName  = "otrproxy"
+)
+
+// service is what a client sends to the proxy itself.
+func (s *session) service(st *stanza.Stanza, local string) {
+	root := st.Root()
+	switch local {
+	case "message":
+		if body, ok := root.Child(stanza.NSClient, "body"); ok && root.Attr("type") != "error" {
+			line := strings.TrimPrefix(strings.TrimSpace(body.Text()), commandWord)
+			s.say(serviceJID, control.Actor{Place: control.InService, Account: s.jid}, strings.TrimSpace(line))
+		}
+	case "presence":
+		s.serviceSubscribed(root.Attr("type"))
+	case "iq":
+		s.serviceIQ(root)
+	}
+}
+
+// answer sends a result of the service contact's.
+func (s *session) answer(root stanza.Element, payload func([]byte) []byte) {
+	s.client.build(func(b []byte) []byte {
+		b = append(b, "<iq type='result' from='"+serviceJID+"'"...)
+		b = append(stanza.AppendAttr(stanza.AppendAttr(b, "to", s.full()), "id", root.Attr("id")), '>')
+		return append(payload(b), "</iq>"...)
+	})
+	s.client.kick()
+}
+
+func (s *session) serviceIQ(root stanza.Element) {
+	typ := root.Attr("type")
+	if typ != "get" && typ != "set" {
+		return
+	}
+	info, isInfo := root.Child(nsDiscoInfo, "query")
+	items, isItems := root.Child(nsDiscoItems, "query")
+	cmd, isCommand := root.Child(nsCommands, "command")
+	_, isPing := root.Child("urn:xmpp:ping", "ping")
+	_, isVersion := root.Child("jabber:iq:version", "query")
+	switch {
+	case isInfo && typ == "get":
+		s.discoInfo(root, info.Attr("node"))
+	case isItems && typ == "get":
+		s.discoItems(root, items.Attr("node"))
+	case isCommand && typ == "set":
+		s.adHoc(root, cmd)
+	case isPing && typ == "get":
+		s.answer(root, func(b []byte) []byte { return b })
+	case isVersion && typ == "get":
+		s.answer(root, func(b []byte) []byte {
+			b = append(b, "<query xmlns='jabber:iq:version'><name>otrproxy</name><version>"...)
+			return append(stanza.AppendEscaped(b, s.p.opt.Version), "</version></query>"...)
+		})
+	default:
+		s.refuse(root, stanza.Error{Type: "cancel", Condition: "service-unavailable"})
+	}
+}
+
+func (s *session) discoInfo(root stanza.Element, node string) {
+	identity := "<identity category='client' type='bot' name='" + serviceName + "'/>"
+	features := []string{nsDiscoInfo, nsDiscoItems, nsCommands, "urn:xmpp:ping", "jabber:iq:version"}
+	cmd := s.p.commands.Get(node)
+	switch {
+	case node == "":
+	case node == nsCommands:
+		identity = "<identity category='automation' type='command-list' name='" + serviceName + "'/>"
+	case cmd != nil && cmd.May(s.actor()):
+		identity = string(append(stanza.AppendAttr([]byte("<identity category='automation' type='command-node'"), "name", cmd.Title()), "/>"...))
+		features = []string{nsCommands, nsData}
+	default:
+		s.refuse(root, stanza.Error{Type: "cancel", Condition: "item-not-found"})
+		return
+	}
+	s.answer(root, func(b []byte) []byte {
+		b = append(b, "<query xmlns='"+nsDiscoInfo+"'"...)
+		if node != "" {
+			b = stanza.AppendAttr(b, "node", node)
+		}
+		b = append(append(b, '>'), identity...)
+		for _, f := range features {
+			b = append(b, "<feature var='"+f+"'/>"...)
+		}
+		return append(b, "</query>"...)
+	})
+}
+
+func (s *session) discoItems(root stanza.Element, node string) {
+	if node != "" && node != nsCommands {
+		s.refuse(root, stanza.Error{Type: "cancel", Condition: "item-not-found"})
+		return
+	}
+	s.answer(root, func(b []byte) []byte {
+		b = append(b, "<query xmlns='"+nsDiscoItems+"'"...)
+		if node == "" { // there is nothing below
+			return append(b, "/>"...)
+		}
+		b = append(stanza.AppendAttr(b, "node", node), '>')
+		for i := range s.p.commands {
+			if c := &s.p.commands[i]; c.May(s.actor()) {
+				b = append(b, "<item jid='"+serviceJID+"'"...)
+				b = append(stanza.AppendAttr(stanza.AppendAttr(b, "node", c.Name), "name", c.Title()), "/>"...)
+			}
+		}
+		return append(b, "</query>"...)
+	})
+}
+
+// actor is the person at this client, in its menus.
+func (s *session) actor() control.Actor {
+	return control.Actor{Place: control.InMenu, Account: s.jid}
+}
+
+// found adds the service contact to what the server says of its services.
+func (s *session) found(st *stanza.Stanza, query stanza.Element) bool {
+	if query.Attr("node") != "" || s.p.Config().HandsOff(s.jid) {
+		return false
+	}
+	e := st.Edit()
+	item := "<item xmlns='" + nsDiscoItems + "' jid='" + serviceJID + "' name='" + serviceName + "'/>"
+	e.Append(query, []byte(item))
+	s.client.build(e.AppendTo)
+	return true
+}
+
+// What an account remembers of the service contact stands in a file, a word a line.
+const (
+	serviceFile = "service"
+	greeted     = "greeted" // it has said who it is
+	listed      = "listed"  // it is on the list of contacts
+)
+
+// remembered reports whether a word stands in the account's file of the service contact.
+func (s *session) remembered(word string) bool {
+	b, _ := os.ReadFile(filepath.Join(otrlayer.Dir(s.p.state.Dir, s.jid), serviceFile))
+	return slices.Contains(strings.Fields(string(b)), word)
+}
+
+// recall writes a word there, or removes it.
+func (s *session) recall(word string, yes bool) {
+	path := filepath.Join(otrlayer.Dir(s.p.state.Dir, s.jid), serviceFile)
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	b, _ := os.ReadFile(path)
+	words := slices.DeleteFunc(strings.Fields(string(b)), func(w string) bool { return w == word })
+	if yes {
+		words = append(words, word)
+	}
+	text := strings.Join(words, "\n") + "\n"
+	if err := renameio.WriteFile(path, []byte(text), 0o600, renameio.WithTempDir(filepath.Dir(path))); err != nil {
+		s.p.log.Warn("what the service contact has said could not be remembered", "account", s.p.name(s.jid))
+	}
+}
+
+// arrived greets a client that has just come, once for each account, and is there for it
+// where it is on its list of contacts.
+func (s *session) arrived() {
+	if s.p.Config().HandsOff(s.jid) {
+		return
+	}
+	if s.remembered(listed) {
+		s.servicePresence("")
+	}
+	if s.up.first {
+		s.Notice(serviceJID, "This was the first connection to the server of "+s.up.domain.Name+" from here. Its key is remembered from now on, and no other is accepted: "+s.up.held+
+			". If the people who run the server publish it, compare.")
+	}
+	if s.remembered(greeted) {
+		return
+	}
+	s.recall(greeted, true)
+	s.Notice(serviceJID, "This is otrproxy, which stands between your program and its server and encrypts what you write to people. I am a contact that only you can see; "+
+		"put me on your list of contacts if you like. In any conversation, a line that begins with !otr is for me and never leaves this machine; here, leave that word out. "+
+		"Write help for the commands, or status to see how things stand. If a contact is to be sure that it is you, they need your fingerprint: write key.")
+}
+
+// servicePresence is how the service contact is seen on a list of contacts.
+func (s *session) servicePresence(typ string) {
+	s.client.build(func(b []byte) []byte {
+		b = append(b, "<presence from='"+serviceJID+"'"...)
+		b = stanza.AppendAttr(b, "to", s.full())
+		if typ != "" {
+			return append(stanza.AppendAttr(b, "type", typ), "/>"...)
+		}
+		return append(b, "><status>write help</status></presence>"...)
+	})
+	s.client.kick()
+}
+
+// serviceSubscribed answers the wish to see the service contact's presence.
+func (s *session) serviceSubscribed(typ string) {
+	switch typ {
+	case "subscribe":
+		s.list(true)
+		s.servicePresence("subscribed")
+		s.servicePresence("")
+	case "unsubscribe":
+		s.list(false)
+		s.servicePresence("unsubscribed")
+	case "probe":
+		if s.remembered(listed) {
+			s.servicePresence("")
+		}
+	}
+}
+
+// list puts the service contact on the account's list of contacts, or off it. The list
+// that the server keeps knows nothing of that.
+func (s *session) list(yes bool) {
+	s.recall(listed, yes)
+	for _, other := range s.p.sessionsOf(s.jid) {
+		other.rosterPush(yes)
+	}
+}
+
+// rosterPush tells the client of it (RFC 6121 section 2.1.6).
+func (s *session) rosterPush(yes bool) {
+	subscription := "remove"
+	if yes {
+		subscription = "both"
+	}
+	s.client.build(func(b []byte) []byte {
+		b = append(stanza.AppendAttr(stanza.AppendAttr(append(b, "<iq type='set'"...), "to", s.full()), "id", ownID+streamID()), '>')
+		return append(b, "<query xmlns='"+nsRoster+"'><item jid='"+serviceJID+"' name='"+serviceName+"' subscription='"+subscription+"'/></query></iq>"...)
+	})
+	s.client.kick()
+}
+
+// ownRoster handles a change of the list of contacts that is about the service contact,
+// and reports whether it was one.
+func (s *session) ownRoster(root stanza.Element) bool {
+	query, ok := root.Child(nsRoster, "query")
+	if !ok || root.Attr("type") != "set" {
+		return false
+	}
+	for item := range query.Children() {
+		if !ours(s.to.parse(item, "jid")) {
+			continue
+		}
+		s.client.build(func(b []byte) []byte {
+			return append(stanza.AppendAttr(stanza.AppendAttr(append(b, "<iq type='result'"...), "to", s.full()), "id", root.Attr("id")), "/>"...)
+		})
+		s.list(item.Attr("subscription") != "remove")
+		return true
+	}
+	return false
+}

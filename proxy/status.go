@@ -1,0 +1,148 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"otrproxy/otrlayer"
+	"otrproxy/proxy/control"
+)
+
+func (p *Proxy) statusCommands() control.Table {
+	return control.Table{{Name: "status", Help: "shows who is connected, how well the server is known, how private each conversation is, and what waits for a decision",
+		Chat: true, Reads: true, Args: []control.Arg{anyAccount}, Run: p.status}}
+}
+
+// overview is everything at a glance, of one account or, for "", of all.
+func (p *Proxy) overview(account string) control.Status {
+	st := control.Status{Version: p.opt.Version, Since: p.started, Sessions: []control.SessionStatus{}, Decisions: p.decisions(account)}
+	for _, s := range p.sessionsOf(account) {
+		_, resource, _ := strings.Cut(s.full(), "/")
+		x := control.SessionStatus{Account: s.jid, Resource: resource, Since: s.since, Entry: s.entry, ClientTLS: s.tls, Domain: s.up.domain.Name,
+			Address: s.up.conn.RemoteAddr().String(), UpstreamTLS: s.upTLS, Pin: s.up.held, SASL: s.how, Conversations: []control.ContactLine{}}
+		for _, v := range s.account.Conversations() {
+			x.Conversations = append(x.Conversations, p.line(s.account, v))
+		}
+		st.Sessions = append(st.Sessions, x)
+	}
+	slices.SortStableFunc(st.Sessions, func(a, b control.SessionStatus) int {
+		return strings.Compare(a.Account+"/"+a.Resource, b.Account+"/"+b.Resource)
+	})
+	return st
+}
+
+func (p *Proxy) status(_ context.Context, c control.Call) (control.Reply, error) {
+	account := ""
+	if c.Arg("account") != "" {
+		a, err := p.named(c)
+		if err != nil {
+			return control.Reply{}, err
+		}
+		account = a.JID()
+	}
+	st := p.overview(account)
+	var b strings.Builder
+	if c.Account == "" {
+		fmt.Fprintf(&b, "otrproxy %s, running since %s, %s", st.Version, st.Since.Format(time.DateTime), plural(len(st.Sessions), "session"))
+	} else {
+		fmt.Fprintf(&b, "otrproxy %s, you are connected with %s", st.Version, plural(len(st.Sessions), "client"))
+	}
+	for _, d := range st.Decisions {
+		b.WriteString("\nTo decide: " + d.Text)
+	}
+	for _, s := range st.Sessions {
+		known := "known by " + s.Pin
+		if s.Pin == "" {
+			known = "vouched for by a CA"
+		}
+		fmt.Fprintf(&b, "\n%s/%s: server at %s over %s, %s, login %s", s.Account, s.Resource, s.Address, s.UpstreamTLS, known, s.SASL)
+		for _, v := range s.Conversations {
+			b.WriteString("\n  " + inWords(v))
+		}
+	}
+	if c.Account != "" {
+		if a, err := p.account(c.Account); err == nil {
+			if fp, ok := a.Fingerprint(); ok {
+				fmt.Fprintf(&b, "\nYour own fingerprint: %s", fp)
+			}
+		}
+	}
+	return control.Reply{Text: b.String(), Data: st}, nil
+}
+
+// decisions are what waits for a person, the most urgent first: what stops messages, and
+// what somebody else waits for.
+func (p *Proxy) decisions(account string) []control.Decision {
+	out := []control.Decision{}
+	if account == "" {
+		out = append(out, p.serverDecisions()...)
+		if p.vault.locked() {
+			out = append(out, control.Decision{Kind: "locked", Text: sentence(p.locked())})
+		}
+	}
+	p.mu.Lock()
+	accounts := slices.Collect(maps.Values(p.accounts))
+	p.mu.Unlock()
+	slices.SortFunc(accounts, func(a, b *otrlayer.Account) int { return strings.Compare(a.JID(), b.JID()) })
+	var keys, questions, unverified []control.Decision
+	for _, a := range accounts {
+		if account != "" && a.JID() != account {
+			continue
+		}
+		for _, v := range a.Contacts() {
+			l := p.line(a, v)
+			d := control.Decision{Account: l.Account, Contact: l.Contact, Fingerprint: l.Fingerprint, Known: l.Known, Held: l.Held}
+			switch {
+			case l.Trust == "changed" && l.State == "encrypted":
+				d.Kind, d.Text = "key-changed", fmt.Sprintf("the key of %s has changed to %s; nothing is sent to them until you decide.", l.Contact, grouped(l.Fingerprint))
+				keys = append(keys, d)
+			case l.Comparing == "asked":
+				d.Kind, d.Question, d.Text = "question", l.Question, fmt.Sprintf("%s waits for your answer to a secret or question.", l.Contact)
+				questions = append(questions, d)
+			case v.Waits == otrlayer.CauseUnverified:
+				d.Kind, d.Text = "unverified", fmt.Sprintf("%s for %s until their key is verified.", waits(l.Held), l.Contact)
+				unverified = append(unverified, d)
+			}
+		}
+	}
+	return slices.Concat(out, keys, questions, unverified)
+}
+
+// serverDecisions are the servers whose certificate was refused, and not accepted since.
+func (p *Proxy) serverDecisions() (out []control.Decision) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, domain := range slices.Sorted(maps.Keys(p.refusals)) {
+		f := p.refusals[domain].f
+		d := control.Decision{Kind: "server-unknown", Domain: domain, Presented: f.Presented, Known: f.Pinned, Text: f.Text}
+		if f.Cause == FailPin {
+			d.Kind = "server-changed"
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// locked is what stands in the way while the private keys are encrypted and nobody has
+// given the passphrase.
+func (p *Proxy) locked() error {
+	return fmt.Errorf("%w with a passphrase that has to be given after each start of otrproxy; the administrator does so with: otrproxy key unlock", otrlayer.ErrLocked)
+}
+
+// link mints the address of the page.
+func (p *Proxy) link(_ context.Context, c control.Call) (control.Reply, error) {
+	if p.opt.Link == nil || p.Config().Web == "" {
+		return control.Reply{}, errors.New("the web page is off; set \"web\" in the configuration, such as web: \"127.0.0.1:5280\", and start otrproxy anew")
+	}
+	link := p.opt.Link()
+	text := link
+	if c.Place == control.InShell {
+		text += "\nIt works once, within ten minutes, in a browser on this machine."
+	}
+	return control.Reply{Text: text, Data: []control.Done{{Text: link}}, QR: ""}, nil
+}

@@ -1,0 +1,165 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+
+	"filippo.io/age"
+	"github.com/google/renameio/v2"
+
+	"otrproxy/otrlayer"
+)
+
+// A vault keeps private keys encrypted at rest, in the format of age. An identity of
+// age's is made once and kept in the state directory, encrypted with the passphrase
+// (scrypt); key files are encrypted to it. So the passphrase is asked for once, and
+// without otrproxy the files are read with age alone: age -d identity.age, then
+// age -d -i.
+type vault struct {
+	path string
+
+	mu       sync.Mutex
+	sealed   []byte              // the encrypted identity; nil where keys are in clear
+	identity *age.X25519Identity // nil while locked
+}
+
+const identityFile = "identity.age"
+
+// maxSealed bounds what is decrypted, in bytes.
+const maxSealed = 1 << 20
+
+var errPassphrase = errors.New("this is not the passphrase")
+
+func openVault(dir string) (*vault, error) {
+	v := &vault{path: filepath.Join(dir, identityFile)}
+	var err error
+	v.sealed, err = readPrivate(v.path)
+	return v, err
+}
+
+func (v *vault) Sealing() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.sealed != nil
+}
+
+func (v *vault) locked() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.sealed != nil && v.identity == nil
+}
+
+func (v *vault) Seal(plain []byte) ([]byte, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.identity == nil {
+		return nil, otrlayer.ErrLocked
+	}
+	return encrypt(plain, v.identity.Recipient())
+}
+
+func (v *vault) Open(sealed []byte) ([]byte, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.identity == nil {
+		return nil, otrlayer.ErrLocked
+	}
+	return decrypt(sealed, v.identity)
+}
+
+func encrypt(plain []byte, to age.Recipient) ([]byte, error) {
+	var b bytes.Buffer
+	w, err := age.Encrypt(&b, to)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(plain); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), w.Close()
+}
+
+func decrypt(sealed []byte, id age.Identity) ([]byte, error) {
+	r, err := age.Decrypt(bytes.NewReader(sealed), id)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(r, maxSealed))
+}
+
+// unlock opens the vault.
+func (v *vault) unlock(passphrase string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.sealed == nil {
+		return errors.New("the private keys are not encrypted")
+	}
+	id, err := v.opened(passphrase)
+	if err == nil {
+		v.identity = id
+	}
+	return err
+}
+
+func (v *vault) opened(passphrase string) (*age.X25519Identity, error) {
+	s, err := age.NewScryptIdentity(passphrase)
+	if err != nil {
+		return nil, errPassphrase
+	}
+	plain, err := decrypt(v.sealed, s)
+	var wrong *age.NoIdentityMatchError
+	if errors.As(err, &wrong) {
+		return nil, errPassphrase
+	}
+	if err == nil {
+		var id *age.X25519Identity
+		if id, err = age.ParseX25519Identity(string(bytes.TrimSpace(plain))); err == nil {
+			return id, nil
+		}
+	}
+	return nil, fmt.Errorf("%s is damaged: %w; restore it from a backup", v.path, err)
+}
+
+// protect sets the passphrase: the first one, or another. Key files are the caller's
+// to encrypt.
+func (v *vault) protect(passphrase string) (err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	id := v.identity
+	if id == nil && v.sealed != nil {
+		return otrlayer.ErrLocked
+	}
+	if id == nil {
+		if id, err = age.GenerateX25519Identity(); err != nil {
+			return err
+		}
+	}
+	r, err := age.NewScryptRecipient(passphrase)
+	if err != nil {
+		return err
+	}
+	sealed, err := encrypt([]byte(id.String()+"\n"), r)
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(v.path, sealed, 0o600, renameio.WithTempDir(filepath.Dir(v.path))); err != nil {
+		return fmt.Errorf("the passphrase could not be set: %w", err)
+	}
+	v.sealed, v.identity = sealed, id
+	return nil
+}
+
+// release forgets the passphrase, once no file is encrypted any more.
+func (v *vault) release(remove func(string) error) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err := remove(v.path); err != nil {
+		return err
+	}
+	v.sealed, v.identity = nil, nil
+	return nil
+}
