@@ -274,8 +274,14 @@ func SealKeys(dir string, v Vault, seal bool) error {
 	if err != nil || b == nil {
 		return err
 	}
+	plain := b
 	if b, err = change(b); err != nil {
 		return err
+	}
+	if seal { // a key that cannot be read back is lost
+		if back, err := v.Open(b); err != nil || !bytes.Equal(back, plain) {
+			return fmt.Errorf("what was encrypted cannot be read back, so the key was left as it is: %w", errors.Join(err, ErrLocked))
+		}
 	}
 	if err := write(dir, to, b); err != nil {
 		return err

@@ -80,7 +80,10 @@ func encrypt(plain []byte, to age.Recipient) ([]byte, error) {
 	if _, err := w.Write(plain); err != nil {
 		return nil, err
 	}
-	return b.Bytes(), w.Close()
+	if err := w.Close(); err != nil { // the last of it is written now
+		return nil, err
+	}
+	return b.Bytes(), nil
 }
 
 func decrypt(sealed []byte, id age.Identity) ([]byte, error) {

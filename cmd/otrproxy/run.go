@@ -11,12 +11,14 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"otrproxy/config"
 	"otrproxy/proxy"
 	"otrproxy/proxy/control"
+	"otrproxy/proxy/control/page"
 )
 
 // farewell is how long contacts and clients get to take the last words.
@@ -25,7 +27,14 @@ const farewell = 5 * time.Second
 // run runs the proxy until SIGTERM or SIGINT. SIGHUP re-reads the configuration.
 func run(cfg *config.Config, logTo io.Writer) error {
 	log := logger(cfg, logTo)
-	p, err := proxy.New(cfg, proxy.Options{Version: version, Log: log})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	opt := proxy.Options{Version: version, Log: log}
+	var web *page.Page
+	if cfg.Web != "" {
+		opt.Link = func() string { return web.Link() }
+	}
+	p, err := proxy.New(cfg, opt)
 	if err != nil {
 		return err
 	}
@@ -38,8 +47,18 @@ func run(cfg *config.Config, logTo io.Writer) error {
 		p.Shutdown(0)
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	if cfg.Web != "" {
+		l, err := net.Listen("tcp", cfg.Web)
+		if err != nil {
+			p.Shutdown(0)
+			return fmt.Errorf("cannot serve the web page on %s: %w; another program may use the port: end it, or set \"web\" to another one", cfg.Web, err)
+		}
+		web = page.New(ctx, l.Addr().String(), p.Commands, p.Watch)
+		srv := &http.Server{Handler: web, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+		go srv.Serve(l)
+		defer srv.Close()
+		log.Info("the web page is served; a link to it is made by: otrproxy web", "address", l.Addr().String())
+	}
 	go p.Commands().Serve(ctx, socket)
 	if cfg.Metrics != "" {
 		l, err := net.Listen("tcp", cfg.Metrics)
@@ -137,6 +156,12 @@ func check(w io.Writer, cfg *config.Config) error {
 	}
 	fmt.Fprintf(w, "hold     %d messages, %d bytes, for %s\n", cfg.Hold.Messages, cfg.Hold.Bytes, cfg.Hold.For)
 	fmt.Fprintf(w, "limits   %d sessions, %d bytes a stanza, %s for a login\n", cfg.Limits.Sessions, cfg.Limits.Stanza, cfg.Limits.Login)
+	if cfg.Web != "" {
+		fmt.Fprintf(w, "web      http://%s/ (otrproxy web makes a link)\n", cfg.Web)
+	}
+	if len(cfg.Notify.Command) > 0 {
+		fmt.Fprintf(w, "notify   %q on %s\n", cfg.Notify.Command, strings.Join(cfg.Notify.Events, ", "))
+	}
 	if cfg.Metrics != "" {
 		fmt.Fprintf(w, "metrics  http://%s/metrics\n", cfg.Metrics)
 	}
