@@ -20,6 +20,7 @@ func (p *Page) live(w http.ResponseWriter, r *http.Request, v *visitor) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.WriteHeader(http.StatusOK)
 	c := http.NewResponseController(w)
+	c.SetReadDeadline(time.Time{}) // a page may be open for long
 	say := func(line string) bool {
 		c.SetWriteDeadline(time.Now().Add(liveWrite))
 		if _, err := fmt.Fprint(w, line+"\n\n"); err != nil {
