@@ -99,6 +99,7 @@ func (s *session) relay() {
 	}
 	s.p.sessions[s] = struct{}{}
 	s.p.mu.Unlock()
+	s.p.changed()
 	s.p.log.Info("session begins", "account", s.p.name(s.jid), "entry", s.entry, "upstream", s.upTLS, "sasl", s.how)
 	s.client.kick()
 
@@ -121,6 +122,7 @@ func (s *session) relay() {
 	s.p.mu.Lock()
 	delete(s.p.sessions, s)
 	s.p.mu.Unlock()
+	s.p.changed()
 	s.p.log.Info("session ends", "account", s.p.name(s.jid))
 }
 

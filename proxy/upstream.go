@@ -109,6 +109,7 @@ func (p *Proxy) dial(ctx context.Context, d config.Domain) (*upstream, *Failure)
 	p.mu.Lock()
 	delete(p.refusals, d.Name)
 	p.mu.Unlock()
+	p.changed()
 	return u, nil
 }
 
@@ -415,6 +416,9 @@ func (p *Proxy) remember(domain string, f *Failure) {
 		}
 		r = &refusal{pause: firstPause}
 		p.refusals[domain] = r
+	}
+	if r.f == nil || r.f.Presented != f.Presented {
+		defer p.happened(EventServerRefused, "", domain)
 	}
 	r.f, r.until = f, time.Now().Add(r.pause)
 	r.pause = min(2*r.pause, longestPause)

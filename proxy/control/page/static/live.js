@@ -34,7 +34,6 @@
 	};
 	const source = new EventSource(document.body.dataset.live);
 	source.onmessage = look;
-	let was = false;
-	source.onopen = () => { if (was) look(); was = true; };
+	source.onopen = look; // for what happened before
 	source.onerror = () => { news.textContent = "otrproxy does not answer; trying again."; };
 })();
