@@ -16,6 +16,9 @@ func (t Table) Line(ctx context.Context, a Actor, line string) (Reply, error) {
 	if err != nil {
 		return Reply{}, err
 	}
+	if !cmd.May(a) {
+		return t.Run(ctx, a, cmd.Name, nil) // says so, whatever is wrong with the rest
+	}
 	args := map[string]string{}
 	for i, x := range cmd.Args {
 		switch x.Kind {

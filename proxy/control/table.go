@@ -181,7 +181,8 @@ func unknown(a Actor, word string) error {
 
 func display(x Arg) string { return strings.ToUpper(x.Name) }
 
-// Usage is how a command's arguments are written in a place, with those that are known.
+// Usage is how a command's arguments are written in a place; where some are known, with
+// those and what else is needed.
 func (c *Command) Usage(a Actor, known map[string]string) string {
 	var b strings.Builder
 	for i, x := range c.Args {
@@ -210,6 +211,9 @@ func (c *Command) Usage(a Actor, known map[string]string) string {
 			word = "--" + x.Name + " " + display(x)
 		}
 		if x.Optional || x.Kind == Flag || x.Kind == Option {
+			if len(known) > 0 && known[x.Name] == "" && x.Kind != Rest {
+				continue
+			}
 			word = "[" + word + "]"
 		}
 		if v := known[x.Name]; v != "" && x.Kind != Secret && x.Kind != Flag && x.Kind != Option {
