@@ -23,7 +23,7 @@ import (
 // age -d FILE | tar -tz
 
 // backedUp are the names of what belongs into a backup.
-var backedUp = regexp.MustCompile(`^(?:accounts/[^/]+/[^/.][^/]*|pins\.yaml|ca\.pem|ca\.key|identity\.age)$`)
+var backedUp = regexp.MustCompile(`^(?:accounts/[^/]+/[^/.][^/]*|certs/[a-z0-9.-]+\.pem|pins\.yaml|ca\.pem|ca\.key|identity\.age)$`)
 
 const (
 	maxBackupFile  = 64 << 20

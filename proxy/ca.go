@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ import (
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
+	dir  string // where certificates are kept over restarts; "" for nowhere
 
 	mu     sync.Mutex
 	leaves map[string]*tls.Certificate
@@ -36,7 +38,7 @@ type authority struct {
 
 const (
 	caLife   = 10 * 365 * 24 * time.Hour
-	leafLife = 90 * 24 * time.Hour
+	leafLife = 397 * 24 * time.Hour // clients that were told to trust one ask again after it
 )
 
 // openAuthority reads ca.pem and ca.key, making them at first use, or anew when
@@ -56,6 +58,7 @@ func openAuthority(dir string, domains []string) (a *authority, made bool, err e
 		if a, err = parseAuthority(certPEM, keyPEM); err != nil {
 			return nil, false, fmt.Errorf("the local CA in %s is damaged (%w); restore it from a backup, or move ca.pem and ca.key away to get a new one", dir, err)
 		}
+		a.dir = dir
 		if a.covers(domains) && time.Until(a.cert.NotAfter) > leafLife {
 			return a, false, nil
 		}
@@ -76,6 +79,7 @@ func openAuthority(dir string, domains []string) (a *authority, made bool, err e
 	if err := renameio.WriteFile(certPath, certPEM, 0o600, renameio.WithTempDir(dir)); err != nil {
 		return nil, false, fmt.Errorf("the local CA could not be saved: %w", err)
 	}
+	a.dir = dir
 	return a, true, nil
 }
 
@@ -178,6 +182,10 @@ func (a *authority) leaf(domain string) (*tls.Certificate, error) {
 	if c := a.leaves[domain]; c != nil && time.Until(c.Leaf.NotAfter) > leafLife/3 {
 		return c, nil
 	}
+	if c := a.kept(domain); c != nil {
+		a.leaves[domain] = c
+		return c, nil
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -209,4 +217,65 @@ func (a *authority) leaf(domain string) (*tls.Certificate, error) {
 	}
 	a.leaves[domain] = c
 	return c, nil
+}
+
+// certDir is where certificates are kept that clients were shown: one that a person has
+// told their client to trust must be the same after a restart.
+const certDir = "certs"
+
+// keptName is the file of a domain's certificate, "" for a domain that gets none.
+func (a *authority) keptName(domain string) string {
+	name := ascii(domain)
+	if a.dir == "" || !hostName.MatchString(name) {
+		return ""
+	}
+	return filepath.Join(a.dir, certDir, name+".pem")
+}
+
+var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?$`)
+
+// kept is a domain's certificate from before, nil where there is none that can still be
+// used.
+func (a *authority) kept(domain string) *tls.Certificate {
+	path := a.keptName(domain)
+	if path == "" {
+		return nil
+	}
+	b, err := readPrivate(path)
+	if err != nil || b == nil {
+		return nil
+	}
+	c, err := tls.X509KeyPair(b, b)
+	if err != nil || c.Leaf.CheckSignatureFrom(a.cert) != nil || c.Leaf.VerifyHostname(ascii(domain)) != nil || time.Until(c.Leaf.NotAfter) <= leafLife/3 {
+		return nil
+	}
+	return &c
+}
+
+// keep keeps a domain's certificate over restarts. It is called once somebody has logged
+// in there: names alone come from anybody.
+func (a *authority) keep(domain string) error {
+	path := a.keptName(domain)
+	if path == "" {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.leaves[domain]
+	if c == nil || a.kept(domain) != nil {
+		return nil
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	if err != nil {
+		return err
+	}
+	var b []byte
+	for _, der := range c.Certificate {
+		b = append(b, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	b = append(b, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return renameio.WriteFile(path, b, 0o600, renameio.WithTempDir(filepath.Dir(path)))
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -272,6 +275,13 @@ func Doctor(ctx context.Context, cfg *config.Config, opt Options, name string) (
 	var err error
 	if p.pins, err = openPins(cfg.State); err != nil {
 		return control.Reply{}, err
+	}
+	if b, err := os.ReadFile(filepath.Join(cfg.State, "ca.pem")); err == nil {
+		if block, _ := pem.Decode(b); block != nil {
+			if cert, err := x509.ParseCertificate(block.Bytes); err == nil {
+				p.ca = &authority{cert: cert}
+			}
+		}
 	}
 	reply, err := p.table().Run(ctx, control.Actor{Place: control.InShell}, "doctor", map[string]string{"name": name})
 	if err != nil {

@@ -380,6 +380,9 @@ func (c *client) auth(u *upstream, mech, initial string) (account *otrlayer.Acco
 	}
 	if err == nil {
 		account.Prepare()
+		if err := c.p.ca.keep(c.domain.Name); err != nil {
+			c.p.log.Warn("the certificate that clients are shown could not be kept", "domain", c.p.name(c.domain.Name))
+		}
 	} else {
 		c.p.metrics.upstreamFailed(FailState)
 		c.p.log.Error("an account's files cannot be used", "account", c.p.name(bare.String()), "err", strings.ReplaceAll(err.Error(), bare.String(), c.p.name(bare.String())))

@@ -254,10 +254,15 @@ func (p *Proxy) checkChain(domain string, certs []*x509.Certificate) error {
 	for _, c := range certs[1:] {
 		inter.AddCert(c)
 	}
-	if _, err := certs[0].Verify(x509.VerifyOptions{Roots: p.roots, Intermediates: inter}); err != nil {
+	chains, err := certs[0].Verify(x509.VerifyOptions{Roots: p.roots, Intermediates: inter})
+	if err != nil {
 		return err
 	}
-	err := certs[0].VerifyHostname(ascii(domain))
+	// Where clients trust our own CA, the whole machine may; it is for clients only.
+	if p.ca != nil && !slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool { return !chain[len(chain)-1].Equal(p.ca.cert) }) {
+		return x509.UnknownAuthorityError{Cert: certs[0]}
+	}
+	err = certs[0].VerifyHostname(ascii(domain))
 	if err != nil && xmppNames(certs[0], domain) {
 		return nil
 	}

@@ -147,6 +147,10 @@ func (p *Proxy) reach(ctx context.Context, d config.Domain, use func(net.Conn, t
 			}
 			continue // to the next place; what a server does wrong ends the search
 		}
+		if p.listensAt(conn) {
+			conn.Close()
+			return fail(FailTCP, nil, "The name of the server of %s leads to %s, where otrproxy itself listens. Set \"connect\" for the domain in the configuration to where the server is.", d.Name, t.addr())
+		}
 		stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })
 		f := use(conn, t)
 		if !stop() && f == nil {
@@ -162,6 +166,22 @@ func (p *Proxy) reach(ctx context.Context, d config.Domain, use func(net.Conn, t
 		return nil
 	}
 	return f
+}
+
+// listensAt reports whether a connection leads back to this very program: it would
+// connect to itself without end.
+func (p *Proxy) listensAt(conn net.Conn) bool {
+	there, ok := conn.RemoteAddr().(*net.TCPAddr)
+	here, ok2 := conn.LocalAddr().(*net.TCPAddr)
+	if !ok || !ok2 {
+		return false
+	}
+	for _, a := range p.Addrs() {
+		if own, ok := a.(*net.TCPAddr); ok && own.Port == there.Port && (own.IP.Equal(there.IP) || own.IP.IsUnspecified() && there.IP.Equal(here.IP)) {
+			return true
+		}
+	}
+	return false
 }
 
 // presented is what a domain's server presents, looked at and not trusted: nothing is
