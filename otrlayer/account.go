@@ -249,6 +249,11 @@ func Open(state, jid string, settings func() Settings, events Events, vault Vaul
 	if a.private, err = loadPrivate(dir); err != nil {
 		return nil, err
 	}
+	if vault != nil && vault.Sealing() { // a file that was copied into place, say
+		if err := sealCopied(dir, vault); err != nil {
+			return nil, err
+		}
+	}
 	if a.key, err = loadKey(dir, jid, vault); err != nil {
 		return nil, err
 	}

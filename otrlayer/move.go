@@ -289,6 +289,15 @@ func SealKeys(dir string, v Vault, seal bool) error {
 	return os.Remove(filepath.Join(dir, from))
 }
 
+// sealCopied encrypts a key file that stands in clear where keys are encrypted. Beside
+// one that is encrypted it is left, to be asked about.
+func sealCopied(dir string, v Vault) error {
+	if _, err := os.Lstat(filepath.Join(dir, keyFile+sealedSuffix)); err == nil {
+		return nil
+	}
+	return SealKeys(dir, v, true)
+}
+
 // readKeys reads the account's key file, encrypted or not; nil when there is none.
 func readKeys(dir string, v Vault) (path string, file []byte, err error) {
 	sealed, err := read(dir, keyFile+sealedSuffix)
