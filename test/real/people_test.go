@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"otrproxy/otrlayer/otr"
 	"otrproxy/test/need"
 )
 
@@ -102,7 +103,34 @@ type contact interface {
 	answer(string)         // to that
 	told(equal bool)       // waits for the result
 	trusts() bool          // whether the program's own file says that the peer is verified
+
+	// Comparing fingerprints.
+	fingerprint() string // their own, as they read it out
+	verifies(fp string)  // says in the program that the peer has read this out
+	profile() string     // where the program keeps what libotr writes
 }
+
+// ownKey is the fingerprint of the one key in a libotr file.
+func ownKey(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := otr.FindKey(b, func(string, string) bool { return true })
+	if err != nil || k == nil {
+		t.Fatalf("%s: %v %v", path, k, err)
+	}
+	return k.Fingerprint().String()
+}
+
+func lastFingerprint(s string) string {
+	list := regexp.MustCompile(fingerprints).FindAllString(s, -1)
+	return list[len(list)-1]
+}
+
+// fingerprints are written by all programs like this.
+const fingerprints = `[0-9A-Fa-f]{8}( [0-9A-Fa-f]{8}){4}`
 
 // mcabber is a contact with mcabber, which speaks plain text inside OTR.
 type mcabber struct {
@@ -218,7 +246,22 @@ func (m *mcabber) told(equal bool) {
 	m.chat.next(m.t, map[bool]string{true: "Protocol: Success", false: "Protocol: Failure"}[equal])
 }
 
-func (m *mcabber) trusts() bool { return fileHas(filepath.Join(m.dir, "otr", "*"), "smp")() }
+func (m *mcabber) trusts() bool {
+	return fileHas(filepath.Join(m.dir, "otr", "*.fpr"), `\t(smp|trust\w*|verified|affirmed)`)()
+}
+
+func (m *mcabber) fingerprint() string {
+	m.t.Helper()
+	m.command("/otr key")
+	return lastFingerprint(m.chat.next(m.t, regexp.QuoteMeta(m.jid())+`: ?`+fingerprints))
+}
+
+func (m *mcabber) verifies(fp string) {
+	m.t.Helper()
+	m.command("/otr fingerprint " + m.peer + " " + fp)
+}
+
+func (m *mcabber) profile() string { return filepath.Join(m.dir, "otr") }
 
 func (m *mcabber) restart() {
 	m.t.Helper()
@@ -393,6 +436,25 @@ func (b *bitlbee) told(equal bool) {
 func (b *bitlbee) trusts() bool {
 	b.root("save")
 	return fileHas(filepath.Join(b.dir, b.user+".otr_fprints"), "(smp|affirmed)")()
+}
+
+func (b *bitlbee) fingerprint() string {
+	b.t.Helper()
+	b.root("otr info")
+	b.chat.next(b.t, "private keys")
+	return lastFingerprint(b.chat.next(b.t, fingerprints))
+}
+
+func (b *bitlbee) verifies(fp string) {
+	b.t.Helper()
+	b.root("otr trust " + b.nick() + " " + fp)
+}
+
+func (b *bitlbee) profile() string {
+	b.t.Helper()
+	b.root("save")
+	b.chat.next(b.t, "Configuration saved")
+	return b.dir
 }
 
 func (b *bitlbee) restart() {

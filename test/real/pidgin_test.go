@@ -31,6 +31,17 @@ type pidgin struct {
 
 func startPidgin(t *testing.T, s *xmppServer, user, peer string) contact {
 	t.Helper()
+	return startPidginWith(t, s, user, peer, string(need.KeyFile(t, "bob", user+"@"+s.domain+"/pidgin", "prpl-jabber")))
+}
+
+// startFreshPidgin starts one that makes its key itself, which takes a while.
+func startFreshPidgin(t *testing.T, s *xmppServer, user, peer string) contact {
+	t.Helper()
+	return startPidginWith(t, s, user, peer, "")
+}
+
+func startPidginWith(t *testing.T, s *xmppServer, user, peer, key string) contact {
+	t.Helper()
 	need.Program(t, "pidgin", "/usr/lib/pidgin/pidgin-otr.so", "Xvfb", "dbus-daemon", "dbus-send", "xdotool")
 	p := &pidgin{t: t, s: s, user: user, dir: t.TempDir(), peer: peer}
 	cert, err := os.ReadFile(filepath.Join(filepath.Dir(s.log), s.domain+".crt"))
@@ -46,10 +57,13 @@ func startPidgin(t *testing.T, s *xmppServer, user, peer string) contact {
 <pref name='purple'><pref name='logging'><pref name='log_ims' type='bool' value='1'/><pref name='format' type='string' value='txt'/></pref><pref name='savedstatus'><pref name='startup_current_status' type='bool' value='1'/></pref></pref>
 <pref name='pidgin'><pref name='plugins'><pref name='loaded' type='pathlist'><item value='/usr/lib/pidgin/pidgin-otr.so'/></pref></pref><pref name='debug'><pref name='enabled' type='bool' value='0'/></pref></pref>
 <pref name='OTR'><pref name='enabled' type='bool' value='1'/><pref name='automatic' type='bool' value='1'/><pref name='onlyprivate' type='bool' value='0'/><pref name='avoidloggingotr' type='bool' value='0'/></pref></pref>`,
-		"otr.private_key":                         string(need.KeyFile(t, "bob", name, "prpl-jabber")),
+		"otr.private_key":                         key,
 		"certificates/x509/tls_peers/" + s.ip:     string(cert),
 		"certificates/x509/tls_peers/" + s.domain: string(cert),
 	} {
+		if text == "" {
+			continue
+		}
 		path := filepath.Join(p.dir, file)
 		os.MkdirAll(filepath.Dir(path), 0o700)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -174,7 +188,7 @@ func (p *pidgin) ask(question, secret string) {
 		p.keys("key", "Tab")
 	}
 	p.keys("type", secret)
-	p.keys("key", "Return")
+	p.keys("key", "alt+a") // Authenticate
 }
 
 func (p *pidgin) asked(question string) {
@@ -217,6 +231,31 @@ func (p *pidgin) told(equal bool) {
 	}
 	p.question, p.compared = "", true
 }
+
+func (p *pidgin) fingerprint() string {
+	p.t.Helper()
+	return ownKey(p.t, filepath.Join(p.dir, "otr.private_key"))
+}
+
+// verifies goes through the windows, the third way of authenticating.
+func (p *pidgin) verifies(fp string) {
+	p.t.Helper()
+	p.closeResult()
+	p.conversation()
+	p.focus("^" + p.peer)
+	p.keys("key", "F10", "Right", "Right", "Right", "Down", "Down", "Down", "Return")
+	p.focus("^Authenticate Buddy$")
+	p.keys("key", "shift+Tab", "Down", "Down", "Tab")
+	p.keys("key", "Down") // I have verified ...
+	eventually(p.t, "Pidgin to trust "+fp, p.trusts)
+	eventually(p.t, "Pidgin to close the window", func() bool {
+		p.xdotool("key", "Escape")
+		id, err := p.xdotool("search", "--onlyvisible", "--name", "^Authenticate Buddy$")
+		return err != nil || id == ""
+	})
+}
+
+func (p *pidgin) profile() string { return p.dir }
 
 func (p *pidgin) trusts() bool {
 	return fileHas(filepath.Join(p.dir, "otr.fingerprints"), `\t(smp|verified)`)()

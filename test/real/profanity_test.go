@@ -99,8 +99,22 @@ func (p *profanity) told(equal bool) {
 	p.chat.next(p.t, map[bool]string{true: "Authentication successful|successfully authenticated you", false: "Authentication failed|failed to authenticate you"}[equal])
 }
 
+func (p *profanity) fingerprint() string {
+	p.t.Helper()
+	return ownKey(p.t, filepath.Join(p.profile(), "keys.txt"))
+}
+
+func (p *profanity) verifies(fp string) {
+	p.t.Helper()
+	p.type_("/otr trust")
+}
+
+func (p *profanity) profile() string {
+	return filepath.Join(p.dir, "data/profanity/otr", strings.Replace(p.jid(), "@", "_at_", 1))
+}
+
 func (p *profanity) trusts() bool {
-	return fileHas(filepath.Join(p.dir, "data/profanity/otr", strings.Replace(p.jid(), "@", "_at_", 1), "fingerprints.txt"), "(smp|verified)")()
+	return fileHas(filepath.Join(p.dir, "data/profanity/otr", strings.Replace(p.jid(), "@", "_at_", 1), "fingerprints.txt"), `\t(smp|verified|trust)`)()
 }
 
 func (p *profanity) restart() {

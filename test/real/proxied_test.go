@@ -62,6 +62,20 @@ func (p *proxied) told(equal bool) {
 	p.noticed(p.peer, map[bool]string{true: "The secrets are the same|Your answer was right", false: "NOT the same"}[equal])
 }
 
+func (p *proxied) fingerprint() string {
+	p.t.Helper()
+	p.say("!otr key")
+	return lastFingerprint(p.noticed(p.peer, regexp.QuoteMeta(p.jid())+" "+fingerprints))
+}
+
+func (p *proxied) verifies(fp string) {
+	p.t.Helper()
+	p.say("!otr verify " + fp)
+	p.noticed(p.peer, "is verified")
+}
+
+func (p *proxied) profile() string { return filepath.Join(p.h.state, "accounts", p.jid()) }
+
 func (p *proxied) trusts() bool {
 	return fileHas(filepath.Join(p.h.state, "accounts", p.jid(), "otr.fingerprints"), "smp|verified")()
 }
