@@ -22,7 +22,7 @@ lint:
 	$(GO) tool staticcheck ./...
 
 unit:
-	test/quiet.sh $(GO) test -race $$($(GO) list ./... | grep -vE "/test/(real|interop)$$")
+	test/quiet.sh $(GO) test -race $$($(GO) list ./... | grep -vE "/test/(real|interop|browser)$$")
 
 fuzz:
 	@test/fuzz.sh $(FUZZTIME)

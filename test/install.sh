@@ -3,7 +3,7 @@
 # there and something is missing. It never fails: the scenarios name what is missing.
 cd "$(dirname "$0")/.." || exit 0
 packages="prosody ejabberd mcabber bitlbee bitlbee-plugin-otr profanity pidgin pidgin-otr xvfb xdotool dbus dbus-bin
-	python3-slixmpp python3-potr go-sendxmpp libotr5-dev libgcrypt20-dev"
+	python3-slixmpp python3-potr go-sendxmpp libotr5-dev libgcrypt20-dev chromium fonts-dejavu-core openssl"
 command -v cc >/dev/null || packages="$packages gcc libc6-dev"
 command -v node >/dev/null || packages="$packages nodejs"
 command -v npm >/dev/null || packages="$packages npm"
@@ -31,11 +31,13 @@ if [ -n "$missing" ] && command -v apt-get >/dev/null; then
 	DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q --no-install-recommends $missing >>"$log" 2>&1 || { echo "apt-get could not install everything:"; tail -5 "$log"; }
 	rm -f "$log"
 fi
-# The JavaScript implementation of OTR, at the version and hash of its lock file.
-peers=test/interop/peers
-if [ $# = 0 ] && [ ! -d $peers/node_modules/otr ] && command -v npm >/dev/null; then
-	log=$(mktemp)
-	(cd $peers && npm ci >"$log" 2>&1) || { echo "npm could not install the module otr:"; tail -5 "$log"; }
-	rm -f "$log"
-fi
+# The JavaScript implementation of OTR, and axe-core, which checks pages for
+# accessibility, at the versions and hashes of their lock files.
+for module in test/interop/peers/node_modules/otr test/browser/node_modules/axe-core; do
+	if [ $# = 0 ] && [ ! -d $module ] && command -v npm >/dev/null; then
+		log=$(mktemp)
+		(cd ${module%/node_modules/*} && npm ci >"$log" 2>&1) || { echo "npm could not install ${module##*/}:"; tail -5 "$log"; }
+		rm -f "$log"
+	fi
+done
 exit 0

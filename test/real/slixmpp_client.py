@@ -2,8 +2,10 @@
 
 usage: slixmpp_client.py JID PASSWORD HOST PORT plain|starttls|direct [RESOURCE [carbons]]
 input: say JID ID TEXT (TEXT as a JSON string)   archive   quit
+    items JID NODE   execute JID NODE VALUES (a form's values as JSON; NODE as a JSON string)   add JID   remove JID
 output, a line each: online FULLJID   text FROM JSON   error ID CONDITION TEXT   present FROM   failed WHY   closed
     carbon FROM TO JSON   archived FROM TO JSON   archive NUMBER
+    items JSON   fields JSON   executed STATUS NOTE-TYPE JSON   roster JID SUBSCRIPTION
 """
 import asyncio
 import json
@@ -31,6 +33,10 @@ class Client(slixmpp.ClientXMPP):
         self.auto_subscribe = True
         self.register_plugin("xep_0280")
         self.register_plugin("xep_0313")
+        self.register_plugin("xep_0030")
+        self.register_plugin("xep_0004")
+        self.register_plugin("xep_0050")
+        self.add_event_handler("roster_update", self.roster_pushed)
         self.add_event_handler("carbon_received", lambda m: self.copy("carbon", m["carbon_received"]))
         self.add_event_handler("carbon_sent", lambda m: self.copy("carbon", m["carbon_sent"]))
         self.add_event_handler("session_start", self.online)
@@ -55,6 +61,26 @@ class Client(slixmpp.ClientXMPP):
     def copy(self, what, m):
         say(what, m["from"].full, m["to"].full, json.dumps(m["body"], ensure_ascii=False))
 
+    def roster_pushed(self, iq):
+        for who, item in iq["roster"]["items"].items():
+            say("roster", who, item["subscription"])
+
+    async def items(self, to, node):
+        found = await self["xep_0030"].get_items(jid=to, node=node or None)
+        say("items", json.dumps(sorted([i[0], i[1] or "", i[2] or ""] for i in found["disco_items"]["items"])))
+
+    async def execute(self, to, node, values):
+        iq = await self["xep_0050"].send_command(to, node)
+        if iq["command"]["status"] == "executing":
+            form = iq["command"]["form"]
+            say("fields", json.dumps([[n, f["type"], f["required"]] for n, f in form.get_fields().items()]))
+            reply = self["xep_0004"].make_form(ftype="submit")
+            for name, value in values.items():
+                reply.add_field(var=name, value=value)
+            iq = await self["xep_0050"].send_command(to, node, action="complete", payload=reply, sessionid=iq["command"]["sessionid"])
+        for kind, text in iq["command"]["notes"] or [("", "")]:
+            say("executed", iq["command"]["status"], kind, json.dumps(text))
+
     async def archive(self):
         answer = await self["xep_0313"].retrieve()
         results = answer["mam"]["results"]
@@ -74,6 +100,17 @@ class Client(slixmpp.ClientXMPP):
             m.send()
         elif word == "archive":
             self.task = asyncio.ensure_future(self.archive())
+        elif word == "items":
+            to, _, node = rest.partition(" ")
+            self.task = asyncio.ensure_future(self.items(to, node))
+        elif word == "execute":
+            to, rest = rest.split(" ", 1)
+            node, end = json.JSONDecoder().raw_decode(rest)
+            self.task = asyncio.ensure_future(self.execute(to, node, json.loads(rest[end:])))
+        elif word == "add":
+            self.task = asyncio.ensure_future(self.update_roster(rest, name="proxy"))
+        elif word == "remove":
+            self.task = asyncio.ensure_future(self.del_roster_item(rest))
         elif word == "quit":
             self.disconnect()
 
