@@ -218,13 +218,15 @@ func (p *Page) do(w http.ResponseWriter, r *http.Request, v *visitor) {
 // back is the page a form came from, and goes nowhere else.
 func back(s string) string {
 	u, err := url.Parse(s)
-	if err != nil || u.IsAbs() || u.Host != "" {
+	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || u.Opaque != "" {
 		return ""
 	}
 	switch u.Path {
 	case "", "contact", "keys", "servers", "commands":
-		u.Fragment = "answer"
-		return u.String()
+		if u.RawQuery == "" {
+			return u.Path + "#answer"
+		}
+		return u.Path + "?" + u.Query().Encode() + "#answer"
 	}
 	return ""
 }

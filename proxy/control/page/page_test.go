@@ -322,3 +322,26 @@ func TestLive(t *testing.T) {
 		t.Error(res.Header)
 	}
 }
+
+// FuzzBack: a form leads back to a page of ours, or to the first.
+func FuzzBack(f *testing.F) {
+	for _, s := range []string{"servers", "contact?account=a@b&contact=c@d", "//evil.example", "https://evil.example/servers", "commands?name=x#y", "../x", "servers/../../x", "%2e%2e/x", "\\\\evil"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got := back(s)
+		if got == "" {
+			return
+		}
+		base, _ := url.Parse("http://127.0.0.1:1/room/")
+		u, err := base.Parse("/room/" + got)
+		if err != nil || u.Host != base.Host || u.Scheme != "http" {
+			t.Fatalf("%q leads to %q: %v", s, got, err)
+		}
+		switch u.Path {
+		case "/room/", "/room/contact", "/room/keys", "/room/servers", "/room/commands":
+		default:
+			t.Errorf("%q leads to %s", s, u.Path)
+		}
+	})
+}
