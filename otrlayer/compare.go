@@ -65,12 +65,12 @@ func (a *Account) AbortComparing(o Outlet, contact string) error {
 func (a *Account) comparing(o Outlet, contact string, step func(time.Time, *conversation) ([]byte, error)) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	c := a.conv(contact)
-	c.outlet, c.wrote = o, true
-	s := c.current()
-	if s == nil {
+	c := a.convs[contact]
+	if c == nil || c.current() == nil { // and nothing is remembered of it: it may be a secret in the wrong place
 		return ErrNotPrivate
 	}
+	c.outlet, c.wrote = o, true
+	s := c.current()
 	defer a.events.Happened(contact, EventCompared) // or begun, or answered
 	m, err := step(a.now(), c)
 	if err != nil {
@@ -140,11 +140,14 @@ const maxQuestion = 500
 // question is a contact's question made fit for a line of ours.
 func question(q string, writes format) string {
 	line := strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || breaks(r) || r == unicode.ReplacementChar {
 			return ' '
 		}
 		return r
 	}, strings.ToValidUTF8(fromPayload(q, writes), " "))
+	if strings.TrimSpace(line) == "" {
+		return "(a question without words)"
+	}
 	if runes := []rune(line); len(runes) > maxQuestion {
 		return string(runes[:maxQuestion]) + "..."
 	}

@@ -71,20 +71,26 @@ func (a *Account) ImportKey(k *PrivateKey, replace bool) (Moved, error) {
 
 // replaceKey puts another key of our own in force.
 func (a *Account) replaceKey(k *PrivateKey) error {
-	for _, c := range a.convs {
-		if c.current() != nil {
-			a.notice(c.contact, "The private conversation with "+c.contact+" was ended: this account has a new OTR key, which they will be told has changed.")
-		}
-		c.end()
-		c.otr = nil // made anew, with the new key
-	}
+	save := a.saveKey
 	if a.key != nil {
 		if err := a.setAside(); err != nil {
 			return err
 		}
+		save = a.overwriteKey
 	}
-	if err := a.saveKey(k); err != nil {
-		return err
+	if err := save(k); err != nil {
+		return err // the old key is in force, and on disk
+	}
+	for _, c := range a.convs {
+		was := c.state
+		if c.current() != nil {
+			a.notice(c.contact, "The private conversation with "+c.contact+" was ended: this account has a new OTR key, which they will be told has changed.")
+		}
+		c.end()
+		if was != "" { // what was private does not go back to clear by that
+			c.over(StateFinished)
+		}
+		c.otr = nil // made anew, with the new key
 	}
 	a.key, a.keyErr = k, nil
 	now := a.now()
@@ -94,12 +100,15 @@ func (a *Account) replaceKey(k *PrivateKey) error {
 	return nil
 }
 
-// setAside keeps the present key file under another name.
+// setAside keeps a copy of the present key file under another name.
 func (a *Account) setAside() error {
-	for _, name := range []string{keyFile, keyFile + sealedSuffix} {
-		old := filepath.Join(a.dir, name)
-		kept := fmt.Sprintf("%s.replaced-%s", old, a.now().UTC().Format("20060102T150405.000"))
-		if err := os.Rename(old, kept); err != nil && !errors.Is(err, os.ErrNotExist) {
+	at := a.now().UTC().Format("20060102T150405.000")
+	for _, suffix := range []string{"", sealedSuffix} {
+		b, err := read(a.dir, keyFile+suffix)
+		if err == nil && b != nil {
+			err = write(a.dir, keyFile+".replaced-"+at+suffix, b)
+		}
+		if err != nil {
 			return fmt.Errorf("the old key could not be set aside: %w", err)
 		}
 	}
@@ -127,31 +136,47 @@ func (a *Account) Generate() (Fingerprint, error) {
 func (a *Account) ImportKnown(contact string, keys []KnownKey, replace bool) ([]Moved, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	before := a.fps.of(contact)
+	known := len(a.fps.of(contact)) > 0
 	out := make([]Moved, len(keys))
 	var errs error
+	verified := false
+	take := func(i int) {
+		k := keys[i]
+		errs = errors.Join(errs, a.fps.set(contact, k.Fingerprint, oneLine(k.Trust)))
+		out[i] = Imported
+		verified = verified || k.Trust != ""
+	}
+	for i, k := range keys { // those that somebody has verified come first
+		if have := a.fps.find(contact, k.Fingerprint); k.Trust != "" && (have == nil || have.Trust == "") {
+			take(i)
+		}
+	}
 	for i, k := range keys {
 		have := a.fps.find(contact, k.Fingerprint)
 		switch {
-		case have != nil && (have.Trust != "" || k.Trust == ""):
+		case out[i] != "":
+		case have != nil:
 			out[i] = Same
-			continue
-		case have == nil && k.Trust == "" && len(before) > 0 && !replace:
+		case (known || verified) && !replace:
 			out[i] = Conflict
-			continue
+		default:
+			take(i)
 		}
-		errs = errors.Join(errs, a.fps.set(contact, k.Fingerprint, oneLine(k.Trust)))
-		out[i] = Imported
 	}
-	if c := a.convs[contact]; c != nil {
-		for _, k := range a.fps.of(contact) {
-			if c.otr != nil {
-				c.otr.Accept(k.Fingerprint)
-			}
+	c := a.convs[contact]
+	if c == nil {
+		c = a.fresh(contact)
+	}
+	if verified && !replace {
+		errs = errors.Join(errs, c.forsake())
+	}
+	for _, k := range a.fps.of(contact) {
+		if c.otr != nil {
+			c.otr.Accept(k.Fingerprint)
 		}
-		c.reconsider()
-		c.flush(a.now())
 	}
+	c.reconsider()
+	c.flush(a.now())
 	a.events.Happened(contact, EventTrust)
 	return out, errs
 }
@@ -263,12 +288,41 @@ var ErrLocked = errors.New("the private keys are locked")
 // sealedSuffix ends the name of a key file that is encrypted.
 const sealedSuffix = ".age"
 
-// SealKeys encrypts the key file of an account's directory, or decrypts it where the
-// vault does not seal (any more).
+// SealKeys encrypts the account's key files, or decrypts them.
+func (a *Account) SealKeys(seal bool) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return SealKeys(a.dir, a.vault, seal)
+}
+
+// SealKeys encrypts the key files in the directory of an account that is not open, or
+// decrypts them: the present one, and those that were set aside.
 func SealKeys(dir string, v Vault, seal bool) error {
-	from, to, change := keyFile+sealedSuffix, keyFile, v.Open
+	names, err := filepath.Glob(filepath.Join(escapeGlob(dir), keyFile+"*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range names {
+		name := filepath.Base(path)
+		plain, sealed := strings.CutSuffix(name, sealedSuffix)
+		switch {
+		case seal && !sealed:
+			err = errors.Join(err, sealFile(dir, name, name+sealedSuffix, v, true))
+		case !seal && sealed:
+			err = errors.Join(err, sealFile(dir, name, plain, v, false))
+		}
+	}
+	return err
+}
+
+func escapeGlob(dir string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(dir)
+}
+
+func sealFile(dir, from, to string, v Vault, seal bool) error {
+	change := v.Open
 	if seal {
-		from, to, change = keyFile, keyFile+sealedSuffix, v.Seal
+		change = v.Seal
 	}
 	b, err := read(dir, from)
 	if err != nil || b == nil {
@@ -325,7 +379,15 @@ func (a *Account) saveKey(k *PrivateKey) error {
 	if err != nil {
 		return err
 	}
-	if b, err = otr.AppendKey(b, a.jid, protocol, k); err != nil {
+	return a.writeKey(b, k)
+}
+
+// overwriteKey puts the account's key in the place of all that is in its key file.
+func (a *Account) overwriteKey(k *PrivateKey) error { return a.writeKey(nil, k) }
+
+func (a *Account) writeKey(b []byte, k *PrivateKey) error {
+	b, err := otr.AppendKey(b, a.jid, protocol, k)
+	if err != nil {
 		return err
 	}
 	if a.vault == nil || !a.vault.Sealing() {

@@ -82,18 +82,8 @@ func (c *conversation) reconsider() {
 // has to be accepted again.
 func (c *conversation) trusts(now time.Time, fp Fingerprint, t Trust) error {
 	err := c.a.fps.remember(c.contact, fp, t)
-	var others []string
-	for _, k := range c.a.fps.of(c.contact) {
-		if t.Sure() && !c.a.fps.trust(c.contact, k.Fingerprint).Sure() {
-			err = errors.Join(err, c.a.fps.forget(c.contact, k.Fingerprint))
-			others = append(others, k.Fingerprint.String())
-			if c.otr != nil {
-				c.otr.Revoke(k.Fingerprint)
-			}
-		}
-	}
-	if others != nil {
-		c.a.notice(c.contact, "Nothing is sent any more to the other keys known of "+c.contact+", which nobody has verified: "+strings.Join(others, "; ")+".")
+	if t.Sure() {
+		err = errors.Join(err, c.forsake())
 	}
 	if c.otr != nil {
 		c.otr.Accept(fp)
@@ -101,6 +91,25 @@ func (c *conversation) trusts(now time.Time, fp Fingerprint, t Trust) error {
 	c.reconsider()
 	c.a.events.Happened(c.contact, EventTrust)
 	c.flush(now)
+	return err
+}
+
+// forsake forgets the contact's keys that nobody has verified, once one is.
+func (c *conversation) forsake() (err error) {
+	var others []string
+	for _, k := range c.a.fps.of(c.contact) {
+		if c.a.fps.trust(c.contact, k.Fingerprint).Sure() {
+			continue
+		}
+		err = errors.Join(err, c.a.fps.forget(c.contact, k.Fingerprint))
+		others = append(others, k.Fingerprint.String())
+		if c.otr != nil {
+			c.otr.Revoke(k.Fingerprint)
+		}
+	}
+	if others != nil {
+		c.a.notice(c.contact, "Nothing is sent any more to the other keys known of "+c.contact+", which nobody has verified: "+strings.Join(others, "; ")+".")
+	}
 	return err
 }
 
@@ -127,6 +136,14 @@ func (a *Account) Contacts() (out []Conversation) {
 		}
 	}
 	return out
+}
+
+// Knows reports whether there is anything of a contact here: a key, or a conversation.
+func (a *Account) Knows(contact string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.convs[contact]
+	return len(a.fps.of(contact)) > 0 || a.private[contact] || c != nil && (c.wrote || c.state != "")
 }
 
 // described describes a contact, and leaves nothing behind.

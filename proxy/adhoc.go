@@ -2,7 +2,7 @@ package proxy
 
 import (
 	"context"
-	"errors"
+	"slices"
 	"strings"
 
 	"otrproxy/proxy/control"
@@ -55,7 +55,7 @@ func (s *session) adHoc(root, el stanza.Element) {
 	defer cancel()
 	reply, err := s.p.commands.Run(ctx, s.actor(), cmd.Name, args)
 	switch {
-	case err != nil && errors.Is(err, control.ErrUsage): // to be filled in again
+	case err != nil && len(fields) > 0: // to be filled in again
 		s.step(root, cmd, id, "executing", "error", sentence(err), fields)
 	case err != nil:
 		s.step(root, cmd, id, "completed", "error", sentence(err), nil)
@@ -73,7 +73,7 @@ func (s *session) known(cmd *control.Command) map[string]string {
 			talking = append(talking, v.Contact)
 		}
 	}
-	if len(talking) != 1 || len(cmd.Args) < 3 && cmd.Reads {
+	if len(talking) != 1 || !slices.ContainsFunc(cmd.Args, func(x control.Arg) bool { return x.Kind == control.Contact && !x.Optional }) {
 		return nil
 	}
 	return map[string]string{"contact": talking[0]}
@@ -106,38 +106,44 @@ func formValue(form stanza.Element, name string, submitted bool) (string, bool) 
 // fieldTypes are XEP-0004's, for the kinds of arguments.
 var fieldTypes = map[control.Kind]string{control.Contact: "jid-single", control.Account: "jid-single", control.Secret: "text-private", control.Flag: "boolean", control.Paths: "text-multi"}
 
+// Notes say only whether a command was done: Psi+ shows none beside a form, Gajim shows
+// a green tick where there is a note alone, whatever it says, and both show a text twice
+// that stands in a note as well. So the words always stand in a form.
+var notes = map[string]string{"info": "Done.", "error": "Not done."}
+
 // step answers with a form to fill in, or with how the command went.
 func (s *session) step(root stanza.Element, cmd *control.Command, id, status, note, text string, fields []control.Field) {
 	s.answer(root, func(b []byte) []byte {
 		b = append(b, "<command xmlns='"+nsCommands+"'"...)
 		b = stanza.AppendAttr(stanza.AppendAttr(stanza.AppendAttr(b, "node", cmd.Name), "sessionid", id), "status", status)
 		b = append(b, '>')
+		kind := "result"
 		if status == "executing" {
+			kind = "form"
 			b = append(b, "<actions execute='complete'><complete/></actions>"...)
+			if note == "" {
+				text = cmd.Title() + "."
+			}
 		}
 		if note != "" {
-			b = append(stanza.AppendAttr(append(b, "<note"...), "type", note), '>')
-			b = append(stanza.AppendEscaped(b, text), "</note>"...)
+			b = append(stanza.AppendAttr(append(b, "<note"...), "type", note), ">"+notes[note]+"</note>"...)
 		}
-		if status == "executing" {
-			b = append(b, "<x xmlns='"+nsData+"' type='form'><title>"...)
-			b = append(stanza.AppendEscaped(b, cmd.Name), "</title><instructions>"...)
-			help := cmd.Title() + "."
-			if note != "" { // not every client shows notes
-				help = text
+		if status != "canceled" {
+			b = append(b, "<x xmlns='"+nsData+"' type='"+kind+"'><title>"...)
+			b = append(stanza.AppendEscaped(b, cmd.Name), "</title>"...)
+			if kind == "form" || !strings.Contains(text, "\n") {
+				b = append(stanza.AppendEscaped(append(b, "<instructions>"...), text), "</instructions>"...)
+			} else {
+				b = append(b, "<field var='result' type='text-multi' label='Answer'>"...)
+				for line := range strings.Lines(text) {
+					b = append(stanza.AppendEscaped(append(b, "<value>"...), strings.TrimRight(line, "\n")), "</value>"...)
+				}
+				b = append(b, "</field>"...)
 			}
-			b = append(stanza.AppendEscaped(b, help), "</instructions>"...)
 			for _, f := range fields {
 				b = appendField(b, f)
 			}
 			b = append(b, "</x>"...)
-		} else if note == "info" && strings.Contains(text, "\n") { // many show a note's first line only
-			b = append(b, "<x xmlns='"+nsData+"' type='result'><title>"...)
-			b = append(stanza.AppendEscaped(b, cmd.Name), "</title><field var='result' type='text-multi'>"...)
-			for line := range strings.Lines(text) {
-				b = append(stanza.AppendEscaped(append(b, "<value>"...), strings.TrimRight(line, "\n")), "</value>"...)
-			}
-			b = append(b, "</field></x>"...)
 		}
 		return append(b, "</command>"...)
 	})

@@ -37,8 +37,9 @@ type authority struct {
 }
 
 const (
-	caLife   = 10 * 365 * 24 * time.Hour
-	leafLife = 397 * 24 * time.Hour // clients that were told to trust one ask again after it
+	caLife     = 10 * 365 * 24 * time.Hour
+	leafLife   = 397 * 24 * time.Hour // clients that were told to trust one ask again after it
+	leafMargin = 30 * 24 * time.Hour  // before its end, a new one is made
 )
 
 // openAuthority reads ca.pem and ca.key, making them at first use, or anew when
@@ -179,7 +180,7 @@ func (a *authority) covers(domains []string) bool {
 func (a *authority) leaf(domain string) (*tls.Certificate, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c := a.leaves[domain]; c != nil && time.Until(c.Leaf.NotAfter) > leafLife/3 {
+	if c := a.leaves[domain]; c != nil && time.Until(c.Leaf.NotAfter) > leafMargin {
 		return c, nil
 	}
 	if c := a.kept(domain); c != nil {
@@ -246,7 +247,7 @@ func (a *authority) kept(domain string) *tls.Certificate {
 		return nil
 	}
 	c, err := tls.X509KeyPair(b, b)
-	if err != nil || c.Leaf.CheckSignatureFrom(a.cert) != nil || c.Leaf.VerifyHostname(ascii(domain)) != nil || time.Until(c.Leaf.NotAfter) <= leafLife/3 {
+	if err != nil || c.Leaf.CheckSignatureFrom(a.cert) != nil || c.Leaf.VerifyHostname(ascii(domain)) != nil || time.Until(c.Leaf.NotAfter) <= leafMargin {
 		return nil
 	}
 	return &c

@@ -102,9 +102,8 @@ var shapes = map[string]string{
 	"service form":          `<iq to='otrproxy.localhost' type='set' id='i'><command xmlns='http://jabber.org/protocol/commands' node='smp start'><x xmlns='jabber:x:data' type='submit'><field var='contact'><value>TO</value></field><field var='secret'><value>W</value></field></x></command></iq>`,
 	"service form verify":   `<iq to='otrproxy.localhost' type='set' id='i'><command xmlns='http://jabber.org/protocol/commands' node='contact verify' sessionid='W'><x xmlns='jabber:x:data' type='submit'><field var='contact'><value>TO</value></field><field var='fingerprint'><value>W</value></field><field var='W'><value>W</value></field></x></command></iq>`,
 	"service roster":        `<iq type='set' id='i'><query xmlns='jabber:iq:roster'><item jid='otrproxy.localhost' name='W'><group>W</group></item></query></iq>`,
-	"service roster two":    `<iq type='set' id='i'><query xmlns='jabber:iq:roster'><item jid='TO' name='W'/><item jid='otrproxy.localhost' name='W'/></query></iq>`,
+	"service roster two":    `<iq type='set' id='i'><query xmlns='jabber:iq:roster'><item jid='TO'/><item jid='otrproxy.localhost' name='W'/></query></iq>`,
 	"service disco":         `<iq to='otrproxy.localhost' type='get' id='i'><query xmlns='http://jabber.org/protocol/disco#info' node='W'/></iq>`,
-	"answer to ours":        `<iq type='result' id='otrproxy-1'><query xmlns='jabber:iq:roster'>W</query></iq>`,
 	"command question":      `<message to='TO' type='chat'><body>!otr smp ask W W | W</body></message>`,
 	"command fingerprint":   `<message to='TO' type='chat'><body>!otr verify W</body></message>`,
 	"command send":          `<message to='TO' type='chat'><body>!otr send W</body></message>`,
@@ -501,7 +500,7 @@ var toOthers = map[string]bool{"no address": true, "own address": true, "the ser
 
 // staysHere are shapes that never leave, whatever the policy.
 func staysHere(name, shape string) bool {
-	return strings.HasPrefix(name, "answer to ours") || strings.Contains(shape, "otrproxy.localhost") || strings.Contains(shape, "OTRPROXY") || strings.Contains(shape, "!otr") || name == "invalid address"
+	return strings.Contains(shape, "otrproxy.localhost") || strings.Contains(shape, "OTRPROXY") || strings.Contains(shape, "!otr") || name == "invalid address"
 }
 
 // The same harness under never sees the words, so it is known to look.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"mellium.im/xmpp/jid"
 
@@ -32,11 +34,13 @@ func command(root stanza.Element) (line string, ok bool) {
 			continue
 		}
 		// Most texts begin with a letter: no need to decode them.
-		if raw := bytes.TrimLeft(el.InnerRaw(), " \t\r\n"); len(raw) == 0 || raw[0] != commandWord[0] && raw[0] != '&' && raw[0] != '<' {
+		if raw := bytes.TrimLeft(el.InnerRaw(), " \t\r\n"); len(raw) == 0 || raw[0] != commandWord[0] && raw[0] != '&' && raw[0] != '<' && raw[0] < utf8.RuneSelf {
 			continue
 		}
-		if rest, found := strings.CutPrefix(strings.TrimLeft(el.Text(), " \t\r\n"), commandWord); found {
-			return rest, true
+		// Keyboards put a capital, and invisible blanks, where nobody meant one.
+		text := strings.TrimLeftFunc(el.Text(), func(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) })
+		if len(text) >= len(commandWord) && strings.EqualFold(text[:len(commandWord)], commandWord) {
+			return text[len(commandWord):], true
 		}
 	}
 	return "", false
@@ -66,7 +70,7 @@ func (s *session) say(where string, a control.Actor, line string) {
 
 // sentence is an error as a person reads it.
 func sentence(err error) string {
-	t := err.Error()
+	t := strings.TrimPrefix(err.Error(), control.ErrUsage.Error()+": ")
 	if t == "" {
 		return t
 	}
@@ -159,11 +163,9 @@ func (p *Proxy) with(f verb) func(context.Context, control.Call) (control.Reply,
 		}
 		contact := ""
 		if c.Arg("contact") != "" {
-			if contact, err = bareJID(c.Arg("contact")); err != nil {
-				return control.Reply{}, err
-			}
-			if contact == serviceJID {
-				return control.Reply{}, fmt.Errorf("%w: name the contact: %s", control.ErrUsage, "bob@example.org")
+			contact, err = bareJID(c.Arg("contact"))
+			if err != nil || ours(address{bare: contact}) || !strings.Contains(contact, "@") && !a.Knows(contact) { // not said back: it may be a secret in the wrong place
+				return control.Reply{}, fmt.Errorf("%w: name the contact by their address, such as bob@example.org: %s", control.ErrUsage, c.How(c.Command))
 			}
 			c.Args["contact"] = contact
 		}
@@ -187,11 +189,12 @@ func (p *Proxy) named(c control.Call) (*otrlayer.Account, error) {
 	return a, err
 }
 
-// each opens the accounts that a call is about: one, or where none is named, all.
-func (p *Proxy) each(c control.Call) (out []*otrlayer.Account, err error) {
+// each opens the accounts that a call is about: one, or where none is named, all. What is
+// wrong with one of all does not hide the others, and is said in trouble.
+func (p *Proxy) each(c control.Call) (out []*otrlayer.Account, trouble string, err error) {
 	if c.Arg("account") != "" {
 		a, err := p.named(c)
-		return []*otrlayer.Account{a}, err
+		return []*otrlayer.Account{a}, "", err
 	}
 	for _, jid := range p.known() {
 		a, err := p.account(jid)
@@ -199,11 +202,12 @@ func (p *Proxy) each(c control.Call) (out []*otrlayer.Account, err error) {
 		case errors.Is(err, otrlayer.ErrLocked):
 			continue
 		case err != nil:
-			return nil, err
+			trouble += "\n" + jid + " cannot be used: " + err.Error()
+			continue
 		}
 		out = append(out, a)
 	}
-	return out, nil
+	return out, trouble, nil
 }
 
 // known lists the accounts that have a directory, by name.

@@ -118,7 +118,7 @@ func plural(n int, what string) string {
 }
 
 func (p *Proxy) contactList(_ context.Context, c control.Call) (control.Reply, error) {
-	accounts, err := p.each(c)
+	accounts, trouble, err := p.each(c)
 	if err != nil {
 		return control.Reply{}, err
 	}
@@ -137,7 +137,7 @@ func (p *Proxy) contactList(_ context.Context, c control.Call) (control.Reply, e
 	if len(lines) == 0 {
 		b.WriteString("no contacts with OTR yet")
 	}
-	return control.Reply{Text: strings.TrimRight(b.String(), "\n"), Data: lines}, nil
+	return control.Reply{Text: strings.TrimRight(b.String(), "\n") + trouble, Data: lines}, nil
 }
 
 func (p *Proxy) contactShow(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {

@@ -246,8 +246,15 @@ func (p *Proxy) examineLogin(ctx context.Context, d *diagnosis, how config.Domai
 
 // examineAccount looks at what is here of an account.
 func (p *Proxy) examineAccount(d *diagnosis, account string, c control.Call) {
-	a, err := p.account(account)
+	var a *otrlayer.Account
+	var err error
+	known := slices.Contains(p.known(), account)
+	if known { // else it would be made
+		a, err = p.account(account)
+	}
 	switch {
+	case !known:
+		d.warn("key", "it is made at the first login; or now: "+c.How("key generate", "account", account), "there is none yet")
 	case errors.Is(err, otrlayer.ErrLocked):
 		d.fail("key", c.How("key unlock"), "the private keys are locked")
 	case err != nil:

@@ -86,7 +86,11 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 	typ := root.Attr("type")
 	s.announced(typ)
 	if typ == "" && len(root.RawAttr("to")) == 0 {
-		s.greet.Do(func() { defer s.arrived() }) // behind the presence itself
+		first := false
+		s.greet.Do(func() { first = true })
+		if first {
+			defer s.arrived() // behind the presence itself
+		}
 	}
 	if to.ok {
 		_, joins := root.Child(nsMUC, "x")
@@ -211,14 +215,19 @@ func (s *session) outIQ(st *stanza.Stanza, to address) {
 	root := st.Root()
 	typ := root.Attr("type")
 	switch {
-	case (typ == "result" || typ == "error") && strings.HasPrefix(root.Attr("id"), ownID): // to what we asked
+	case (typ == "result" || typ == "error") && s.answersPush(root.Attr("id")):
 		return
-	case s.ownRoster(root):
+	}
+	about, over := s.aboutUs(st)
+	if over {
 		return
 	}
 	cfg := s.p.Config()
 	rule := cfg.RuleFor(s.jid, to.bare)
 	raw := st.Raw
+	if about != nil {
+		raw = about.AppendTo(nil)
+	}
 	if s.strict(rule, to.bare) {
 		what := s.unguarded(root, typ, to, rule)
 		switch {
@@ -242,7 +251,7 @@ func (s *session) outIQ(st *stanza.Stanza, to address) {
 	if typ == "get" || typ == "set" {
 		s.requests.request(s, root, to)
 	}
-	if q, ok := root.Child(nsRoster, "query"); ok && typ == "get" && len(q.RawAttr("ver")) > 0 && !cfg.HandsOff(s.jid) {
+	if q, ok := root.Child(nsRoster, "query"); ok && about == nil && typ == "get" && len(q.RawAttr("ver")) > 0 && !cfg.HandsOff(s.jid) {
 		e := st.Edit()
 		e.SetAttr(q, "ver", "")
 		raw = e.AppendTo(nil)

@@ -26,7 +26,7 @@ func (p *Proxy) heldCommands() control.Table {
 }
 
 func (p *Proxy) heldList(_ context.Context, c control.Call) (control.Reply, error) {
-	accounts, err := p.each(c)
+	accounts, trouble, err := p.each(c)
 	if err != nil {
 		return control.Reply{}, err
 	}
@@ -45,7 +45,7 @@ func (p *Proxy) heldList(_ context.Context, c control.Call) (control.Reply, erro
 		}
 	}
 	if len(lines) == 0 {
-		return control.Reply{Text: "nothing waits", Data: lines}, nil
+		return control.Reply{Text: "nothing waits" + trouble, Data: lines}, nil
 	}
 	var b strings.Builder
 	for i, l := range lines {
@@ -54,7 +54,7 @@ func (p *Proxy) heldList(_ context.Context, c control.Call) (control.Reply, erro
 		}
 		fmt.Fprintf(&b, "%s to %s: waits for %s since %s, comes back at %s", l.Account, l.Contact, heldReasons[l.Cause], l.Since.Format(time.TimeOnly), l.Expires.Format(time.TimeOnly))
 	}
-	return control.Reply{Text: b.String(), Data: lines}, nil
+	return control.Reply{Text: b.String() + trouble, Data: lines}, nil
 }
 
 // heldReasons are what messages wait for.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 
+	"mellium.im/xmpp/jid"
+
 	"otrproxy/otrlayer"
 	"otrproxy/stanza"
 )
@@ -100,6 +102,8 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 		s.p.metrics.count(in, iq, blocked)
 		return // nobody has asked: CVE-2014-2744's kin would have an id guessed
 	}
+	var e *stanza.Edit // of what is said about the service contact
+	rosters, impostors, services := 0, 0, false
 	fromServer := !from.ok || from.bare == s.jid || from.bare == bareDomain(s.jid)
 	for el := range root.Children() {
 		switch string(el.NS()) {
@@ -111,25 +115,47 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 				continue
 			}
 			s.roster(el)
-			if typ == "result" && fromServer && s.remembered(listed) {
-				defer s.rosterPush(true) // behind it
-			}
+			rosters++
+			impostors += s.withoutUs(&e, st, el)
 		case nsDiscoItems:
-			if typ == "result" && (from.full == bareDomain(s.jid) || !from.ok) && s.found(st, el) {
-				s.p.metrics.count(in, iq, passed)
-				return
+			impostors += s.withoutUs(&e, st, el)
+			if typ == "result" && (from.full == bareDomain(s.jid) || !from.ok) && el.Attr("node") == "" && !s.p.Config().HandsOff(s.jid) && !services {
+				services = true
+				s.found(&e, st, el)
 			}
 		case stanza.NSBind:
 			if j, ok := el.Child(stanza.NSBind, "jid"); ok && typ == "result" && fromServer && s.resource.Load() == nil {
-				full := j.Text()
-				s.resource.Store(&full)
+				full, err := jid.Parse(j.Text())
+				if err != nil || full.Bare().String() != s.jid || full.Resourcepart() == "" {
+					s.p.log.Warn("a server bound another address than the one that was logged in", "account", s.p.name(s.jid))
+					s.closing.Store(true)
+					go s.end(func() {
+						s.client.build(func(b []byte) []byte {
+							return stanza.AppendStreamError(b, "undefined-condition", "The server bound another address than the one that was logged in.")
+						})
+					})
+					return
+				}
+				bound := full.String()
+				s.resource.Store(&bound)
 				s.counting()
 				defer s.account.Attach(s) // behind the answer: what is owed to the client comes now
 			}
 		}
 	}
-	s.client.queue(st.Raw)
+	switch {
+	case e == nil:
+		s.client.queue(st.Raw)
+	case typ == "set" && rosters > 0 && impostors > 0: // a push has one item (RFC 6121 section 2.1.6)
+		s.p.metrics.count(in, iq, blocked)
+		return
+	default:
+		s.client.build(e.AppendTo)
+	}
 	s.p.metrics.count(in, iq, passed)
+	if rosters > 0 && typ == "result" && fromServer && s.remembered(listed) {
+		s.rosterPush(true)
+	}
 }
 
 // roster learns who may see our presence.
@@ -409,7 +435,7 @@ func (s *session) Notice(contact, text string) {
 
 func (s *session) notice(from, typ, text string) {
 	s.client.build(func(b []byte) []byte {
-		return stanza.Message{From: from, To: s.full(), ID: ownID + streamID(), Type: typ, Body: "[otrproxy] " + text,
+		return stanza.Message{From: from, To: s.full(), ID: ownID + streamID(), Type: typ, Body: "[otrproxy] " + otrlayer.Defused(text),
 			Extra: []byte("<no-store xmlns='" + nsHints + "'/><no-copy xmlns='" + nsHints + "'/>")}.AppendTo(b)
 	})
 	s.client.kick()

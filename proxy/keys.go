@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -44,7 +45,7 @@ func fingerprintURI(account string, fp otrlayer.Fingerprint) string {
 }
 
 func (p *Proxy) keyShow(_ context.Context, c control.Call) (control.Reply, error) {
-	accounts, err := p.each(c)
+	accounts, trouble, err := p.each(c)
 	if err != nil {
 		return control.Reply{}, err
 	}
@@ -64,9 +65,10 @@ func (p *Proxy) keyShow(_ context.Context, c control.Call) (control.Reply, error
 	if len(lines) == 1 {
 		reply.QR = lines[0].URI
 	}
+	reply.Text = strings.TrimLeft(reply.Text+trouble, "\n")
 	if p.vault.locked() {
 		reply.Text = strings.TrimLeft(reply.Text+"\n"+sentence(p.locked()), "\n")
-	} else if len(lines) == 0 {
+	} else if reply.Text == "" {
 		reply.Text = "no accounts yet"
 	}
 	return reply, nil
@@ -203,11 +205,19 @@ const noAddress = "its account is no XMPP address; say whose it is with --accoun
 // read takes in one file.
 func (i *importing) read(path string) error {
 	st, err := os.Stat(path)
-	if err != nil || st.Size() > maxProfileFile {
-		i.skip(path, "file", "", "too large to be one of libotr's")
+	if err != nil {
+		return fmt.Errorf("%s cannot be read: %w", path, err)
+	}
+	if !st.Mode().IsRegular() || st.Size() > maxProfileFile { // what is no file may never end
+		i.skip(path, "file", "", "too large to be one of libotr's, or no file at all")
 		return nil
 	}
-	b, err := os.ReadFile(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("%s cannot be read: %w", path, err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxProfileFile))
 	if err != nil {
 		return fmt.Errorf("%s cannot be read: %w", path, err)
 	}
@@ -368,24 +378,15 @@ func (p *Proxy) keyPassphrase(_ context.Context, c control.Call) (control.Reply,
 	if p.vault.locked() {
 		return control.Reply{}, p.locked()
 	}
-	dirs := func(seal bool) error {
-		for _, jid := range otrlayer.Accounts(p.state.Dir) {
-			if err := otrlayer.SealKeys(otrlayer.Dir(p.state.Dir, jid), p.vault, seal); err != nil {
-				return fmt.Errorf("the key of %s: %w", jid, err)
-			}
-		}
-		return nil
-	}
-	p.mu.Lock() // no account is opened meanwhile
-	defer p.mu.Unlock()
 	if c.Has("remove") {
 		if !p.vault.Sealing() {
 			return control.Reply{}, errors.New("the private keys are not encrypted")
 		}
-		if err := dirs(false); err != nil {
+		p.vault.stopSealing()
+		if err := p.sealAll(false); err != nil {
 			return control.Reply{}, err
 		}
-		if err := p.vault.release(os.Remove); err != nil {
+		if err := p.vault.release(); err != nil {
 			return control.Reply{}, err
 		}
 		return done("The private keys are kept in clear again.")
@@ -396,10 +397,26 @@ func (p *Proxy) keyPassphrase(_ context.Context, c control.Call) (control.Reply,
 	if err := p.vault.protect(c.Arg("passphrase")); err != nil {
 		return control.Reply{}, err
 	}
-	if err := dirs(true); err != nil {
+	if err := p.sealAll(true); err != nil {
 		return control.Reply{}, err
 	}
 	return done("The private keys are encrypted. After each start nobody can log in before: otrproxy key unlock. Without the passphrase they are lost: keep a backup (otrproxy backup).")
+}
+
+// sealAll encrypts the key files of all accounts, or decrypts them.
+func (p *Proxy) sealAll(seal bool) (err error) {
+	p.mu.Lock() // no account is opened meanwhile
+	defer p.mu.Unlock()
+	for _, jid := range otrlayer.Accounts(p.state.Dir) {
+		one := func() error { return otrlayer.SealKeys(otrlayer.Dir(p.state.Dir, jid), p.vault, seal) }
+		if a := p.accounts[jid]; a != nil {
+			one = func() error { return a.SealKeys(seal) }
+		}
+		if e := one(); e != nil {
+			err = errors.Join(err, fmt.Errorf("the key of %s: %w", jid, e))
+		}
+	}
+	return err
 }
 
 func (p *Proxy) keyUnlock(_ context.Context, c control.Call) (control.Reply, error) {

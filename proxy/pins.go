@@ -27,6 +27,7 @@ type StoredPin struct {
 	Slot   string    `yaml:"slot"`   // current or next
 	Source string    `yaml:"source"` // first-use or command
 	Since  time.Time `yaml:"since"`
+	Untold bool      `yaml:"untold,omitempty"` // nobody was told yet that it is remembered
 }
 
 // A pinStore is pins.yaml.
@@ -78,11 +79,13 @@ func (s *pinStore) first(domain string, pin config.Pin) (ok bool, err error) {
 	if have := s.pins[domain]; len(have) > 0 {
 		return slices.ContainsFunc(have, func(p StoredPin) bool { return p.Pin == pin.String() }), nil
 	}
-	return true, s.set(domain, []StoredPin{stored(pin, "current", "first-use")})
+	p := stored(pin, "current", "first-use")
+	p.Untold = true
+	return true, s.set(domain, []StoredPin{p})
 }
 
 func stored(pin config.Pin, slot, source string) StoredPin {
-	return StoredPin{pin.String(), slot, source, time.Now().UTC().Truncate(time.Second)}
+	return StoredPin{Pin: pin.String(), Slot: slot, Source: source, Since: time.Now().UTC().Truncate(time.Second)}
 }
 
 // add records a pin a person decided on, for now or (slot "next") for a change that was
@@ -96,6 +99,20 @@ func (s *pinStore) add(domain string, pin config.Pin, slot string) error {
 		}
 	}
 	return s.set(domain, append(slices.Clone(s.pins[domain]), stored(pin, slot, "command")))
+}
+
+// tell reports whether somebody has to be told that a domain's key is remembered from
+// its first use, once.
+func (s *pinStore) tell(domain string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.pins[domain], func(p StoredPin) bool { return p.Untold })
+	if i < 0 {
+		return false
+	}
+	fresh := slices.Clone(s.pins[domain])
+	fresh[i].Untold = false
+	return s.set(domain, fresh) == nil
 }
 
 // remove forgets a pin and reports whether it was there.

@@ -72,6 +72,8 @@ type Proxy struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
+	remembering sync.Mutex // guards what accounts remember of the service contact
+
 	mu        sync.Mutex
 	listeners []net.Listener
 	conns     map[net.Conn]struct{} // accepted and not yet closed

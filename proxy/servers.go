@@ -135,7 +135,7 @@ func (p *Proxy) pinProbe(ctx context.Context, c control.Call) (control.Reply, er
 // oneLine is what others wrote, as part of a line of ours.
 func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
+		if unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) {
 			return ' '
 		}
 		return r

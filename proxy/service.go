@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/google/renameio/v2"
+	"mellium.im/xmpp/jid"
 
 	"otrproxy/otrlayer"
 	"otrproxy/proxy/control"
@@ -45,7 +46,7 @@ func (s *session) service(st *stanza.Stanza, local string) {
 // answer sends a result of the service contact's.
 func (s *session) answer(root stanza.Element, payload func([]byte) []byte) {
 	s.client.build(func(b []byte) []byte {
-		b = append(b, "<iq type='result' from='"+serviceJID+"'"...)
+		b = stanza.AppendAttr(append(b, "<iq type='result'"...), "from", root.Attr("to"))
 		b = append(stanza.AppendAttr(stanza.AppendAttr(b, "to", s.full()), "id", root.Attr("id")), '>')
 		return append(payload(b), "</iq>"...)
 	})
@@ -90,7 +91,7 @@ func (s *session) discoInfo(root stanza.Element, node string) {
 	case node == nsCommands:
 		identity = "<identity category='automation' type='command-list' name='" + serviceName + "'/>"
 	case cmd != nil && cmd.May(s.actor()):
-		identity = string(append(stanza.AppendAttr([]byte("<identity category='automation' type='command-node'"), "name", cmd.Title()), "/>"...))
+		identity = string(append(stanza.AppendAttr([]byte("<identity category='automation' type='command-node'"), "name", cmd.Entry()), "/>"...))
 		features = []string{nsCommands, nsData}
 	default:
 		s.refuse(root, stanza.Error{Type: "cancel", Condition: "item-not-found"})
@@ -123,7 +124,7 @@ func (s *session) discoItems(root stanza.Element, node string) {
 		for i := range s.p.commands {
 			if c := &s.p.commands[i]; c.May(s.actor()) {
 				b = append(b, "<item jid='"+serviceJID+"'"...)
-				b = append(stanza.AppendAttr(stanza.AppendAttr(b, "node", c.Name), "name", c.Title()), "/>"...)
+				b = append(stanza.AppendAttr(stanza.AppendAttr(b, "node", c.Name), "name", c.Entry()), "/>"...)
 			}
 		}
 		return append(b, "</query>"...)
@@ -136,15 +137,27 @@ func (s *session) actor() control.Actor {
 }
 
 // found adds the service contact to what the server says of its services.
-func (s *session) found(st *stanza.Stanza, query stanza.Element) bool {
-	if query.Attr("node") != "" || s.p.Config().HandsOff(s.jid) {
-		return false
+func (s *session) found(e **stanza.Edit, st *stanza.Stanza, query stanza.Element) {
+	if *e == nil {
+		*e = st.Edit()
 	}
-	e := st.Edit()
-	item := "<item xmlns='" + nsDiscoItems + "' jid='" + serviceJID + "' name='" + serviceName + "'/>"
-	e.Append(query, []byte(item))
-	s.client.build(e.AppendTo)
-	return true
+	(*e).Append(query, []byte("<item xmlns='"+nsDiscoItems+"' jid='"+serviceJID+"' name='"+serviceName+"'/>"))
+}
+
+// withoutUs removes what somebody else says about the service contact from a list, and
+// says how many items that were.
+func (s *session) withoutUs(e **stanza.Edit, st *stanza.Stanza, query stanza.Element) (n int) {
+	for item := range query.Children() {
+		if !ours(s.from.parse(item, "jid")) {
+			continue
+		}
+		if *e == nil {
+			*e = st.Edit()
+		}
+		(*e).Remove(item)
+		n++
+	}
+	return n
 }
 
 // What an account remembers of the service contact stands in a file, a word a line.
@@ -163,8 +176,8 @@ func (s *session) remembered(word string) bool {
 // recall writes a word there, or removes it.
 func (s *session) recall(word string, yes bool) {
 	path := filepath.Join(otrlayer.Dir(s.p.state.Dir, s.jid), serviceFile)
-	s.p.mu.Lock()
-	defer s.p.mu.Unlock()
+	s.p.remembering.Lock()
+	defer s.p.remembering.Unlock()
 	b, _ := os.ReadFile(path)
 	words := slices.DeleteFunc(strings.Fields(string(b)), func(w string) bool { return w == word })
 	if yes {
@@ -185,7 +198,7 @@ func (s *session) arrived() {
 	if s.remembered(listed) {
 		s.servicePresence("")
 	}
-	if s.up.first {
+	if s.p.pins.tell(s.up.domain.Name) {
 		s.Notice(serviceJID, "This was the first connection to the server of "+s.up.domain.Name+" from here. Its key is remembered from now on, and no other is accepted: "+s.up.held+
 			". If the people who run the server publish it, compare.")
 	}
@@ -201,8 +214,11 @@ func (s *session) arrived() {
 // servicePresence is how the service contact is seen on a list of contacts.
 func (s *session) servicePresence(typ string) {
 	s.client.build(func(b []byte) []byte {
-		b = append(b, "<presence from='"+serviceJID+"'"...)
-		b = stanza.AppendAttr(b, "to", s.full())
+		from := serviceJID
+		if typ == "" { // Gajim takes a contact for offline that has no resource
+			from += "/" + serviceName
+		}
+		b = stanza.AppendAttr(stanza.AppendAttr(append(b, "<presence"...), "from", from), "to", s.full())
 		if typ != "" {
 			return append(stanza.AppendAttr(b, "type", typ), "/>"...)
 		}
@@ -243,29 +259,112 @@ func (s *session) rosterPush(yes bool) {
 	if yes {
 		subscription = "both"
 	}
+	id := ownID + streamID()
+	s.mu.Lock()
+	if s.pushed == nil || len(s.pushed) > 100 {
+		s.pushed = map[string]bool{}
+	}
+	s.pushed[id] = true
+	s.mu.Unlock()
 	s.client.build(func(b []byte) []byte {
-		b = append(stanza.AppendAttr(stanza.AppendAttr(append(b, "<iq type='set'"...), "to", s.full()), "id", ownID+streamID()), '>')
+		b = append(stanza.AppendAttr(stanza.AppendAttr(append(b, "<iq type='set'"...), "to", s.full()), "id", id), '>')
 		return append(b, "<query xmlns='"+nsRoster+"'><item jid='"+serviceJID+"' name='"+serviceName+"' subscription='"+subscription+"'/></query></iq>"...)
 	})
 	s.client.kick()
 }
 
-// ownRoster handles a change of the list of contacts that is about the service contact,
-// and reports whether it was one.
-func (s *session) ownRoster(root stanza.Element) bool {
-	query, ok := root.Child(nsRoster, "query")
-	if !ok || root.Attr("type") != "set" {
-		return false
+// answersPush reports whether an answer is to a push of ours.
+func (s *session) answersPush(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.pushed[id]
+	delete(s.pushed, id)
+	return was
+}
+
+// aboutUs handles a request to the server that is about the service contact: what a
+// client does with any contact, such as putting it on its list, asking for its archive,
+// or remembering what was read of it. The server hears nothing of that. It reports
+// whether there is nothing left to ask the server; else e is the request without it.
+func (s *session) aboutUs(st *stanza.Stanza) (e *stanza.Edit, over bool) {
+	root := st.Root()
+	typ := root.Attr("type")
+	if typ != "get" && typ != "set" {
+		return nil, false
 	}
-	for item := range query.Children() {
-		if !ours(s.to.parse(item, "jid")) {
-			continue
+	var about []stanza.Element
+	for el := range root.Descendants() {
+		if namesUs(el) {
+			about = append(about, el)
 		}
-		s.client.build(func(b []byte) []byte {
-			return append(stanza.AppendAttr(stanza.AppendAttr(append(b, "<iq type='result'"...), "to", s.full()), "id", root.Attr("id")), "/>"...)
-		})
-		s.list(item.Attr("subscription") != "remove")
-		return true
 	}
-	return false
+	if len(about) == 0 {
+		return nil, false
+	}
+	for _, el := range about {
+		if el.Is(nsRoster, "item") && typ == "set" {
+			s.list(el.Attr("subscription") != "remove")
+		}
+	}
+	e = st.Edit()
+	left := false // other items beside those
+	for _, el := range about {
+		e.Remove(el)
+		for p := range root.Descendants() {
+			for c := range p.Children() {
+				if c.Span() == el.Span() {
+					for beside := range p.Children() {
+						left = left || !namesUs(beside) && string(beside.Name()) == string(el.Name())
+					}
+				}
+			}
+		}
+	}
+	if left {
+		return e, false
+	}
+	s.settleAboutUs(root, typ)
+	return nil, true
+}
+
+// namesUs reports whether an element itself is about the service contact: an attribute
+// of it, or all of its text, is the contact's address.
+func namesUs(el stanza.Element) bool {
+	is := func(raw string) bool {
+		if !strings.Contains(strings.ToLower(raw), "localhost") {
+			return false
+		}
+		j, err := jid.Parse(strings.TrimPrefix(strings.TrimSpace(raw), "xmpp:"))
+		return err == nil && ours(address{bare: j.Bare().String()})
+	}
+	for name := range el.AttrNames() {
+		if is(el.Attr(name)) {
+			return true
+		}
+	}
+	return is(el.Text())
+}
+
+// settleAboutUs answers a request that the server does not get.
+func (s *session) settleAboutUs(root stanza.Element, typ string) {
+	for el := range root.Children() {
+		if ns := string(el.NS()); strings.HasPrefix(ns, "urn:xmpp:mam:") {
+			s.result(root, "<fin xmlns='"+ns+"' complete='true'><set xmlns='http://jabber.org/protocol/rsm'><count>0</count></set></fin>")
+			return
+		}
+	}
+	if typ == "get" {
+		s.refuse(root, stanza.Error{Type: "cancel", Condition: "item-not-found"})
+		return
+	}
+	s.result(root, "")
+}
+
+// result answers a request as the account's server would.
+func (s *session) result(root stanza.Element, payload string) {
+	s.client.build(func(b []byte) []byte {
+		b = append(stanza.AppendAttr(stanza.AppendAttr(append(b, "<iq type='result'"...), "to", s.full()), "id", root.Attr("id")), '>')
+		return append(append(b, payload...), "</iq>"...)
+	})
+	s.client.kick()
 }

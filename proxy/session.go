@@ -60,6 +60,7 @@ type session struct {
 
 	mu      sync.Mutex
 	rooms   map[string]bool // joined, by bare JID
+	pushed  map[string]bool // ids of our roster pushes that were not answered yet
 	welcome map[string]bool // contacts who may see our presence
 	// unannounced says that the session was resumed, and the client has not sent its
 	// first presence yet.

@@ -79,8 +79,9 @@ func (p *Proxy) status(_ context.Context, c control.Call) (control.Reply, error)
 // what somebody else waits for.
 func (p *Proxy) decisions(account string) []control.Decision {
 	out := []control.Decision{}
+	var servers []control.Decision
 	if account == "" {
-		out = append(out, p.serverDecisions()...)
+		servers = p.serverDecisions()
 		if p.vault.locked() {
 			out = append(out, control.Decision{Kind: "locked", Text: sentence(p.locked())})
 		}
@@ -110,15 +111,23 @@ func (p *Proxy) decisions(account string) []control.Decision {
 			}
 		}
 	}
-	return slices.Concat(out, keys, questions, unverified)
+	return slices.Concat(out, keys, servers, questions, unverified)
 }
 
-// serverDecisions are the servers whose certificate was refused, and not accepted since.
+// serverDecisions are the household's servers whose certificate was refused, and not
+// accepted since.
 func (p *Proxy) serverDecisions() (out []control.Decision) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, domain := range slices.Sorted(maps.Keys(p.refusals)) {
-		f := p.refusals[domain].f
+	refusals := map[string]*Failure{}
+	for domain, r := range p.refusals {
+		refusals[domain] = r.f
+	}
+	p.mu.Unlock()
+	for _, domain := range slices.Sorted(maps.Keys(refusals)) {
+		if !p.concerns(domain) {
+			continue
+		}
+		f := refusals[domain]
 		d := control.Decision{Kind: "server-unknown", Domain: domain, Presented: f.Presented, Known: f.Pinned, Text: f.Text}
 		if f.Cause == FailPin {
 			d.Kind = "server-changed"

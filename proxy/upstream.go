@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"otrproxy/config"
+	"otrproxy/otrlayer"
 	"otrproxy/stanza"
 )
 
@@ -29,7 +30,6 @@ type upstream struct {
 	in       *inlet
 	scan     *stanza.Scanner
 	held     string // the pin that the server satisfied, "" for a CA
-	first    bool   // it was remembered just now
 	features *stanza.Stanza
 }
 
@@ -234,9 +234,7 @@ func (p *Proxy) secure(conn net.Conn, d config.Domain, direct bool) (*upstream, 
 		InsecureSkipVerify: true,          // checkServer decides, on resumption as well
 		MinVersion:         tls.VersionTLS12,
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			known := len(p.pinsFor(d)) > 0
 			u.held, refused = p.checkServer(d, cs)
-			u.first = d.Trust == config.TrustTOFU && !known
 			if refused != nil {
 				return refused
 			}
@@ -383,7 +381,7 @@ func streamError(st *stanza.Stanza) (condition, text string) {
 		}
 		if string(c.Local()) == "text" {
 			if t := c.Text(); t != "" {
-				text = " (" + t + ")"
+				text = " (" + oneLine(t) + ")"
 			}
 		} else if l := string(c.Local()); condition == "" && streamConditions[l] {
 			condition = l
@@ -423,6 +421,15 @@ func (p *Proxy) refused(domain string) *Failure {
 	return nil
 }
 
+// concerns reports whether a domain is one of the household's: the configuration names
+// it, something of it is pinned, or there is an account. Anybody on this machine can have
+// others dialled.
+func (p *Proxy) concerns(domain string) bool {
+	_, configured := p.Config().Domains[domain]
+	return configured || len(p.pins.of(domain)) > 0 ||
+		slices.ContainsFunc(otrlayer.Accounts(p.state.Dir), func(jid string) bool { return bareDomain(jid) == domain })
+}
+
 func (p *Proxy) remember(domain string, f *Failure) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -437,7 +444,7 @@ func (p *Proxy) remember(domain string, f *Failure) {
 		r = &refusal{pause: firstPause}
 		p.refusals[domain] = r
 	}
-	if r.f == nil || r.f.Presented != f.Presented {
+	if (r.f == nil || r.f.Presented != f.Presented) && p.concerns(domain) {
 		defer p.happened(EventServerRefused, "", domain)
 	}
 	r.f, r.until = f, time.Now().Add(r.pause)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"sync"
 
@@ -24,6 +25,7 @@ type vault struct {
 
 	mu       sync.Mutex
 	sealed   []byte              // the encrypted identity; nil where keys are in clear
+	ending   bool                // keys are to be kept in clear again
 	identity *age.X25519Identity // nil while locked
 }
 
@@ -44,7 +46,14 @@ func openVault(dir string) (*vault, error) {
 func (v *vault) Sealing() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.sealed != nil
+	return v.sealed != nil && !v.ending
+}
+
+// stopSealing has no more files encrypted; those that are can still be read.
+func (v *vault) stopSealing() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.ending = true
 }
 
 func (v *vault) locked() bool {
@@ -152,17 +161,17 @@ func (v *vault) protect(passphrase string) (err error) {
 	if err := renameio.WriteFile(v.path, sealed, 0o600, renameio.WithTempDir(filepath.Dir(v.path))); err != nil {
 		return fmt.Errorf("the passphrase could not be set: %w", err)
 	}
-	v.sealed, v.identity = sealed, id
+	v.sealed, v.identity, v.ending = sealed, id, false
 	return nil
 }
 
 // release forgets the passphrase, once no file is encrypted any more.
-func (v *vault) release(remove func(string) error) error {
+func (v *vault) release() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if err := remove(v.path); err != nil {
+	if err := os.Remove(v.path); err != nil {
 		return err
 	}
-	v.sealed, v.identity = nil, nil
+	v.sealed, v.identity, v.ending = nil, nil, false
 	return nil
 }

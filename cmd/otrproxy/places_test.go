@@ -245,7 +245,8 @@ func (c *scene) menu(cmd *control.Command, args map[string]string, _ string) (st
 		el, _ = st.Root().Child("http://jabber.org/protocol/commands", "command")
 	}
 	note, ok := el.Child("http://jabber.org/protocol/commands", "note")
-	return note.Text(), ok && el.Attr("status") == "completed" && note.Attr("type") == "info"
+	form, _ := el.Child("jabber:x:data", "x")
+	return form.AllText(), ok && el.Attr("status") == "completed" && note.Attr("type") == "info"
 }
 
 // shell uses a command on the command line, for people and for programs.
@@ -361,7 +362,7 @@ func (c *scene) rows() map[string]row {
 	pin := "sha256:" + strings.Repeat("AB:", 31) + "AB"
 	waiting := func() {
 		c.alice.Say(carolJID, "h", "x")
-		c.told(c.alice, "Your message waits")
+		c.told(c.alice, "Your message waits for a private conversation with carol@")
 	}
 
 	return map[string]row{

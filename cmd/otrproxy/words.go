@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -183,8 +184,8 @@ func positional(w *control.Command, given []string) (map[string]string, error) {
 			args[x.Name] = abs
 		}
 	}
-	if len(given) > 0 {
-		return nil, wrongUsage{fmt.Errorf("unexpected %q; write otrproxy %s%s", strings.Join(given, " "), w.Name, w.Positional())}
+	if len(given) > 0 { // not said back: it may be a secret, which is never an argument
+		return nil, wrongUsage{fmt.Errorf("there is more than the command takes; write otrproxy %s%s", w.Name, w.Positional())}
 	}
 	return args, nil
 }
@@ -245,7 +246,7 @@ func (t terminal) show(r control.Reply, asJSON bool) error {
 			return err
 		}
 	} else {
-		if _, err := fmt.Fprintln(t.out, r.Text); err != nil {
+		if _, err := fmt.Fprintln(t.out, printable(r.Text)); err != nil {
 			return err
 		}
 		if r.QR != "" && isTerminal(t.out) {
@@ -262,6 +263,17 @@ func (t terminal) show(r control.Reply, asJSON bool) error {
 		return errors.New("not everything is as it should be; what to do stands behind the arrows")
 	}
 	return nil
+}
+
+// printable is a text without what would move a terminal's cursor: parts of it may be
+// others'.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)) {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(text, ""))
 }
 
 // failed reports whether a line of doctor's, as it came over the socket, failed.

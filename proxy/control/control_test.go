@@ -55,7 +55,7 @@ func TestLine(t *testing.T) {
 		{inChat, "smp start", "!SECRET is missing; write !otr smp start SECRET"},
 		{inChat, "held", "account=alice@x;contact=bob@y;"},
 		{inChat, "held send", "account=alice@x;contact=bob@y;"},
-		{inChat, "send now", "!\"now\" is too much; write !otr send"},
+		{inChat, "send now", "!more than the command takes; write !otr send"},
 		{inService, "held", "account=alice@x;"},
 		{inService, "verify carol@z 01 23", "account=alice@x;contact=carol@z;fingerprint=01 23;"},
 		{inService, "verify", "!CONTACT is missing; write verify CONTACT [FINGERPRINT]"},

@@ -35,7 +35,16 @@ func (c *Command) Fields(a Actor, known map[string]string) (fields []Field) {
 	return fields
 }
 
-// Title is a command's name for a menu.
+// Title is what a command does, as a sentence without its end.
 func (c *Command) Title() string {
 	return strings.ToUpper(c.Help[:1]) + c.Help[1:]
+}
+
+// Entry is a command in a menu: its name, and what it does in short.
+func (c *Command) Entry() string {
+	short := c.Help
+	if i := strings.IndexAny(short, ",;:."); i > 0 {
+		short = short[:i]
+	}
+	return c.Name + ": " + short
 }

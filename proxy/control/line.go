@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Line runs a line written in a chat, without the word that begins it. An empty one
@@ -44,38 +46,44 @@ func (t Table) Line(ctx context.Context, a Actor, line string) (Reply, error) {
 			args[x.Name], rest = cutWord(rest)
 		}
 	}
-	if rest = strings.TrimSpace(rest); rest != "" {
-		return Reply{}, fmt.Errorf("%w: %q is too much; write %s", ErrUsage, rest, t.How(a, cmd.Name, nil))
+	if strings.TrimSpace(rest) != "" { // not said back: it may be a secret in the wrong place
+		return Reply{}, fmt.Errorf("%w: there is more than the command takes; write %s", ErrUsage, t.How(a, cmd.Name, nil))
 	}
 	return t.Run(ctx, a, cmd.Name, args)
 }
 
+// cutWord cuts off the first word, and one blank of any kind behind it.
 func cutWord(s string) (word, rest string) {
-	word, rest, _ = strings.Cut(strings.TrimLeft(s, " \t"), " ")
-	return word, rest
+	s = strings.TrimLeftFunc(s, unicode.IsSpace)
+	i := strings.IndexFunc(s, unicode.IsSpace)
+	if i < 0 {
+		return s, ""
+	}
+	_, n := utf8.DecodeRuneInString(s[i:])
+	return s[:i], s[i+n:]
 }
 
 // find splits a line into the command it begins with and the rest, without the blank
 // between them. The command of the most words wins.
-func (t Table) find(a Actor, line string) (*Command, string, error) {
-	line = strings.TrimLeft(line, " \t\r\n")
-	var best *Command
-	most, args := 0, ""
+func (t Table) find(a Actor, line string) (best *Command, args string, err error) {
+	most := 0
 	for i := range t {
 		for _, name := range []string{t[i].Name, t[i].Short} {
-			rest, ok := strings.CutPrefix(line, name)
-			if name == "" || !ok || rest != "" && rest[0] != ' ' && rest[0] != '\n' || len(name) <= most {
-				continue
+			words := strings.Fields(name)
+			rest, fits := line, len(words) > most
+			for _, want := range words {
+				var word string
+				word, rest = cutWord(rest)
+				fits = fits && word == want
 			}
-			best, most, args = &t[i], len(name), rest
+			if fits {
+				best, most, args = &t[i], len(words), rest
+			}
 		}
 	}
 	if best == nil {
-		word, _, _ := strings.Cut(line, " ")
+		word, _ := cutWord(line)
 		return nil, "", unknown(a, word)
-	}
-	if args != "" {
-		args = args[1:]
 	}
 	return best, args, nil
 }

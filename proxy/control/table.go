@@ -64,8 +64,9 @@ type Arg struct {
 // A Call is one use of a command. What is required is there.
 type Call struct {
 	Actor
-	Args  map[string]string
-	table Table
+	Command string // its name
+	Args    map[string]string
+	table   Table
 }
 
 // Arg is the value of an argument, "" where it was not given.
@@ -79,6 +80,9 @@ func (c Call) Has(name string) bool { return c.Args[name] != "" }
 // arguments, as names and values by turns.
 func (c Call) How(name string, known ...string) string {
 	args := map[string]string{"account": c.Arg("account"), "contact": c.Arg("contact")}
+	if name == c.Command { // what was given for it was wrong
+		args = map[string]string{}
+	}
 	for i := 0; i+1 < len(known); i += 2 {
 		args[known[i]] = known[i+1]
 	}
@@ -135,7 +139,7 @@ func (t Table) Run(ctx context.Context, a Actor, name string, args map[string]st
 	if !cmd.May(a) {
 		return Reply{}, fmt.Errorf("%w, on the machine it runs on: %s", ErrForbidden, t.How(Actor{Place: InShell}, name, nil))
 	}
-	call := Call{Actor: a, Args: map[string]string{}, table: t}
+	call := Call{Actor: a, Command: cmd.Name, Args: map[string]string{}, table: t}
 	for name := range args {
 		if !slices.ContainsFunc(cmd.Args, func(x Arg) bool { return x.Name == name }) {
 			return Reply{}, fmt.Errorf("%w: %s takes no %q", ErrUsage, cmd.Name, name)
@@ -156,7 +160,10 @@ func (t Table) Run(ctx context.Context, a Actor, name string, args map[string]st
 			v = strings.TrimSpace(v)
 		}
 		if v == "" && !x.Optional && x.Kind != Flag && x.Kind != Option {
-			return Reply{}, fmt.Errorf("%w: %s is missing; write %s", ErrUsage, display(x), t.How(a, cmd.Name, args))
+			if a.Place == InMenu || a.Place == OnPage {
+				return Reply{}, fmt.Errorf("%w: \"%s\" is missing", ErrUsage, Field{Arg: x}.Label())
+			}
+			return Reply{}, fmt.Errorf("%w: %s is missing; write %s", ErrUsage, display(x), t.How(a, cmd.Name, nil)) // what was given may be a secret in the wrong place
 		}
 		if strings.ContainsRune(v, 0) {
 			return Reply{}, fmt.Errorf("%w: %s has a character in it that no text has", ErrUsage, display(x))
@@ -253,6 +260,9 @@ func (t Table) How(a Actor, name string, known map[string]string) string {
 	c := t.Get(name)
 	if c == nil {
 		return name
+	}
+	if a.Place == InMenu || a.Place == OnPage { // where nothing is written but into forms
+		return "\"" + c.Name + "\""
 	}
 	return c.words(a) + c.Usage(a, known)
 }

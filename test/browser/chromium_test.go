@@ -110,7 +110,8 @@ func (b *tab) fills(command, field, value string) {
 // sends clicks the button of a command's form, and waits for the answer.
 func (b *tab) sends(command, answer string) {
 	b.t.Helper()
-	b.do(chromedp.Click(form(command)+`//button`, chromedp.BySearch), chromedp.WaitVisible("#answer"))
+	b.do(chromedp.Evaluate(`document.getElementById("answer")?.remove()`, nil), // that of the last one
+		chromedp.Click(form(command)+`//button`, chromedp.BySearch), chromedp.WaitVisible("#answer"))
 	b.sees(answer)
 }
 

@@ -33,7 +33,7 @@ func TestMenus(t *testing.T) {
 	if trust := h.trust(t, "alice@"+s.domain, bob.jid()).Trust; trust != "verified" {
 		t.Errorf("trust %s", trust)
 	}
-	ask(`execute `+service+` "contact verify" {"contact": "`+bob.jid()+`", "fingerprint": "01"}`, `executed completed error .*40 hex digits`)
+	ask(`execute `+service+` "contact verify" {"contact": "`+bob.jid()+`", "fingerprint": "01"}`, `executed executing error .*40 hex digits`)
 	ask(`execute `+service+` "smp ask" {"contact": "`+bob.jid()+`", "question": "what colour?", "secret": "blue"}`, `executed completed info .*Asked `+bob.jid())
 	bob.asked("what colour?")
 	bob.answer("blue")

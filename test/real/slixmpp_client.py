@@ -78,8 +78,10 @@ class Client(slixmpp.ClientXMPP):
             for name, value in values.items():
                 reply.add_field(var=name, value=value)
             iq = await self["xep_0050"].send_command(to, node, action="complete", payload=reply, sessionid=iq["command"]["sessionid"])
-        for kind, text in iq["command"]["notes"] or [("", "")]:
-            say("executed", iq["command"]["status"], kind, json.dumps(text))
+        form = iq["command"]["form"]
+        words = [form["instructions"] or ""] + [str(f["value"]) for f in form.get_fields().values() if f["var"] == "result"]
+        for kind, _ in iq["command"]["notes"] or [("", "")]:
+            say("executed", iq["command"]["status"], kind, json.dumps(" ".join(words)))
 
     async def archive(self):
         answer = await self["xep_0313"].retrieve()

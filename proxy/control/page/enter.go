@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -54,6 +53,8 @@ type visitor struct {
 	room   string
 	secret [32]byte // hash of the cookie's value
 	csrf   string
+
+	left chan struct{} // closed when they have left
 
 	mu     sync.Mutex
 	until  time.Time
@@ -104,7 +105,7 @@ func (d *doors) open(token string) (v *visitor, cookie string) {
 		d.visits = map[string]*visitor{}
 	}
 	cookie = rand.Text()
-	v = &visitor{room: strings.ToLower(rand.Text()), secret: sha256.Sum256([]byte(cookie)), csrf: rand.Text(), until: now.Add(visitLife)}
+	v = &visitor{room: strings.ToLower(rand.Text()), secret: sha256.Sum256([]byte(cookie)), csrf: rand.Text(), left: make(chan struct{}), until: now.Add(visitLife)}
 	d.visits[v.room] = v
 	return v, cookie
 }
@@ -112,7 +113,10 @@ func (d *doors) open(token string) (v *visitor, cookie string) {
 func (d *doors) close(v *visitor) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.visits, v.room)
+	if d.visits[v.room] == v {
+		close(v.left)
+		delete(d.visits, v.room)
+	}
 }
 
 func (v *visitor) over(now time.Time) bool {
@@ -211,8 +215,7 @@ func (p *Page) inside(f func(http.ResponseWriter, *http.Request, *visitor)) http
 
 // sameOrigin reports whether a form was sent by a page of the host it is sent to.
 func sameOrigin(r *http.Request) bool {
-	u, err := url.Parse(r.Header.Get("Origin"))
-	return err == nil && u.Scheme == "http" && u.Host == r.Host && u.Host != ""
+	return r.Host != "" && r.Header.Get("Origin") == "http://"+r.Host
 }
 
 // refuse shows a page that says no.

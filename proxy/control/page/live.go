@@ -36,6 +36,8 @@ func (p *Page) live(w http.ResponseWriter, r *http.Request, v *visitor) {
 			return
 		case <-p.ctx.Done():
 			return
+		case <-v.left:
+			return
 		case <-tick.C:
 			if v.over(p.doors.clock()) {
 				return

@@ -4,7 +4,8 @@
 "use strict";
 (() => {
 	const news = document.getElementById("news");
-	const busy = (part) => part.contains(document.activeElement) && document.activeElement !== document.body ||
+	// Whoever is about to decide must decide about what they see.
+	const busy = (part) => part.querySelector("details[open]") || !document.getSelection().isCollapsed && document.getSelection().containsNode(part, true) || part.contains(document.activeElement) && document.activeElement !== document.body ||
 		[...part.querySelectorAll("input:not([type=hidden]), textarea")].some((i) => i.type === "checkbox" ? i.checked !== i.defaultChecked : i.value !== i.defaultValue);
 	let looking = false, again = false;
 	const look = async () => {
@@ -16,14 +17,15 @@
 				const response = await fetch(location.pathname + location.search, { credentials: "same-origin", headers: { "X-Otrproxy-Look": "1" } });
 				if (!response.ok) { news.textContent = "This page is not yours any more. Make a new link with: otrproxy web"; return; }
 				const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+				// Whoever listens on this port now must be who made this page.
+				const secret = (d) => d.querySelector("input[name=csrf]")?.value;
+				if (!secret(fresh) || secret(fresh) !== secret(document)) { news.textContent = "This page is not yours any more. Make a new link with: otrproxy web"; source.close(); return; }
 				let old = false;
 				for (const part of document.querySelectorAll("[data-part]")) {
 					const now = fresh.getElementById(part.id);
 					if (!now || now.innerHTML === part.innerHTML) continue;
 					if (busy(part)) { old = true; continue; }
-					const open = [...part.querySelectorAll("details")].map((d) => d.open);
 					part.replaceWith(document.importNode(now, true));
-					[...document.getElementById(part.id).querySelectorAll("details")].forEach((d, i) => { d.open = Boolean(open[i]); });
 				}
 				const title = fresh.getElementById("decisions-title");
 				news.textContent = old ? "Something has changed. Reload the page when you are done." : "";
