@@ -15,11 +15,16 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/netutil"
+
 	"otrproxy/config"
 	"otrproxy/proxy"
 	"otrproxy/proxy/control"
 	"otrproxy/proxy/control/page"
 )
+
+// maxBrowsers bounds the connections to the page: anybody on this machine can make some.
+const maxBrowsers = 200
 
 // farewell is how long contacts and clients get to take the last words.
 const farewell = 5 * time.Second
@@ -53,6 +58,7 @@ func run(cfg *config.Config, logTo io.Writer) error {
 			p.Shutdown(0)
 			return fmt.Errorf("cannot serve the web page on %s: %w; another program may use the port: end it, or set \"web\" to another one", cfg.Web, err)
 		}
+		l = netutil.LimitListener(l, maxBrowsers)
 		web = page.New(ctx, l.Addr().String(), p.Commands, p.Watch)
 		srv := &http.Server{Handler: web, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
 		go srv.Serve(l)

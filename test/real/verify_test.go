@@ -233,3 +233,48 @@ func TestProfiles(t *testing.T) {
 		})
 	}
 }
+
+// At a terminal: a secret is asked for and not shown, a new passphrase twice, and a
+// fingerprint is a QR code as well.
+func TestAtATerminal(t *testing.T) {
+	s, h, alice, bob := stage(t, startProsody, startBitlbee)
+	jid := "alice@" + s.domain
+	alice.say(bob.jid(), "m1", typed)
+	bob.reads(typed)
+	word := func(words ...string) *process {
+		return startOnTerminal(t, strings.Join(words, " "), []string{"TERM=xterm", "LANG=C.UTF-8"}, append(append([]string{binary}, words...), "--config", h.conf)...)
+	}
+	p := word("smp", "ask", jid, bob.jid(), "what", "colour?")
+	p.says(t, "The answer you expect: ")
+	p.in.Write([]byte("blue sky\r"))
+	p.says(t, "Asked "+regexp.QuoteMeta(bob.jid()))
+	if strings.Contains(p.output(), "blue") {
+		t.Errorf("the secret was shown: %q", p.output())
+	}
+	bob.asked("what colour?")
+	bob.answer("blue sky")
+	bob.told(true)
+	alice.noticed(bob.jid(), "The secrets are the same")
+
+	p = word("key", "show", jid)
+	p.says(t, "otr-fingerprint=[0-9a-f]{40}")
+	<-p.done
+	rows := regexp.MustCompile(`(?m)^[█▀▄ ]{30,}\r?$`).FindAllString(p.output(), -1)
+	if len(rows) < 15 {
+		t.Errorf("no QR code in %s", p.output())
+	}
+
+	p = word("key", "passphrase")
+	p.says(t, "New passphrase: ")
+	p.in.Write([]byte("correct horse\r"))
+	p.says(t, "Once more: ")
+	p.in.Write([]byte("correct house\r"))
+	p.says(t, "the two are not the same; nothing was changed")
+	<-p.done
+	if code := p.cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	if _, err := os.Stat(filepath.Join(h.state, "identity.age")); err == nil {
+		t.Error("something was changed")
+	}
+}
