@@ -156,7 +156,7 @@ func appendField(b []byte, f control.Field) []byte {
 	}
 	b = stanza.AppendAttr(stanza.AppendAttr(stanza.AppendAttr(append(b, "<field"...), "var", f.Name), "type", typ), "label", f.Label())
 	b = append(b, '>')
-	if !f.Optional && f.Kind != control.Flag {
+	if f.Required() {
 		b = append(b, "<required/>"...)
 	}
 	if f.Value != "" {

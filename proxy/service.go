@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
@@ -147,6 +148,9 @@ func (s *session) found(e **stanza.Edit, st *stanza.Stanza, query stanza.Element
 // withoutUs removes what somebody else says about the service contact from a list, and
 // says how many items that were.
 func (s *session) withoutUs(e **stanza.Edit, st *stanza.Stanza, query stanza.Element) (n int) {
+	if !mentionsUs(query.Raw()) || s.p.Config().HandsOff(s.jid) {
+		return 0
+	}
 	for item := range query.Children() {
 		if !ours(s.from.parse(item, "jid")) {
 			continue
@@ -289,7 +293,7 @@ func (s *session) answersPush(id string) bool {
 func (s *session) aboutUs(st *stanza.Stanza) (e *stanza.Edit, over bool) {
 	root := st.Root()
 	typ := root.Attr("type")
-	if typ != "get" && typ != "set" {
+	if typ != "get" && typ != "set" || !mentionsUs(st.Raw) || s.p.Config().HandsOff(s.jid) {
 		return nil, false
 	}
 	var about []stanza.Element
@@ -325,6 +329,12 @@ func (s *session) aboutUs(st *stanza.Stanza) (e *stanza.Edit, over bool) {
 	}
 	s.settleAboutUs(root, typ)
 	return nil, true
+}
+
+// mentionsUs reports whether a stanza may be about the service contact at all: most are
+// not worth a closer look.
+func mentionsUs(raw []byte) bool {
+	return bytes.Contains(raw, []byte("&#")) || bytes.Contains(bytes.ToLower(raw), []byte("localhost"))
 }
 
 // namesUs reports whether an element itself is about the service contact: an attribute

@@ -17,6 +17,22 @@ func (f Field) Label() string {
 	return strings.ToUpper(f.Name[:1]) + f.Name[1:]
 }
 
+// Input is how a page asks for the field: password, checkbox, textarea or text.
+func (f Field) Input() string {
+	switch f.Kind {
+	case Secret:
+		return "password"
+	case Flag:
+		return "checkbox"
+	case Paths:
+		return "textarea"
+	}
+	return "text"
+}
+
+// Required reports whether the command does nothing without the field.
+func (f Field) Required() bool { return !f.Optional && f.Kind != Flag && f.Kind != Option }
+
 // Fields are those somebody has to fill in, with what is known already.
 func (c *Command) Fields(a Actor, known map[string]string) (fields []Field) {
 	for _, x := range c.Args {
