@@ -218,10 +218,20 @@ func readSecret(t terminal, label string, fresh bool) (string, error) {
 		return strings.TrimRight(line, "\r\n"), nil
 	}
 	ask := func(prompt string) (string, error) {
-		fmt.Fprint(t.err, prompt+": ")
-		b, err := term.ReadPassword(int(t.in.(*os.File).Fd()))
-		fmt.Fprintln(t.err)
-		return string(b), err
+		fd := int(t.in.(*os.File).Fd())
+		old, err := term.MakeRaw(fd) // nothing is shown any more, and only then is it asked for
+		if err != nil {
+			return "", err
+		}
+		defer term.Restore(fd, old)
+		line, err := term.NewTerminal(struct {
+			io.Reader
+			io.Writer
+		}{t.in, t.err}, "").ReadPassword(prompt + ": ")
+		if err == io.EOF {
+			err = errors.New("nothing was entered, and nothing done")
+		}
+		return line, err
 	}
 	secret, err := ask(label)
 	if err != nil || !fresh {
