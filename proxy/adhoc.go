@@ -42,6 +42,11 @@ func (s *session) adHoc(root, el stanza.Element) {
 		s.step(root, cmd, id, "executing", "", "", fields)
 		return
 	}
+	if submitted && !filledIn(form, fields) && slices.ContainsFunc(fields, control.Field.Required) {
+		// Psi+ leaves its button there when a command is done, and sends the answer back.
+		s.step(root, cmd, id, "completed", "info", "There is nothing more to do; close this window.", nil)
+		return
+	}
 	args := map[string]string{}
 	for i := range fields {
 		if v, ok := formValue(form, fields[i].Name, submitted); ok {
@@ -62,6 +67,14 @@ func (s *session) adHoc(root, el stanza.Element) {
 	default:
 		s.step(root, cmd, id, "completed", "info", reply.Text, nil)
 	}
+}
+
+// filledIn reports whether a form has any of a command's fields.
+func filledIn(form stanza.Element, fields []control.Field) bool {
+	return slices.ContainsFunc(fields, func(f control.Field) bool {
+		_, ok := formValue(form, f.Name, true)
+		return ok
+	})
 }
 
 // known is what a form can be filled in with: the one contact there is something to do
@@ -121,8 +134,11 @@ func (s *session) step(root stanza.Element, cmd *control.Command, id, status, no
 		if status == "executing" {
 			kind = "form"
 			b = append(b, "<actions execute='complete'><complete/></actions>"...)
-			if note == "" {
+			switch note {
+			case "":
 				text = cmd.Title() + "."
+			case "error": // a note beside a form is not shown everywhere
+				text = notes[note] + " " + text
 			}
 		}
 		if note != "" {

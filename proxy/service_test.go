@@ -178,7 +178,7 @@ func TestAdHocSteps(t *testing.T) {
 		t.Error("asks for the account")
 	}
 	has(execute("node='smp ask' action='execute'", ""), "var='secret' type='text-private'")
-	has(execute("node='contact verify' sessionid='s1' action='complete'", form("contact", "bob@"+domain, "fingerprint", "xyz")), "status='executing'", "type='error'", "<instructions>A fingerprint has 40 hex digits", "<value>xyz</value>")
+	has(execute("node='contact verify' sessionid='s1' action='complete'", form("contact", "bob@"+domain, "fingerprint", "xyz")), "status='executing'", "type='error'", "<instructions>Not done. A fingerprint has 40 hex digits", "<value>xyz</value>")
 	has(execute("node='contact verify' sessionid='s1' action='complete'", form("contact", "", "fingerprint", "")), "status='executing'", "sessionid='s1'", "Contact&quot; is missing")
 	has(execute("node='contact verify' sessionid='s2'", form("contact", "bob@"+domain, "fingerprint", "xmpp:bob@"+domain+"?otr-fingerprint="+strings.ReplaceAll(c.bobsKey(), " ", ""))), "status='completed'", "is verified")
 	has(execute("node='contact show' action='complete'", form("contact", "bob@"+domain)), "type='result'", "key verified", "<value>Your fingerprint:")
@@ -187,6 +187,8 @@ func TestAdHocSteps(t *testing.T) {
 	has(execute("node='status' action='execute'", ""), "status='completed'", "you are connected")
 	has(execute("node='nothing' action='execute'", ""), "item-not-found")
 	has(execute("node='pin add' action='complete'", form("domain", domain, "pin", "sha256:x")), "forbidden", "for the administrator")
+	has(execute("node='contact verify' sessionid='s1' action='complete'", form()), "status='completed'", "There is nothing more to do")
+	has(execute("node='held list' action='complete'", form()), "status='completed'", "nothing waits")
 	// The account is the person's own, whatever the form says.
 	has(execute("node='held list' action='complete'", form("account", "carol@"+domain)), "status='completed'", "nothing waits")
 }

@@ -127,6 +127,7 @@ type process struct {
 	in   io.WriteCloser
 	name string
 	done chan struct{}
+	read chan struct{} // closed when all that it has written was read; nil where done says so
 
 	mu   sync.Mutex
 	cond sync.Cond
@@ -222,13 +223,22 @@ func (p *process) says(t *testing.T, pattern string) string {
 		ended := false
 		select {
 		case <-p.done:
-			ended = true
+			ended = p.read == nil || closed(p.read)
 		default:
 		}
 		if ended || time.Now().After(deadline) {
 			t.Fatalf("%s never said %s; it said:\n%s", p.name, pattern, p.out.String())
 		}
 		p.cond.Wait()
+	}
+}
+
+func closed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -31,7 +31,7 @@ func startOnTerminal(t *testing.T, name string, env []string, argv ...string) *p
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{cmd: exec.Command(argv[0], argv[1:]...), name: name, done: make(chan struct{})}
+	p := &process{cmd: exec.Command(argv[0], argv[1:]...), name: name, done: make(chan struct{}), read: make(chan struct{})}
 	p.cond.L = &p.mu
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = tty, tty, tty
@@ -40,6 +40,8 @@ func startOnTerminal(t *testing.T, name string, env []string, argv ...string) *p
 	tty.Close()
 	p.in = ptmx
 	go func() {
+		defer p.cond.Broadcast()
+		defer close(p.read)
 		var b [4096]byte
 		for {
 			k, err := ptmx.Read(b[:])

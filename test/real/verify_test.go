@@ -258,7 +258,7 @@ func TestAtATerminal(t *testing.T) {
 
 	p = word("key", "show", jid)
 	p.says(t, "otr-fingerprint=[0-9a-f]{40}")
-	<-p.done
+	<-p.read
 	rows := regexp.MustCompile(`(?m)^[█▀▄ ]{30,}\r?$`).FindAllString(p.output(), -1)
 	if len(rows) < 15 {
 		t.Errorf("no QR code in %s", p.output())
@@ -270,6 +270,7 @@ func TestAtATerminal(t *testing.T) {
 	p.says(t, "Once more: ")
 	p.in.Write([]byte("correct house\r"))
 	p.says(t, "the two are not the same; nothing was changed")
+	<-p.read
 	<-p.done
 	if code := p.cmd.ProcessState.ExitCode(); code != 1 {
 		t.Errorf("exit code %d", code)
