@@ -35,7 +35,7 @@ func Backup(state string, to io.Writer, passphrase string) (n int, err error) {
 	if len(passphrase) < minPassphrase {
 		return 0, fmt.Errorf("a passphrase has at least %d characters; several words are best", minPassphrase)
 	}
-	r, err := age.NewScryptRecipient(passphrase)
+	r, err := byPassphrase(passphrase)
 	if err != nil {
 		return 0, err
 	}
