@@ -196,6 +196,7 @@ type Account struct {
 	fps       *fingerprints
 	spoken    *fingerprints // the highest version spoken with each key
 	convs     map[string]*conversation
+	unkept    bool              // the list of those could not be saved
 	private   map[string]bool   // contacts whose conversation was private, over restarts
 	programs  map[string]string // what known programs of contacts call themselves, by full JID
 	outlets   []Outlet
@@ -286,18 +287,18 @@ func fileName(jid string) string {
 
 func (a *Account) generate() {
 	k, err := otr.GenerateKey(a.random)
-	if err == nil {
-		err = a.saveKey(k)
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if err == nil {
+		err = a.saveKey(k) // not while key files are being encrypted
+	}
 	a.making = false
 	defer close(a.generated)
 	if err != nil {
 		a.keyErr = err
 		a.events.Log(8, "no OTR key", cause(err))
 	} else {
-		a.key = k
+		a.key, a.keyErr = k, nil
 	}
 	for _, c := range a.convs { // what came too early
 		early := c.early

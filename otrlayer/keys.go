@@ -121,6 +121,18 @@ func loadTag(dir, account string) (uint32, error) {
 type fingerprints struct {
 	dir, name, account string
 	all                []otr.KnownKey
+	unsaved            bool // what is known is not what is on disk
+	later              bool // it is saved once for many changes
+}
+
+func (f *fingerprints) save() error {
+	if f.later {
+		f.unsaved = true
+		return nil
+	}
+	err := write(f.dir, f.name, otr.FormatFingerprints(f.all))
+	f.unsaved = err != nil
+	return err
 }
 
 func loadFingerprints(dir, name, account string) (*fingerprints, error) {
@@ -193,7 +205,7 @@ func (f *fingerprints) remember(contact string, fp Fingerprint, t Trust) error {
 // forget takes a key out of what is known of a contact.
 func (f *fingerprints) forget(contact string, fp Fingerprint) error {
 	f.all = slices.DeleteFunc(f.all, func(k otr.KnownKey) bool { return k.Fingerprint == fp && f.about(&k, contact) })
-	return write(f.dir, f.name, otr.FormatFingerprints(f.all))
+	return f.save()
 }
 
 // set records a key with what stands beside it, and saves the file.
@@ -202,7 +214,7 @@ func (f *fingerprints) set(contact string, fp Fingerprint, value string) error {
 		return errors.New("a contact whose name has a tab or a line end in it cannot be remembered")
 	}
 	lines := f.lines(contact, fp)
-	changed := len(lines) == 0
+	changed := len(lines) == 0 || f.unsaved
 	for _, k := range lines {
 		changed = changed || k.Trust != value
 		k.Trust = value
@@ -213,5 +225,5 @@ func (f *fingerprints) set(contact string, fp Fingerprint, value string) error {
 	if !changed {
 		return nil
 	}
-	return write(f.dir, f.name, otr.FormatFingerprints(f.all))
+	return f.save()
 }

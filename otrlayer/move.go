@@ -106,13 +106,33 @@ func (a *Account) setAside() error {
 	for _, suffix := range []string{"", sealedSuffix} {
 		b, err := read(a.dir, keyFile+suffix)
 		if err == nil && b != nil {
-			err = write(a.dir, keyFile+".replaced-"+at+suffix, b)
+			if suffix == "" && a.vault != nil && a.vault.Sealing() {
+				b, err = a.vault.Seal(b)
+				suffix = sealedSuffix
+			}
+			name := keyFile + ".replaced-" + at
+			for n := 1; err == nil && exists(a.dir, name); n++ {
+				name = fmt.Sprintf("%s.replaced-%s-%d", keyFile, at, n)
+			}
+			if err == nil {
+				err = write(a.dir, name+suffix, b)
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("the old key could not be set aside: %w", err)
 		}
 	}
 	return nil
+}
+
+// exists reports whether there is a file of a name, encrypted or not.
+func exists(dir, name string) bool {
+	for _, suffix := range []string{"", sealedSuffix} {
+		if _, err := os.Lstat(filepath.Join(dir, name+suffix)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Generate makes a new key for the account, in the place of one that is there.
@@ -179,6 +199,22 @@ func (a *Account) ImportKnown(contact string, keys []KnownKey, replace bool) ([]
 	c.flush(a.now())
 	a.events.Happened(contact, EventTrust)
 	return out, errs
+}
+
+// Together has many changes of what is known of contacts' keys saved at once, by saved.
+func (a *Account) Together() (saved func() error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.fps.later = true
+	return func() error {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.fps.later = false
+		if !a.fps.unsaved {
+			return nil
+		}
+		return a.fps.save()
+	}
 }
 
 // oneLine is a value that does not break its line.
@@ -298,6 +334,10 @@ func (a *Account) SealKeys(seal bool) error {
 // SealKeys encrypts the key files in the directory of an account that is not open, or
 // decrypts them: the present one, and those that were set aside.
 func SealKeys(dir string, v Vault, seal bool) error {
+	left, _ := filepath.Glob(filepath.Join(escapeGlob(dir), "."+keyFile+"*"))
+	for _, path := range left { // of a run that was ended while it wrote
+		os.Remove(path)
+	}
 	names, err := filepath.Glob(filepath.Join(escapeGlob(dir), keyFile+"*"))
 	if err != nil {
 		return err
@@ -328,7 +368,26 @@ func sealFile(dir, from, to string, v Vault, seal bool) error {
 	if err != nil || b == nil {
 		return err
 	}
+	there, err := read(dir, to)
+	if err != nil {
+		return err
+	}
 	plain := b
+	if there != nil { // left by a run that was ended between the two steps, or another key
+		first, second := b, there
+		if seal {
+			second, err = v.Open(there)
+		} else {
+			first, err = v.Open(b)
+		}
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(first, second) {
+			return twoKeys(dir, from, to)
+		}
+		return os.Remove(filepath.Join(dir, from))
+	}
 	if b, err = change(b); err != nil {
 		return err
 	}
@@ -346,10 +405,11 @@ func sealFile(dir, from, to string, v Vault, seal bool) error {
 // sealCopied encrypts a key file that stands in clear where keys are encrypted. Beside
 // one that is encrypted it is left, to be asked about.
 func sealCopied(dir string, v Vault) error {
-	if _, err := os.Lstat(filepath.Join(dir, keyFile+sealedSuffix)); err == nil {
-		return nil
-	}
 	return SealKeys(dir, v, true)
+}
+
+func twoKeys(dir, one, two string) error {
+	return fmt.Errorf("there are two files with a key in %s, %s and %s, and it cannot be known which one is meant: move one of them away", dir, one, two)
 }
 
 // readKeys reads the account's key file, encrypted or not; nil when there is none.
@@ -365,7 +425,7 @@ func readKeys(dir string, v Vault) (path string, file []byte, err error) {
 	case sealed == nil:
 		return filepath.Join(dir, keyFile), plain, nil
 	case plain != nil:
-		return "", nil, fmt.Errorf("there are two files with a key in %s, %s and %s, and it cannot be known which one is meant: move one of them away", dir, keyFile, keyFile+sealedSuffix)
+		return "", nil, twoKeys(dir, keyFile, keyFile+sealedSuffix)
 	case v == nil:
 		return "", nil, ErrLocked
 	}
@@ -390,11 +450,18 @@ func (a *Account) writeKey(b []byte, k *PrivateKey) error {
 	if err != nil {
 		return err
 	}
-	if a.vault == nil || !a.vault.Sealing() {
-		return write(a.dir, keyFile, b)
+	name, other := keyFile, keyFile+sealedSuffix
+	if a.vault != nil && a.vault.Sealing() {
+		name, other = other, name
+		if b, err = a.vault.Seal(b); err != nil {
+			return err
+		}
 	}
-	if b, err = a.vault.Seal(b); err != nil {
+	if err := write(a.dir, name, b); err != nil {
 		return err
 	}
-	return write(a.dir, keyFile+sealedSuffix, b)
+	if err := os.Remove(filepath.Join(a.dir, other)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -32,7 +32,7 @@ func loadPrivate(dir string) (map[string]bool, error) {
 
 // keepPrivate notes whether a contact's conversation was private and is not given up.
 func (a *Account) keepPrivate(contact string, private bool) {
-	if a.private[contact] == private {
+	if a.private[contact] == private && !a.unkept {
 		return
 	}
 	if private {
@@ -45,7 +45,8 @@ func (a *Account) keepPrivate(contact string, private bool) {
 		list = append(list, jid+"\n")
 	}
 	slices.Sort(list)
-	if err := write(a.dir, privateFile, []byte(strings.Join(list, ""))); err != nil {
+	err := write(a.dir, privateFile, []byte(strings.Join(list, "")))
+	if a.unkept = err != nil; a.unkept {
 		a.events.Log(8, "the list of private conversations was not saved", cause(err))
 	}
 }

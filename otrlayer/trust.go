@@ -62,6 +62,9 @@ func (a *Account) Distrust(contact string) (was bool, err error) {
 			err = errors.Join(err, a.fps.remember(contact, k.Fingerprint, Unverified))
 		}
 	}
+	if !was && a.fps.unsaved { // the last try could not be saved
+		was, err = true, a.fps.save()
+	}
 	if c := a.convs[contact]; c != nil {
 		c.reconsider()
 	}

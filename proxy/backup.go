@@ -11,10 +11,13 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"filippo.io/age"
+
+	"otrproxy/proxy/control"
 )
 
 // A backup is the state directory in one file: a tar archive, compressed, encrypted with
@@ -30,6 +33,9 @@ const (
 	maxBackupFiles = 100_000
 )
 
+// maxBackup bounds a backup that is restored, in bytes. Tests lower it.
+var maxBackup int64 = 1 << 30
+
 // Backup writes the state directory, and returns how many files it has.
 func Backup(state string, to io.Writer, passphrase string) (n int, err error) {
 	if len(passphrase) < minPassphrase {
@@ -39,6 +45,10 @@ func Backup(state string, to io.Writer, passphrase string) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if state, err = filepath.EvalSymlinks(state); err != nil {
+		return 0, err
+	}
+	keys, identity := false, false
 	sealed, err := age.Encrypt(to, r)
 	if err != nil {
 		return 0, err
@@ -54,13 +64,14 @@ func Backup(state string, to io.Writer, passphrase string) (n int, err error) {
 			return err
 		}
 		b, err := os.ReadFile(at)
-		if errors.Is(err, fs.ErrNotExist) { // replaced just now by another name
-			return nil
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s was replaced by another file just now; try again", name)
 		}
 		if err != nil {
 			return err
 		}
 		n++
+		keys, identity = keys || strings.HasSuffix(name, "otr.private_key.age"), identity || name == identityFile
 		if err := archive.WriteHeader(&tar.Header{Name: filepath.ToSlash(name), Mode: 0o600, Size: int64(len(b)), ModTime: time.Now()}); err != nil {
 			return err
 		}
@@ -72,6 +83,8 @@ func Backup(state string, to io.Writer, passphrase string) (n int, err error) {
 		return 0, fmt.Errorf("the state directory %s cannot be read: %w", state, err)
 	case n == 0:
 		return 0, fmt.Errorf("there is nothing to back up in %s", state)
+	case keys && !identity:
+		return 0, errors.New("the passphrase of the private keys was changed just now; try again")
 	}
 	return n, errors.Join(archive.Close(), zipped.Close(), sealed.Close())
 }
@@ -85,11 +98,14 @@ func Restore(state string, from io.Reader, passphrase string, replace bool) (n i
 		return 0, "", err
 	}
 	defer s.Close()
-	old := false
-	for _, name := range []string{"accounts", "pins.yaml", "ca.key", identityFile} {
-		_, err := os.Lstat(filepath.Join(state, name))
-		old = old || err == nil
+	if state, err = filepath.EvalSymlinks(state); err != nil {
+		return 0, "", err
 	}
+	there, err := os.ReadDir(state)
+	if err != nil {
+		return 0, "", err
+	}
+	old := slices.ContainsFunc(there, func(e fs.DirEntry) bool { return e.Name() != "lock" && e.Name() != control.SocketName })
 	if old && !replace {
 		return 0, "", fmt.Errorf("there is something in the state directory %s already; --replace sets it aside", state)
 	}
@@ -102,11 +118,11 @@ func Restore(state string, from io.Reader, passphrase string, replace bool) (n i
 		return 0, "", err
 	}
 	aside = fmt.Sprintf("%s.before-restore-%s", filepath.Clean(state), time.Now().UTC().Format("20060102T150405.000"))
-	if err := os.Rename(state, aside); err != nil {
-		return 0, "", fmt.Errorf("the old state directory cannot be set aside: %w", err)
+	if err := exchange(fresh, state); err != nil {
+		return 0, "", fmt.Errorf("the backup cannot be put in place: %w", err)
 	}
-	if err := os.Rename(fresh, state); err != nil {
-		return 0, "", errors.Join(fmt.Errorf("the backup cannot be put in place: %w", err), os.Rename(aside, state))
+	if err := os.Rename(fresh, aside); err != nil {
+		return 0, "", fmt.Errorf("the backup is in place, but what was there could not be renamed: %w", err)
 	}
 	if !old {
 		os.RemoveAll(aside)
@@ -136,6 +152,7 @@ func unpack(dir string, from io.Reader, passphrase string) (n int, err error) {
 		return damaged(err)
 	}
 	archive := tar.NewReader(zipped)
+	total := int64(0)
 	for {
 		h, err := archive.Next()
 		if err == io.EOF {
@@ -144,9 +161,10 @@ func unpack(dir string, from io.Reader, passphrase string) (n int, err error) {
 		if err != nil {
 			return damaged(err)
 		}
-		if h.Typeflag != tar.TypeReg || !backedUp.MatchString(h.Name) || path.Clean(h.Name) != h.Name || strings.Contains(h.Name, `\`) || h.Size > maxBackupFile || n >= maxBackupFiles {
+		if h.Typeflag != tar.TypeReg || !backedUp.MatchString(h.Name) || path.Clean(h.Name) != h.Name || strings.Contains(h.Name, `\`) || h.Size > maxBackupFile || n >= maxBackupFiles || total+h.Size > maxBackup {
 			return damaged(fmt.Errorf("it has %q in it", h.Name))
 		}
+		total += h.Size
 		b, err := io.ReadAll(archive)
 		if err != nil {
 			return damaged(err)

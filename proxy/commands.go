@@ -164,7 +164,7 @@ func (p *Proxy) with(f verb) func(context.Context, control.Call) (control.Reply,
 		contact := ""
 		if c.Arg("contact") != "" {
 			contact, err = bareJID(c.Arg("contact"))
-			if err != nil || ours(address{bare: contact}) || !strings.Contains(contact, "@") && !a.Knows(contact) { // not said back: it may be a secret in the wrong place
+			if err != nil || ours(address{bare: contact}) || !strings.Contains(contact, "@") && contact != c.Actor.Contact && !a.Knows(contact) { // not said back: it may be a secret in the wrong place
 				return control.Reply{}, fmt.Errorf("%w: name the contact by their address, such as bob@example.org: %s", control.ErrUsage, c.How(c.Command))
 			}
 			c.Args["contact"] = contact

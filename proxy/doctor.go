@@ -62,7 +62,7 @@ func (p *Proxy) doctor(ctx context.Context, c control.Call) (control.Reply, erro
 	}
 	domain, err := domainName(domain)
 	if err != nil {
-		return control.Reply{}, fmt.Errorf("%q is neither a domain, such as example.org, nor an account, such as alice@example.org", name)
+		return control.Reply{}, fmt.Errorf("%q is neither a domain, such as example.org, nor an account, such as alice@example.org", clip(name))
 	}
 	d := &diagnosis{}
 	if p.state != nil {

@@ -1,3 +1,3 @@
 package proxy
 
-func init() { workFactor = 10 } // else the tests spend their time on guessing costs
+func init() { workFactor, maxBackup = 10, 32<<20 } // else the tests spend their time on guessing costs

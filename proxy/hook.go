@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -128,6 +129,8 @@ func (h *hook) run(n notification) {
 	ctx, cancel := context.WithTimeout(h.p.ctx, hookLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // and what it starts ends with it
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	cmd.Env = append(os.Environ(), "OTRPROXY_EVENT="+n.event, "OTRPROXY_ACCOUNT="+n.account, "OTRPROXY_ABOUT="+n.about,
 		"OTRPROXY_TEXT="+eventWords[n.event]+" "+n.about)

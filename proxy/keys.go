@@ -122,6 +122,9 @@ func profileFiles(paths []string) (files []string, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s cannot be read: %w", path, err)
 		}
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			path = real
+		}
 		if !st.IsDir() {
 			files = append(files, path)
 			continue
@@ -266,7 +269,7 @@ func (i *importing) read(path string) error {
 }
 
 // apply takes over what was read for one account.
-func (i *importing) apply(account string) error {
+func (i *importing) apply(account string) (err error) {
 	a, err := i.p.account(account)
 	if errors.Is(err, otrlayer.ErrLocked) {
 		err = i.p.locked()
@@ -300,6 +303,8 @@ func (i *importing) apply(account string) error {
 		contacts = append(contacts, contact)
 	}
 	slices.Sort(contacts)
+	saved := a.Together()
+	defer func() { err = errors.Join(err, saved()) }()
 	for _, contact := range contacts {
 		keys := i.known[account][contact]
 		moved, err := a.ImportKnown(contact, keys, i.replace)
@@ -325,8 +330,8 @@ func (p *Proxy) keyImport(_ context.Context, c control.Call) (control.Reply, err
 	}
 	var err error
 	if i.from != "" {
-		if i.account, err = bareJID(c.Arg("account")); err != nil {
-			return control.Reply{}, err
+		if i.account, err = bareJID(c.Arg("account")); err != nil || !strings.Contains(i.account, "@") {
+			return control.Reply{}, fmt.Errorf("%q is no account, such as alice@example.org", c.Arg("account"))
 		}
 	}
 	paths := strings.FieldsFunc(c.Arg("path"), func(r rune) bool { return r == '\n' || r == '\r' })
@@ -353,7 +358,7 @@ func (p *Proxy) keyImport(_ context.Context, c control.Call) (control.Reply, err
 	}
 	for _, jid := range slices.Sorted(maps.Keys(accounts)) {
 		if err := i.apply(jid); err != nil {
-			return control.Reply{}, err
+			i.note(control.ImportLine{Account: jid, Kind: "account", Result: "failed", Text: "NOT taken over: " + err.Error()})
 		}
 	}
 	p.changed()
@@ -366,7 +371,7 @@ func (p *Proxy) keyImport(_ context.Context, c control.Call) (control.Reply, err
 		if l.Contact != "" {
 			who += " -> " + l.Contact
 		}
-		fmt.Fprintf(&b, "%s: %s: %s\n", strings.TrimSpace(l.Kind+" "+who), l.Text, filepath.Base(l.File))
+		fmt.Fprintf(&b, "%s: %s: %s\n", strings.TrimSpace(l.Kind+" "+oneLine(who)), oneLine(l.Text), oneLine(filepath.Base(l.File)))
 	}
 	return control.Reply{Text: strings.TrimRight(b.String(), "\n"), Data: i.lines}, nil
 }
@@ -375,11 +380,13 @@ func (p *Proxy) keyImport(_ context.Context, c control.Call) (control.Reply, err
 const minPassphrase = 8
 
 func (p *Proxy) keyPassphrase(_ context.Context, c control.Call) (control.Reply, error) {
+	p.passing.Lock()
+	defer p.passing.Unlock()
 	if p.vault.locked() {
 		return control.Reply{}, p.locked()
 	}
 	if c.Has("remove") {
-		if !p.vault.Sealing() {
+		if !p.vault.there() {
 			return control.Reply{}, errors.New("the private keys are not encrypted")
 		}
 		p.vault.stopSealing()
@@ -424,6 +431,11 @@ func (p *Proxy) keyUnlock(_ context.Context, c control.Call) (control.Reply, err
 		return control.Reply{}, err
 	}
 	p.log.Info("the private keys are unlocked")
+	if p.vault.Sealing() {
+		if err := p.sealAll(true); err != nil { // what a run that was ended has left
+			p.log.Warn("not all private keys are encrypted", "err", err)
+		}
+	}
 	p.changed()
 	return done("The private keys are unlocked; clients can log in.")
 }

@@ -287,7 +287,7 @@ func TestPassphraseAndCopiedKeys(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(moved, "otr.private_key")); err == nil {
 		t.Error("left in clear")
 	}
-	os.WriteFile(filepath.Join(acc, "otr.private_key"), key, 0o600)
+	os.WriteFile(filepath.Join(acc, "otr.private_key"), bytes.ReplaceAll(testKeys(t)["bob@"+domain], []byte("bob@"), []byte("alice@")), 0o600)
 	if _, err := admin(t, b.p, "key show", "account", "alice@"+domain); err == nil || !strings.Contains(err.Error(), "two files with a key") {
 		t.Errorf("%v", err)
 	}

@@ -94,7 +94,7 @@ func (s *pinStore) add(domain string, pin config.Pin, slot string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.pins[domain] {
-		if p.Pin == pin.String() {
+		if have, err := config.ParsePin(p.Pin); err == nil && have == pin {
 			return nil
 		}
 	}
@@ -120,7 +120,10 @@ func (s *pinStore) remove(domain string, pin config.Pin) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.pins[domain]
-	fresh := slices.DeleteFunc(slices.Clone(old), func(p StoredPin) bool { return p.Pin == pin.String() })
+	fresh := slices.DeleteFunc(slices.Clone(old), func(p StoredPin) bool {
+		have, err := config.ParsePin(p.Pin) // written by hand, maybe
+		return err == nil && have == pin
+	})
 	if len(fresh) == len(old) {
 		return false, nil
 	}

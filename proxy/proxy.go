@@ -72,6 +72,7 @@ type Proxy struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
+	passing     sync.Mutex // one change of the passphrase at a time
 	remembering sync.Mutex // guards what accounts remember of the service contact
 
 	mu        sync.Mutex
@@ -283,6 +284,9 @@ func (p *Proxy) account(jid string) (*otrlayer.Account, error) {
 	defer p.mu.Unlock()
 	if a := p.accounts[jid]; a != nil {
 		return a, nil
+	}
+	if p.vault.locked() { // also where there is no key yet: it could not be saved
+		return nil, otrlayer.ErrLocked
 	}
 	a, err := otrlayer.Open(p.state.Dir, jid, func() otrlayer.Settings {
 		cfg := p.Config()

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/google/renameio/v2"
 	"mellium.im/xmpp/jid"
@@ -296,33 +297,42 @@ func (s *session) aboutUs(st *stanza.Stanza) (e *stanza.Edit, over bool) {
 	if typ != "get" && typ != "set" || !mentionsUs(st.Raw) || s.p.Config().HandsOff(s.jid) {
 		return nil, false
 	}
-	var about []stanza.Element
-	for el := range root.Descendants() {
-		if namesUs(el) {
-			about = append(about, el)
-		}
-	}
-	if len(about) == 0 {
-		return nil, false
-	}
-	for _, el := range about {
-		if el.Is(nsRoster, "item") && typ == "set" {
-			s.list(el.Attr("subscription") != "remove")
-		}
-	}
-	e = st.Edit()
-	left := false // other items beside those
-	for _, el := range about {
-		e.Remove(el)
-		for p := range root.Descendants() {
-			for c := range p.Children() {
-				if c.Span() == el.Span() {
-					for beside := range p.Children() {
-						left = left || !namesUs(beside) && string(beside.Name()) == string(el.Name())
-					}
+	left, listed := false, "" // other items beside those; what is wanted of our own
+	inside := func(p stanza.Element) {
+		ours, others := map[string]bool{}, map[string]bool{}
+		for c := range p.Children() {
+			name := string(c.Name())
+			if !namesUs(c) {
+				others[name] = true
+				continue
+			}
+			if ours[name] = true; e == nil {
+				e = st.Edit()
+			}
+			e.Remove(c)
+			if c.Is(nsRoster, "item") && typ == "set" {
+				listed = "yes"
+				if c.Attr("subscription") == "remove" {
+					listed = "no"
 				}
 			}
 		}
+		for name := range ours {
+			left = left || others[name]
+		}
+	}
+	inside(root)
+	for p := range root.Descendants() {
+		inside(p)
+	}
+	if e == nil {
+		return nil, false
+	}
+	if listed != "" {
+		s.list(listed == "yes")
+	}
+	for c := range root.Children() { // these replace what is there as a whole
+		left = left || typ == "set" && (c.Is("jabber:iq:private", "query") || c.Is("jabber:iq:privacy", "query"))
 	}
 	if left {
 		return e, false
@@ -334,25 +344,39 @@ func (s *session) aboutUs(st *stanza.Stanza) (e *stanza.Edit, over bool) {
 // mentionsUs reports whether a stanza may be about the service contact at all: most are
 // not worth a closer look.
 func mentionsUs(raw []byte) bool {
-	return bytes.Contains(raw, []byte("&#")) || bytes.Contains(bytes.ToLower(raw), []byte("localhost"))
+	lower := bytes.ToLower(raw)
+	return bytes.Contains(raw, []byte("&#")) || bytes.Contains(lower, []byte("localhost")) || bytes.Contains(lower, []byte(serviceName))
 }
 
 // namesUs reports whether an element itself is about the service contact: an attribute
-// of it, or all of its text, is the contact's address.
+// of it that can be an address, or all of its text where that can be one, is the
+// contact's address. A name that a person has given somebody else is none.
 func namesUs(el stanza.Element) bool {
 	is := func(raw string) bool {
-		if !strings.Contains(strings.ToLower(raw), "localhost") {
+		if len(raw) > 4000 || !strings.Contains(strings.ToLower(raw), "localhost") && strings.IndexFunc(raw, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
 			return false
 		}
-		j, err := jid.Parse(strings.TrimPrefix(strings.TrimSpace(raw), "xmpp:"))
+		raw = strings.TrimSpace(raw)
+		if rest, ok := strings.CutPrefix(raw, "xmpp:"); ok {
+			raw, _, _ = strings.Cut(rest, "?")
+		}
+		j, err := jid.Parse(raw)
 		return err == nil && ours(address{bare: j.Bare().String()})
 	}
 	for name := range el.AttrNames() {
-		if is(el.Attr(name)) {
-			return true
+		switch name {
+		case "name", "label", "title", "desc", "reason":
+		default:
+			if is(el.Attr(name)) {
+				return true
+			}
 		}
 	}
-	return is(el.Text())
+	switch string(el.Local()) {
+	case "value", "with", "jid", "user":
+		return is(el.Text())
+	}
+	return false
 }
 
 // settleAboutUs answers a request that the server does not get.

@@ -56,6 +56,13 @@ func (v *vault) stopSealing() {
 	v.ending = true
 }
 
+// there reports whether there is a passphrase.
+func (v *vault) there() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.sealed != nil
+}
+
 func (v *vault) locked() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -182,6 +189,9 @@ func (v *vault) protect(passphrase string) (err error) {
 func (v *vault) release() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if !v.ending {
+		return errors.New("a passphrase was set meanwhile")
+	}
 	if err := os.Remove(v.path); err != nil {
 		return err
 	}
