@@ -113,7 +113,12 @@ func Restore(state string, from io.Reader, passphrase string, replace bool) (n i
 	if err != nil {
 		return 0, "", fmt.Errorf("there is no room beside the state directory: %w", err)
 	}
-	defer os.RemoveAll(fresh)
+	swapped := false
+	defer func() {
+		if !swapped { // else what was there is in it
+			os.RemoveAll(fresh)
+		}
+	}()
 	if n, err = unpack(fresh, from, passphrase); err != nil {
 		return 0, "", err
 	}
@@ -121,8 +126,9 @@ func Restore(state string, from io.Reader, passphrase string, replace bool) (n i
 	if err := exchange(fresh, state); err != nil {
 		return 0, "", fmt.Errorf("the backup cannot be put in place: %w", err)
 	}
+	swapped = true
 	if err := os.Rename(fresh, aside); err != nil {
-		return 0, "", fmt.Errorf("the backup is in place, but what was there could not be renamed: %w", err)
+		return n, fresh, nil // under this name, then
 	}
 	if !old {
 		os.RemoveAll(aside)

@@ -17,8 +17,7 @@ import (
 // EventServerRefused is the one event that is about a server: its certificate was refused.
 const EventServerRefused = "server-refused"
 
-// eventWords are what the command is told of an event; %s stands for the contact or
-// domain.
+// eventWords are what the command is told of an event, before the contact or domain.
 var eventWords = map[string]string{
 	"private":          "The conversation is private now, with",
 	"ended":            "The private conversation has ended, with",

@@ -427,13 +427,15 @@ func (p *Proxy) sealAll(seal bool) (err error) {
 }
 
 func (p *Proxy) keyUnlock(_ context.Context, c control.Call) (control.Reply, error) {
+	p.passing.Lock()
+	defer p.passing.Unlock()
 	if err := p.vault.unlock(c.Arg("passphrase")); err != nil {
 		return control.Reply{}, err
 	}
 	p.log.Info("the private keys are unlocked")
 	if p.vault.Sealing() {
 		if err := p.sealAll(true); err != nil { // what a run that was ended has left
-			p.log.Warn("not all private keys are encrypted", "err", err)
+			p.log.Warn("not all private keys are encrypted; which, and why, says: otrproxy key passphrase")
 		}
 	}
 	p.changed()

@@ -153,5 +153,5 @@ func (p *Proxy) link(_ context.Context, c control.Call) (control.Reply, error) {
 	if c.Place == control.InShell {
 		text += "\nIt works once, within ten minutes, in a browser on this machine."
 	}
-	return control.Reply{Text: text, Data: []control.Done{{Text: link}}, QR: ""}, nil
+	return control.Reply{Text: text, Data: []control.Done{{Text: link}}}, nil
 }
