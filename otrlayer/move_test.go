@@ -27,7 +27,12 @@ func FuzzReadProfile(f *testing.F) {
 		if !ok {
 			return
 		}
+		seen := map[string]bool{}
 		for _, x := range p.Keys {
+			if seen[x.Name+"\x00"+x.Protocol] { // of two for one account, the first is the one that is found
+				continue
+			}
+			seen[x.Name+"\x00"+x.Protocol] = true
 			found, err := otr.FindKey(file, func(name, proto string) bool { return name == x.Name && proto == x.Protocol })
 			if x.Key != nil && (err != nil || found == nil) {
 				t.Errorf("%q is found in one way and not in the other: %v", x.Name, err)
