@@ -251,7 +251,7 @@ func Open(state, jid string, settings func() Settings, events Events, vault Vaul
 		return nil, err
 	}
 	if vault != nil && vault.Sealing() { // a file that was copied into place, say
-		if err := sealCopied(dir, vault); err != nil {
+		if err := SealKeys(dir, vault, true); err != nil {
 			return nil, err
 		}
 	}

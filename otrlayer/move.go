@@ -402,12 +402,6 @@ func sealFile(dir, from, to string, v Vault, seal bool) error {
 	return os.Remove(filepath.Join(dir, from))
 }
 
-// sealCopied encrypts a key file that stands in clear where keys are encrypted. Beside
-// one that is encrypted it is left, to be asked about.
-func sealCopied(dir string, v Vault) error {
-	return SealKeys(dir, v, true)
-}
-
 func twoKeys(dir, one, two string) error {
 	return fmt.Errorf("there are two files with a key in %s, %s and %s, and it cannot be known which one is meant: move one of them away", dir, one, two)
 }
