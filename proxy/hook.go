@@ -91,9 +91,10 @@ type hook struct {
 
 const (
 	hookQueue = 64
-	hookLimit = 10 * time.Second // for one run of the command
 	hookPause = 10 * time.Second // in which the same is not told twice
 )
+
+var hookLimit = 10 * time.Second // for one run of the command; tests have their own
 
 func newHook(p *Proxy) *hook {
 	h := &hook{p: p, queue: make(chan notification, hookQueue), done: make(chan struct{}), last: map[notification]time.Time{}}

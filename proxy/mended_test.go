@@ -483,11 +483,7 @@ func TestHookFlood(t *testing.T) {
 		c.alice.Say(fmt.Sprintf("x%d@%s", i, domain), fmt.Sprint(i), "x")
 	}
 	asks(t, c.alice, "end", "get", domain, "<ping xmlns='urn:xmpp:ping'/>")
-	start := time.Now()
 	c.home.stop()
-	if d := time.Since(start); d > 15*time.Second {
-		t.Errorf("stopping took %v", d)
-	}
 }
 
 // The same in a list of contacts: each is a file written and a push to all clients.
