@@ -287,9 +287,11 @@ var canaryStates = map[string]func(*stage){
 	},
 }
 
-// changeKey has bob come back with another key.
+// changeKey has bob come back with another key. The two have talked before.
 func (c *stage) changeKey() {
-	c.talk()
+	if c.away == nil {
+		c.talk()
+	}
 	c.away.stop()
 	c.noticed("has ended the private conversation")
 	dir := stateDir(c.t)
