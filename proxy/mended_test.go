@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"archive/tar"
-	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -13,7 +12,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -431,19 +429,14 @@ func TestHookOrphan(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pipe.Close()
-	running := bufio.NewReader(pipe)
-	line, err := running.ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil {
+	var pid int
+	if _, err := fmt.Fscanln(pipe, &pid); err != nil {
 		t.Fatal(err)
 	}
 	c.home.stop()
 	// A killed process takes a moment to go: the pipe ends when the last that holds it has.
 	pipe.SetReadDeadline(time.Now().Add(30 * time.Second))
-	if _, err := running.ReadByte(); err != io.EOF {
+	if _, err := pipe.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("it still runs: %v", err)
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
