@@ -31,6 +31,8 @@ type Config struct {
 	Hold    Hold
 	Limits  Limits
 	Notify  Notify
+	Admins  []string      // bare JIDs whose owners may decide about servers from a chat
+	Origins []string      // of web pages that may connect by WebSocket, besides those of this machine
 	Idle    time.Duration // after which silence ends a private conversation, so that old keys go
 
 	File string // where it was read from, empty for the defaults
@@ -45,8 +47,8 @@ type Notify struct {
 
 // NotifyEvents are the words for events; the first ones are told where none are chosen.
 var (
-	NotifyEvents  = []string{"key-changed", "asked", "held", "returned", "server-refused", "private", "ended", "trust", "compared", "released"}
-	defaultEvents = NotifyEvents[:5]
+	NotifyEvents  = []string{"key-changed", "asked", "held", "returned", "server-refused", "server-expiring", "server-renewed", "private", "ended", "trust", "compared", "released"}
+	defaultEvents = NotifyEvents[:6]
 )
 
 // Log says how much is written on standard error, and how.
@@ -73,6 +75,7 @@ const (
 	TrustPin   TrustMode = "pin"    // one of Pins; no CA is asked
 	TrustCA    TrustMode = "ca"     // a chain to a CA of this machine, and the domain's name
 	TrustCAPin TrustMode = "ca+pin" // both
+	TrustDANE  TrustMode = "dane"   // what DNS says, signed (TLSA); no CA is asked but where that says so
 	TrustTOFU  TrustMode = "tofu"   // first use as with TrustCA, from then on the key seen first
 )
 

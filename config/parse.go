@@ -135,6 +135,8 @@ func (c *Config) document(n *yaml.Node) error {
 		"log":     c.log,
 		"notify":  c.notify,
 		"domains": c.domains,
+		"admins":  c.admins,
+		"origins": c.origins,
 		"otr":     c.otr,
 		"hold": func(n *yaml.Node) error {
 			return mapping(n, "hold", fields{
@@ -218,9 +220,50 @@ func (c *Config) domains(n *yaml.Node) error {
 		if (d.Trust == TrustPin || d.Trust == TrustCAPin) && len(d.Pins) == 0 {
 			return at(k, "%s has trust: %s but no pins; \"otrproxy pin probe %s\" shows what the server presents", name, d.Trust, name)
 		}
+		if d.Trust == TrustDANE && d.Via != "" {
+			return at(k, "%s has both trust: dane and via, but what DNS says cannot be asked for through a SOCKS proxy; use trust: pin, ca or tofu", name)
+		}
 		c.Domains[name] = d
 	}
 	return nil
+}
+
+// CheckVia checks the address of a SOCKS proxy, socks5://host:port.
+func CheckVia(via string) error {
+	u, err := url.Parse(via)
+	if err != nil || u.Scheme != "socks5" || u.Hostname() == "" || u.Port() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("%q is not socks5://host:port, such as socks5://127.0.0.1:9050", via)
+	}
+	return nil
+}
+
+func (c *Config) admins(n *yaml.Node) error {
+	return each(n, "admins", func(n *yaml.Node) error {
+		var jid string
+		if err := text(n, &jid); err != nil {
+			return err
+		}
+		if local, domain, ok := strings.Cut(jid, "@"); !ok || local == "" || domain == "" || strings.ContainsAny(jid, "/* ") {
+			return at(n, "%q is no account, such as alice@example.org", jid)
+		}
+		c.Admins = append(c.Admins, strings.ToLower(jid))
+		return nil
+	})
+}
+
+func (c *Config) origins(n *yaml.Node) error {
+	return each(n, "origins", func(n *yaml.Node) error {
+		var origin string
+		if err := text(n, &origin); err != nil {
+			return err
+		}
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+			return at(n, "%q is not where a web page comes from, such as https://chat.example.org", origin)
+		}
+		c.Origins = append(c.Origins, strings.ToLower(origin))
+		return nil
+	})
 }
 
 func (d *Domain) settings(n *yaml.Node) error {
@@ -230,7 +273,7 @@ func (d *Domain) settings(n *yaml.Node) error {
 			return word(n, (*string)(&d.TLS), string(TLSAuto), string(TLSStartTLS), string(TLSDirect))
 		},
 		"trust": func(n *yaml.Node) error {
-			return word(n, (*string)(&d.Trust), string(TrustPin), string(TrustCA), string(TrustCAPin), string(TrustTOFU))
+			return word(n, (*string)(&d.Trust), string(TrustPin), string(TrustCA), string(TrustCAPin), string(TrustDANE), string(TrustTOFU))
 		},
 		"pins": func(n *yaml.Node) error {
 			return each(n, "pins", func(n *yaml.Node) error {
@@ -250,9 +293,8 @@ func (d *Domain) settings(n *yaml.Node) error {
 			if err := text(n, &d.Via); err != nil || d.Via == "" {
 				return err
 			}
-			u, err := url.Parse(d.Via)
-			if err != nil || u.Scheme != "socks5" || u.Port() == "" || u.User != nil || u.Path != "" {
-				return at(n, "%q is not socks5://host:port", d.Via)
+			if err := CheckVia(d.Via); err != nil {
+				return at(n, "%v", err)
 			}
 			return nil
 		},

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/x509"
 	"fmt"
 )
 
@@ -12,6 +13,7 @@ const (
 	FailDomain      FailureCause = "domain_refused"     // the configuration does not allow the domain
 	FailDNS         FailureCause = "dns"                // no such host
 	FailTCP         FailureCause = "tcp"                // nobody answers there
+	FailVia         FailureCause = "socks"              // the SOCKS proxy that leads there does not answer
 	FailTLS         FailureCause = "tls"                // the TLS handshake failed
 	FailCertificate FailureCause = "certificate"        // no pin, and no CA of this machine vouches for it
 	FailPin         FailureCause = "pin_mismatch"       // another certificate or key than the pinned one
@@ -19,14 +21,15 @@ const (
 	FailInjected    FailureCause = "starttls_injection" // bytes behind the answer to STARTTLS
 	FailProtocol    FailureCause = "protocol"           // the server does not speak XMPP as it should
 	FailSASL        FailureCause = "sasl"               // the login failed, or the server could not prove itself
+	FailDowngrade   FailureCause = "login_downgrade"    // the server lets in by less than it did before
 	FailMechanism   FailureCause = "no_mechanism"       // the server offers no login we may use
 	FailTimeout     FailureCause = "timeout"            // it took too long
 	FailState       FailureCause = "account"            // the account's own files cannot be used
 	FailLost        FailureCause = "connection_lost"    // the server went away during the session
 )
 
-var failureCauses = []FailureCause{FailDomain, FailDNS, FailTCP, FailTLS, FailCertificate, FailPin, FailStripped,
-	FailInjected, FailProtocol, FailSASL, FailMechanism, FailTimeout, FailState, FailLost}
+var failureCauses = []FailureCause{FailDomain, FailDNS, FailTCP, FailVia, FailTLS, FailCertificate, FailPin, FailStripped,
+	FailInjected, FailProtocol, FailSASL, FailDowngrade, FailMechanism, FailTimeout, FailState, FailLost}
 
 // condition is the stream error condition (RFC 6120 section 4.9.3) that tells a
 // client of a cause.
@@ -34,7 +37,7 @@ func (c FailureCause) condition() string {
 	switch c {
 	case FailDomain, FailDNS:
 		return "host-unknown"
-	case FailTCP, FailTLS, FailTimeout, FailLost, FailProtocol:
+	case FailTCP, FailVia, FailTLS, FailTimeout, FailLost, FailProtocol:
 		return "remote-connection-failed"
 	case FailState:
 		return "internal-server-error"
@@ -54,14 +57,25 @@ type Failure struct {
 	Quoted string // the part of Text that others wrote, which the log must not hold
 	Err    error
 
-	// Of a certificate that was refused: the pin of what was presented, and those it
-	// should have satisfied.
-	Presented string
-	Pinned    []string
+	// Of a certificate that was refused: what was presented, and the pins it should have
+	// satisfied.
+	cert   *x509.Certificate
+	Pinned []string
+
+	elsewhere *target // where the server sends its clients
 }
 
 func (f *Failure) Error() string { return f.Text }
 func (f *Failure) Unwrap() error { return f.Err }
+
+// presented is the pin of the certificate that was refused, "" for none.
+func (f *Failure) presented() string {
+	if f.cert == nil {
+		return ""
+	}
+	leaf, _ := pinsOf(f.cert)
+	return leaf.String()
+}
 
 func fail(c FailureCause, err error, format string, args ...any) *Failure {
 	return &Failure{Cause: c, Text: fmt.Sprintf(format, args...), Err: err}

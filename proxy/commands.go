@@ -51,7 +51,7 @@ const commandLimit = 20 * time.Second
 
 // command runs a command written in the conversation with a contact.
 func (s *session) command(line, contact string) {
-	s.say(contact, control.Actor{Place: control.InChat, Account: s.jid, Contact: contact}, line)
+	s.say(contact, s.as(control.InChat, contact), line)
 }
 
 // say answers a line in the conversation it was written in.
@@ -95,7 +95,7 @@ func (p *Proxy) table() control.Table {
 		Run:  func(_ context.Context, c control.Call) (control.Reply, error) { return helpFor(t, c) }}
 	reload := control.Command{Name: "reload", Help: "re-reads the configuration file; on an error the old one stays in force", Run: p.reload}
 	web := control.Command{Name: "web", Help: "prints the address of the web page, which works once", Reads: true, Run: p.link}
-	t = slices.Concat(control.Table{help}, p.statusCommands(), p.contactCommands(), p.smpCommands(), p.heldCommands(), p.keyCommands(), p.serverCommands(), control.Table{reload, web})
+	t = slices.Concat(control.Table{help}, p.statusCommands(), p.contactCommands(), p.smpCommands(), p.heldCommands(), p.keyCommands(), p.loginCommands(), p.serverCommands(), control.Table{reload, web})
 	return t
 }
 

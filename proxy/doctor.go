@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -94,16 +93,14 @@ func (p *Proxy) examine(ctx context.Context, d *diagnosis, how config.Domain, c 
 	switch {
 	case how.Connect != "":
 		d.ok("dns", "not asked: the configuration names %s", how.Connect)
+	case how.Via != "":
+		d.warn("dns", "if it does not answer there, set \"connect\" for the domain in the configuration", "not asked, for others would learn of it; trying %s itself through %s", how.Name, how.Via)
 	case len(places) == 1 && places[0].host == ascii(how.Name):
 		d.warn("dns", "if it does not answer there, set \"connect\" for the domain in the configuration", "there is no SRV record for %s; trying %s itself", how.Name, places[0].addr())
 	default:
 		var list []string
 		for _, t := range places {
-			kind := "STARTTLS"
-			if t.direct {
-				kind = "direct TLS"
-			}
-			list = append(list, t.addr()+" ("+kind+")")
+			list = append(list, t.String())
 		}
 		d.ok("dns", "SRV: %s", strings.Join(list, ", "))
 	}
@@ -118,28 +115,23 @@ func (p *Proxy) examine(ctx context.Context, d *diagnosis, how config.Domain, c 
 	p.examineLogin(ctx, d, how, place, cs.PeerCertificates[0])
 }
 
-// only is a domain whose server is looked for in one place.
-func only(d config.Domain, t target) config.Domain {
-	d.Connect, d.TLS = t.addr(), config.TLSStartTLS
-	if t.direct {
-		d.TLS = config.TLSDirect
-	}
-	return d
-}
-
 // examinePlaces tries each place, up to the end of the TLS handshake.
 func (p *Proxy) examinePlaces(ctx context.Context, d *diagnosis, how config.Domain, places []target) (cs tls.ConnectionState, place target, ok bool) {
 	for _, t := range places {
-		dctx, cancel := context.WithTimeout(ctx, dialLimit)
-		conn, err := p.opt.Dial(dctx, "tcp", t.addr())
-		cancel()
-		var dns *net.DNSError
+		conn, f := p.tcp(ctx, how, "", t)
 		switch {
-		case errors.As(err, &dns):
+		case f == nil:
+		case f.Cause == FailVia:
+			d.fail("tcp", "start the SOCKS proxy, or correct \"via\" for the domain in the configuration", "%s", f.Text)
+			return cs, place, false
+		case f.Cause == FailDNS:
 			d.fail("tcp", "check the spelling of the domain, or set \"connect\" for it in the configuration", "there is no host %s", t.host)
 			continue
-		case err != nil:
-			d.fail("tcp", "is this machine online, and does a firewall let port "+fmt.Sprint(t.port)+" through? Else ask the people who run the server", "%s does not answer: %s", t.addr(), short(err))
+		case how.Via != "":
+			d.fail("tcp", "set \"connect\" for the domain in the configuration to where the server is", "%s", f.Text)
+			continue
+		default:
+			d.fail("tcp", "is this machine online, and does a firewall let port "+fmt.Sprint(t.port)+" through? Else ask the people who run the server", "%s does not answer: %s", t.addr(), short(f.Err))
 			continue
 		}
 		conn.Close()
@@ -218,7 +210,7 @@ func (p *Proxy) examineLogin(ctx context.Context, d *diagnosis, how config.Domai
 	leaf, _ := pinsOf(cert)
 	how = only(how, place)
 	how.Trust, how.Pins = config.TrustPin, []config.Pin{leaf}
-	u, f := p.connect(ctx, how)
+	u, f := p.connect(ctx, how, "")
 	if f != nil {
 		d.fail("login", "", "%s", f.Text)
 		return

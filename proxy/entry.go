@@ -55,7 +55,7 @@ func (p *Proxy) accept(l net.Listener) {
 				delete(p.conns, conn)
 				p.mu.Unlock()
 			}()
-			p.enter(conn)
+			p.enter(conn, loopbackOnly(conn), "")
 		}()
 	}
 }
@@ -69,32 +69,51 @@ func refuse(conn net.Conn) {
 
 // First bytes of what a client may speak.
 const (
-	firstTLS  = 0x16
-	firstXMPP = '<'
+	firstTLS   = 0x16
+	firstXMPP  = '<'
+	firstSOCKS = 0x05
+	firstHTTP  = 'G' // GET, the beginning of a WebSocket
 )
 
-// enter looks at a client's first byte: direct TLS or plain XMPP.
-func (p *Proxy) enter(conn net.Conn) {
+// enter looks at a client's first byte: direct TLS, plain XMPP, a WebSocket, or SOCKS, by
+// which it is carried here. Local says that both ends are on this machine.
+func (p *Proxy) enter(conn net.Conn, local bool, by string) {
 	conn.SetDeadline(time.Now().Add(p.Config().Limits.Login))
 	var first [1]byte
 	if _, err := conn.Read(first[:]); err != nil {
 		return
 	}
-	c := &client{p: p, raw: conn, local: loopbackOnly(conn)}
+	c := &client{p: p, raw: conn, conn: conn, local: local, by: by}
 	rest := &peeked{Conn: conn, first: first[:]}
-	switch first[0] {
-	case firstTLS:
+	kind := "plain"
+	if first[0] == firstTLS {
 		if err := c.secure(rest, ""); err != nil {
 			p.log.Info("a client's TLS handshake failed", "err", err)
 			return
 		}
-		c.entry = "direct"
-	case firstXMPP:
-		c.conn, c.entry = rest, "plain"
+		kind = "direct"
+		if _, err := c.conn.Read(first[:]); err != nil {
+			return
+		}
+		rest = &peeked{Conn: c.conn, first: []byte{first[0]}}
+	}
+	switch {
+	case first[0] == firstXMPP || c.tls && first[0] != firstHTTP: // what is no XMPP is told so
+		c.conn = rest
+	case first[0] == firstHTTP:
+		if err := c.webSocket(rest); err != nil {
+			p.log.Info("a client's WebSocket was refused", "err", err)
+			return
+		}
+		kind, c.webbed = "websocket", true
+	case first[0] == firstSOCKS && by == "":
+		p.socksEntry(rest, local)
+		return
 	default:
 		p.log.Info("a client speaks neither XMPP nor TLS", "first byte", first[0])
 		return
 	}
+	c.entry = by + kind
 	c.negotiate()
 }
 
@@ -115,6 +134,14 @@ type peeked struct {
 	first []byte
 }
 
+// CloseWrite ends the sending direction.
+func (c *peeked) CloseWrite() error {
+	if t, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return t.CloseWrite()
+	}
+	return nil
+}
+
 func (c *peeked) Read(b []byte) (int, error) {
 	if len(c.first) > 0 {
 		n := copy(b, c.first)
@@ -129,7 +156,7 @@ func (c *peeked) Read(b []byte) (int, error) {
 func (c *client) secure(conn net.Conn, domain string) error {
 	t := tls.Server(conn, &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"xmpp-client"},
+		NextProtos: []string{"xmpp-client", "http/1.1"}, // the latter of browsers, for a WebSocket
 		GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			name := domain
 			if name == "" {
@@ -138,14 +165,18 @@ func (c *client) secure(conn net.Conn, domain string) error {
 			if _, ok := c.p.Config().Domain(name); !ok && name != "localhost" {
 				return nil, errors.New("the configuration does not list the domain")
 			}
-			return c.p.ca.leaf(name)
+			leaf, err := c.p.ca.leaf(name)
+			if err == nil {
+				c.leaf = leaf.Certificate[0]
+			}
+			return leaf, err
 		},
 	})
 	if err := t.Handshake(); err != nil {
 		return err
 	}
 	cs := t.ConnectionState()
-	c.conn, c.tls, c.sni = t, true, cs.ServerName
+	c.conn, c.over, c.tls, c.sni = t, t, true, cs.ServerName
 	c.tlsVersion = tls.VersionName(cs.Version)
 	return nil
 }

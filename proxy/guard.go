@@ -250,6 +250,7 @@ func (s *session) outIQ(st *stanza.Stanza, to address) {
 	}
 	if typ == "get" || typ == "set" {
 		s.requests.request(s, root, to)
+		s.changes(root, to)
 	}
 	if q, ok := root.Child(nsRoster, "query"); ok && about == nil && typ == "get" && len(q.RawAttr("ver")) > 0 && !cfg.HandsOff(s.jid) {
 		e := st.Edit()

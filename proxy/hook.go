@@ -14,21 +14,27 @@ import (
 // (watchers), and the command of the configuration (notify), which may show it on a
 // desktop. Neither is told what anybody wrote.
 
-// EventServerRefused is the one event that is about a server: its certificate was refused.
-const EventServerRefused = "server-refused"
+// Events that are about a server.
+const (
+	EventServerRefused  = "server-refused"  // its certificate, or how it lets people in
+	EventServerRenewed  = "server-renewed"  // it presents the certificate that was announced
+	EventServerExpiring = "server-expiring" // its certificate ends soon
+)
 
 // eventWords are what the command is told of an event, before the contact or domain.
 var eventWords = map[string]string{
-	"private":          "The conversation is private now, with",
-	"ended":            "The private conversation has ended, with",
-	"key-changed":      "The key has changed, and nothing is sent until you decide, of",
-	"trust":            "How far a key is trusted has changed, of",
-	"asked":            "An answer is wanted that shows that it is you, by",
-	"compared":         "A comparison of secrets goes on or has ended, with",
-	"held":             "A message waits for a private conversation, with",
-	"released":         "Messages that waited have been sent, to",
-	"returned":         "A message was not sent, to",
-	EventServerRefused: "The server is not the one it should be, and was refused:",
+	"private":           "The conversation is private now, with",
+	"ended":             "The private conversation has ended, with",
+	"key-changed":       "The key has changed, and nothing is sent until you decide, of",
+	"trust":             "How far a key is trusted has changed, of",
+	"asked":             "An answer is wanted that shows that it is you, by",
+	"compared":          "A comparison of secrets goes on or has ended, with",
+	"held":              "A message waits for a private conversation, with",
+	"released":          "Messages that waited have been sent, to",
+	"returned":          "A message was not sent, to",
+	EventServerRefused:  "The server is not the one it should be, and was refused:",
+	EventServerRenewed:  "The server has the new certificate that was announced:",
+	EventServerExpiring: "The certificate of the server ends soon:",
 }
 
 // watchers are those who want to know that something has changed.

@@ -52,10 +52,9 @@ func (s *session) inNonza(st *stanza.Stanza) {
 	}
 	cond, text := streamError(st)
 	s.p.log.Warn("a server ended a session", "account", s.p.name(s.jid), "condition", cond)
-	for c := range st.Root().Children() {
-		if string(c.Local()) == "see-other-host" { // following it, the client would leave us out
-			cond, text = "remote-connection-failed", " (the server asked to connect elsewhere)"
-		}
+	if _, sent := st.Root().Child(stanza.NSStreams, "see-other-host"); sent { // following it, the client would leave us out
+		s.p.move(s.up.domain.Name, sentTo(st))
+		cond, text = "remote-connection-failed", " (the server asked to connect elsewhere)"
 	}
 	s.closing.Store(true)
 	go s.end(func() {
@@ -101,6 +100,9 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 	if (typ == "result" || typ == "error") && !s.requests.answered(s, root, from) {
 		s.p.metrics.count(in, iq, blocked)
 		return // nobody has asked: CVE-2014-2744's kin would have an id guessed
+	}
+	if (typ == "result" || typ == "error") && s.home(from) == "" {
+		s.changed(root)
 	}
 	var e *stanza.Edit // of what is said about the service contact
 	rosters, impostors, services := 0, 0, false

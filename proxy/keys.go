@@ -422,6 +422,9 @@ func (p *Proxy) sealAll(seal bool) (err error) {
 		if e := one(); e != nil {
 			err = errors.Join(err, fmt.Errorf("the key of %s: %w", jid, e))
 		}
+		if e := p.sealLogin(jid); e != nil {
+			err = errors.Join(err, fmt.Errorf("the login of %s: %w", jid, e))
+		}
 	}
 	return err
 }

@@ -331,18 +331,31 @@ func rawConn(c net.Conn) net.Conn {
 			c = x.NetConn()
 		case *peeked:
 			c = x.Conn
+		case *framed:
+			c = x.Conn
 		default:
 			return c
 		}
 	}
 }
 
-// halfClose ends the sending direction, TLS first.
+// halfClose ends the sending direction, layer by layer.
 func halfClose(c net.Conn) {
-	if t, ok := c.(*tls.Conn); ok {
-		t.CloseWrite()
-	}
-	if t, ok := rawConn(c).(interface{ CloseWrite() error }); ok {
-		t.CloseWrite()
+	for {
+		switch x := c.(type) {
+		case *framed:
+			x.CloseWrite()
+			c = x.Conn
+		case *peeked:
+			c = x.Conn
+		case *tls.Conn:
+			x.CloseWrite()
+			c = x.NetConn()
+		default:
+			if t, ok := c.(interface{ CloseWrite() error }); ok {
+				t.CloseWrite()
+			}
+			return
+		}
 	}
 }

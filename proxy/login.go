@@ -8,6 +8,7 @@ import (
 	"crypto/subtle"
 	"crypto/tls"
 	"encoding/base64"
+	"errors"
 	"hash"
 	"regexp"
 	"slices"
@@ -45,6 +46,7 @@ type loginError struct {
 	failure   *Failure
 	refused   bool // by the server itself, which is ready for another try
 	first     bool // the server refused our first message, before any proof of a password
+	stale     bool // the account's enrolment is of no use any more
 }
 
 func unusable(format string, args ...any) *loginError {
@@ -103,56 +105,114 @@ func (u *upstream) bindings(named []string) (out []scram.ChannelBinding) {
 }
 
 // login authenticates with the strongest mechanism both sides have, and returns
-// it with the channel binding used.
+// it with the channel binding used. Nothing weaker is tried than an earlier login was.
 //
 // A server that does not name its bindings (XEP-0440) may offer -PLUS with one
 // that TLS 1.3 has not got; ejabberd 23.01 does. It says so in answer to our first
 // message, before any proof of the password, and then the next binding is tried,
-// and at last none; unless mustBind says that this server has bound a login
-// before, for then somebody else may be answering.
-func (u *upstream) login(c credentials, mustBind bool) (how string, le *loginError) {
+// and at last none; unless this server has bound a login before, for then somebody else
+// may be answering.
+func (u *upstream) login(s secret, least strength) (how string, le *loginError) {
 	mechs, named := u.offered()
 	anyPlus := slices.ContainsFunc(mechs, func(m string) bool { return strings.HasSuffix(m, "-PLUS") })
+	tried := false
 	for _, m := range mechanisms {
+		if tried { // the hash makes no difference to the binding
+			break
+		}
 		if !slices.Contains(mechs, m.name+"-PLUS") {
 			continue
 		}
 		for _, b := range u.bindings(named) {
-			client, le := m.client(c)
+			conv, le := s.prover(m, &b, false)
 			if le != nil {
 				return "", le
 			}
-			le = u.scram(m.name+"-PLUS", client.NewConversationWithChannelBinding(b), m.new(), mechs, named)
+			if conv == nil {
+				break
+			}
+			tried = true
+			le = u.scram(m.name+"-PLUS", conv, m.new(), mechs, named)
 			if le == nil || !le.first || len(named) > 0 {
 				return m.name + "-PLUS " + string(b.Type), le
 			}
 		}
-		break // the hash makes no difference to the binding
 	}
-	if mustBind {
-		return "", loginFailed("temporary-auth-failure", FailSASL, "The server of %s has tied logins to the encrypted connection before and does not now, which may mean that somebody is in between; the login was broken off.", u.domain.Name)
+	if k, ok := s.(shown); ok && !slices.Contains(mechs, k.keys.Mechanism) && !tried {
+		return "", stale(u.domain.Name)
+	}
+	if least == byBinding {
+		return "", weaker("The server of %s has tied logins to the encrypted connection before and does not now, which may mean that somebody is in between; the login was broken off.", u.domain.Name)
 	}
 	for _, m := range mechanisms {
 		if !slices.Contains(mechs, m.name) {
 			continue
 		}
-		client, le := m.client(c)
+		// "y": a server that does have -PLUS finds out that it was hidden from us. Where there
+		// is -PLUS, it is not with a binding that we have.
+		conv, le := s.prover(m, nil, !anyPlus)
 		if le != nil {
 			return "", le
 		}
-		conv := client.NewConversation() // there is -PLUS, but not with a binding that we have
-		if !anyPlus {                    // "y": a server that does have -PLUS finds out that it was hidden from us
-			conv = client.NewConversationAdvertisingChannelBinding()
+		if conv != nil {
+			return m.name, u.scram(m.name, conv, m.new(), mechs, named)
 		}
-		return m.name, u.scram(m.name, conv, m.new(), mechs, named)
+	}
+	if least == byProof {
+		return "", weaker("The server of %s has let you prove your password before and wants to be given it now, which may mean that it was broken into; the login was broken off.", u.domain.Name)
 	}
 	if slices.Contains(mechs, "PLAIN") {
-		if u.domain.PlainUpstream {
+		if c, ok := s.plain(); ok && u.domain.PlainUpstream {
 			return "PLAIN", u.plain(c)
 		}
 		return "", unusable("The server of %s offers only a login that sends the password itself (%s), which is refused. If you accept that over this checked connection, set plain_upstream: true for the domain.", u.domain.Name, strings.Join(mechs, ", "))
 	}
 	return "", unusable("The server of %s offers no login that otrproxy knows (offered: %s).", u.domain.Name, strings.Join(mechs, ", "))
+}
+
+// weaker is a login that would be worth less than one before.
+func weaker(format string, args ...any) *loginError {
+	return loginFailed("temporary-auth-failure", FailDowngrade, format, args...)
+}
+
+// stale is a login with keys of another password, or salt.
+func stale(domain string) *loginError {
+	le := loginFailed("temporary-auth-failure", FailSASL, "The server of %s has other keys of this account than it had when the account was enrolled with otrproxy; maybe the password was changed elsewhere.", domain)
+	le.stale = true
+	return le
+}
+
+func (c credentials) plain() (credentials, bool) { return c, true }
+
+func (c credentials) prover(m *scramMechanism, b *scram.ChannelBinding, unseen bool) (prover, *loginError) {
+	client, le := m.client(c)
+	switch {
+	case le != nil:
+		return nil, le
+	case b != nil:
+		return client.NewConversationWithChannelBinding(*b), nil
+	case unseen:
+		return client.NewConversationAdvertisingChannelBinding(), nil
+	}
+	return client.NewConversation(), nil
+}
+
+// enrolment is what verifies logins with a password that the server has just confirmed,
+// by the mechanism with which it did; nil for another one than SCRAM.
+func (u *upstream) enrolment(c credentials, how string) *enrolment {
+	m := mechanismOf(strings.Fields(how)[0])
+	if m == nil || u.factors.Iters == 0 {
+		return nil
+	}
+	client, le := m.client(c)
+	if le != nil {
+		return nil
+	}
+	k, err := client.GetStoredCredentialsWithError(u.factors)
+	if err != nil {
+		return nil
+	}
+	return &enrolment{m.name, []byte(k.Salt), k.Iters, k.StoredKey, k.ServerKey}
 }
 
 func (m *scramMechanism) client(c credentials) (*scram.Client, *loginError) {
@@ -249,7 +309,7 @@ func (u *upstream) respond(data string) *loginError {
 
 // scram runs one SCRAM exchange (RFC 5802). It ends well only when the server has
 // proved that it knows the password too.
-func (u *upstream) scram(name string, conv *scram.ClientConversation, h hash.Hash, mechs, named []string) *loginError {
+func (u *upstream) scram(name string, conv prover, h hash.Hash, mechs, named []string) *loginError {
 	malformed := func() *loginError {
 		return loginFailed("temporary-auth-failure", FailSASL, "The server of %s sent a malformed login message; the login was broken off.", u.domain.Name)
 	}
@@ -272,9 +332,15 @@ func (u *upstream) scram(name string, conv *scram.ClientConversation, h hash.Has
 	for field := range strings.SplitSeq(challenge, ",") {
 		key, value, _ := strings.Cut(field, "=")
 		switch key {
+		case "s":
+			if salt, err := base64.StdEncoding.DecodeString(value); err == nil {
+				u.factors.Salt = string(salt)
+			}
 		case "i":
 			if n, err := strconv.Atoi(value); err != nil || n < 1 || n > maxIterations {
 				return loginFailed("temporary-auth-failure", FailSASL, "The server of %s demands %.20s rounds of hashing for the login; at most %d are done.", u.domain.Name, value, maxIterations)
+			} else {
+				u.factors.Iters = n
 			}
 		case "h": // XEP-0474: what the server really offered
 			want := downgradeHash(h, mechs, named)
@@ -285,6 +351,9 @@ func (u *upstream) scram(name string, conv *scram.ClientConversation, h hash.Has
 		}
 	}
 	answer, err := conv.Step(challenge)
+	if errors.Is(err, errStale) {
+		return stale(u.domain.Name)
+	}
 	if err != nil {
 		return malformed()
 	}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"net"
@@ -23,14 +24,25 @@ type client struct {
 	conn       net.Conn // what is spoken over: raw, or TLS
 	local      bool     // both ends on this machine
 	tls        bool
+	over       *tls.Conn // nil without TLS
+	webbed     bool      // it speaks XMPP over WebSocket
+	by         string    // how it was carried here, "" or "socks5 "
 	tlsVersion string
 	sni        string
-	entry      string // plain, starttls or direct
+	entry      string // plain, starttls, direct or websocket; behind by
 	in         *inlet
 	scan       *stanza.Scanner
 	domain     config.Domain
+	from       string // bare JID, where the client's stream says whose it is
 	id         string // of our stream
+	leaf       []byte // the certificate it was shown, DER
+	entered    string // the mechanism it has logged in with here
+	last       string // our last word in that
 	failures   int
+
+	up       *upstream // nil until it is needed
+	upFor    string    // whose connection it is, "" for the first who comes
+	deadline time.Time // for the end of the login
 }
 
 // errEnded says that the client has been told all there is to tell.
@@ -42,37 +54,64 @@ const maxLogins = 5 // attempts on one connection
 // session.
 //
 // The server is connected to and checked as soon as the domain is known, before
-// any byte of the client goes up; what the client is offered depends on it.
+// any byte of the client goes up; what the client is offered depends on it. Through a
+// SOCKS proxy that waits until the account is known.
 func (c *client) negotiate() {
-	deadline := time.Now().Add(c.p.Config().Limits.Login)
-	ctx, cancel := context.WithDeadline(c.p.ctx, deadline)
+	c.deadline = time.Now().Add(c.p.Config().Limits.Login)
+	ctx, cancel := context.WithDeadline(c.p.ctx, c.deadline)
 	defer cancel()
 	if err := c.header(); err != nil {
 		return
 	}
-	u, f := c.p.dial(ctx, c.domain)
-	if f != nil {
-		c.failed(f)
+	defer c.hangUp()
+	if c.domain.Via == "" {
+		if f := c.reach(ctx, ""); f != nil {
+			c.failed(f)
+			return
+		}
+	}
+	if err := c.offer(); err != nil {
 		return
 	}
-	defer u.conn.Close()
-	u.conn.SetDeadline(deadline)
-	ended := context.AfterFunc(c.p.ctx, func() { u.conn.NetConn().Close() })
-	defer ended()
-	if err := c.offer(u); err != nil {
-		return
-	}
-	account, how, err := c.login(u)
+	account, how, err := c.login(ctx)
 	if err != nil {
 		c.timedOut(err)
 		return
 	}
-	s, err := c.restart(u, account, how)
+	s, err := c.restart(account, how)
 	if err != nil {
 		c.timedOut(err)
 		return
 	}
 	s.relay()
+}
+
+// reach connects to the server, for an account where each has a way of its own.
+func (c *client) reach(ctx context.Context, account string) *Failure {
+	if c.domain.Via == "" {
+		account = ""
+	}
+	if c.up != nil && (c.upFor == account || c.upFor == "") {
+		return nil
+	}
+	c.hangUp()
+	u, f := c.p.dial(ctx, c.domain, account)
+	if f != nil {
+		return f
+	}
+	u.conn.SetDeadline(c.deadline)
+	u.unhook = context.AfterFunc(c.p.ctx, func() { u.conn.NetConn().Close() })
+	c.up, c.upFor = u, account
+	return nil
+}
+
+// hangUp closes the connection to the server.
+func (c *client) hangUp() {
+	if c.up != nil {
+		c.up.conn.Close()
+		c.up.unhook()
+		c.up = nil
+	}
 }
 
 // header reads the client's stream header and finds the domain.
@@ -108,6 +147,9 @@ func (c *client) header() error {
 		}
 	}
 	c.domain = d
+	if from, err := jid.Parse(stanza.HeaderOf(st).From); err == nil && from.Localpart() != "" && from.Domainpart() == name {
+		c.from = from.Bare().String()
+	}
 	return nil
 }
 
@@ -185,19 +227,22 @@ func (c *client) failed(f *Failure) {
 }
 
 // redact is a failure's text as it may stand in the log.
-func (p *Proxy) redact(f *Failure, domain string) string {
+func (p *Proxy) redact(f *Failure, names ...string) string {
 	text := f.Text
 	if f.Quoted != "" {
 		text = strings.ReplaceAll(text, f.Quoted, "")
 	}
-	return strings.NewReplacer(domain, p.name(domain), ascii(domain), p.name(domain)).Replace(text)
+	for _, name := range names {
+		text = strings.NewReplacer(name, p.name(name), ascii(name), p.name(name)).Replace(text)
+	}
+	return text
 }
 
 // offer sends our header and the features before the login, and does STARTTLS.
-func (c *client) offer(u *upstream) error {
+func (c *client) offer() error {
 	for {
 		b := append(c.open(nil), "<stream:features>"...)
-		if !c.tls {
+		if !c.tls && !c.webbed {
 			b = append(b, "<starttls xmlns='"+stanza.NSTLS+"'>"...)
 			if !c.local {
 				b = append(b, "<required/>"...)
@@ -205,15 +250,15 @@ func (c *client) offer(u *upstream) error {
 			b = append(b, "</starttls>"...)
 		}
 		if c.tls || c.local {
-			b = append(b, "<mechanisms xmlns='"+stanza.NSSASL+"'><mechanism>PLAIN</mechanism></mechanisms>"...)
-			if _, ok := u.features.Root().Child(nsRegisterFeature, "register"); ok {
+			b = c.appendMechanisms(b)
+			if c.registers() {
 				b = append(b, "<register xmlns='"+nsRegisterFeature+"'/>"...)
 			}
 		}
 		if _, err := c.conn.Write(append(b, "</stream:features>"...)); err != nil {
 			return err
 		}
-		if c.tls {
+		if c.tls || c.webbed {
 			return nil
 		}
 		st, err := c.next()
@@ -240,11 +285,52 @@ func (c *client) offer(u *upstream) error {
 			c.p.log.Info("a client's TLS handshake failed", "err", err)
 			return err
 		}
-		c.entry, c.id = "starttls", ""
+		c.entry, c.id = c.by+"starttls", ""
 		if err := c.header(); err != nil {
 			return err
 		}
 	}
+}
+
+// appendMechanisms offers the ways to log in here: PLAIN, and for enrolled accounts
+// SCRAM, over TLS bound to it (with its kinds, XEP-0440).
+func (c *client) appendMechanisms(b []byte) []byte {
+	b = append(b, "<mechanisms xmlns='"+stanza.NSSASL+"'>"...)
+	bindings := c.bindings()
+	names := c.p.provers(c.domain.Name, c.from, c.host())
+	if len(bindings) > 0 {
+		for _, name := range names {
+			b = append(b, "<mechanism>"+name+"-PLUS</mechanism>"...)
+		}
+	}
+	for _, name := range append(names, "PLAIN") {
+		b = append(b, "<mechanism>"+name+"</mechanism>"...)
+	}
+	b = append(b, "</mechanisms>"...)
+	if len(names) == 0 || len(bindings) == 0 {
+		return b
+	}
+	b = append(b, "<sasl-channel-binding xmlns='"+nsSASLBinding+"'>"...)
+	for _, x := range bindings {
+		b = append(b, "<channel-binding type='"+x.Type+"'/>"...)
+	}
+	return append(b, "</sasl-channel-binding>"...)
+}
+
+// registers reports whether accounts can be made (XEP-0077): where the server is not
+// reached yet, that shows when somebody asks.
+func (c *client) registers() bool {
+	if c.up == nil {
+		return true
+	}
+	_, ok := c.up.features.Root().Child(nsRegisterFeature, "register")
+	return ok
+}
+
+// host is where the client comes from.
+func (c *client) host() string {
+	host, _, _ := net.SplitHostPort(c.raw.RemoteAddr().String())
+	return host
 }
 
 func blank(b []byte) bool { return strings.TrimSpace(string(b)) == "" }
@@ -270,7 +356,7 @@ func (c *client) next() (*stanza.Stanza, error) {
 
 // login takes the client's credentials and uses them upstream. Requests to
 // register a new account (XEP-0077) are passed on before it.
-func (c *client) login(u *upstream) (account *otrlayer.Account, how string, err error) {
+func (c *client) login(ctx context.Context) (account *otrlayer.Account, how string, err error) {
 	for {
 		st, err := c.next()
 		if err != nil {
@@ -279,12 +365,12 @@ func (c *client) login(u *upstream) (account *otrlayer.Account, how string, err 
 		root := st.Root()
 		switch {
 		case st.Is(stanza.NSSASL, "auth"):
-			account, how, err := c.auth(u, root.Attr("mechanism"), root.Text())
+			account, how, err := c.auth(ctx, root.Attr("mechanism"), root.Text())
 			if err != nil || account != nil {
 				return account, how, err
 			}
 		case st.Is(stanza.NSClient, "iq"):
-			if err := c.register(u, st); err != nil {
+			if err := c.register(ctx, st); err != nil {
 				return nil, "", err
 			}
 		case st.Is(stanza.NSSASL, "abort"):
@@ -304,98 +390,172 @@ func (c *client) saslFailure(condition, text string) {
 	c.conn.Write(append(b, "</failure>"...))
 }
 
-// auth handles one login of the client. Anything but success leaves the stream
-// open for another try, up to maxLogins; account is nil then.
-func (c *client) auth(u *upstream, mech, initial string) (account *otrlayer.Account, how string, err error) {
-	// Another try makes sense only after the server's own refusal.
-	over := func(le *loginError) (*otrlayer.Account, string, error) {
-		c.saslFailure(le.condition, le.failure.Text)
-		c.streamError(le.failure.Cause.condition(), le.failure.Text)
-		return nil, "", errEnded
+// again tells a client that a login has failed, and leaves the stream open for another
+// try, up to maxLogins.
+func (c *client) again(condition, text string) error {
+	c.saslFailure(condition, text)
+	if c.failures++; c.failures >= maxLogins {
+		c.streamError("policy-violation", "Too many failed logins.")
+		return errEnded
 	}
-	again := func(condition, text string) (*otrlayer.Account, string, error) {
-		c.saslFailure(condition, text)
-		if c.failures++; c.failures >= maxLogins {
-			c.streamError("policy-violation", "Too many failed logins.")
-			return nil, "", errEnded
-		}
-		return nil, "", nil
-	}
-	if mech != "PLAIN" {
-		return again("invalid-mechanism", "Only PLAIN is offered here; the connection to the server uses the strongest there is.")
-	}
-	if strings.TrimSpace(initial) == "" {
+	return nil
+}
+
+// broken tells a client of a login that failed for another reason than the server's own
+// refusal; another try makes no sense then.
+func (c *client) broken(condition string, f *Failure) error {
+	c.saslFailure(condition, f.Text)
+	c.streamError(f.Cause.condition(), f.Text)
+	return errEnded
+}
+
+// A claim is who a client says it is, and what proves it.
+type claim struct {
+	account string // bare JID
+	secret  secret
+	last    string // what proves us to the client once it is let in
+}
+
+// auth handles one login of the client. Account is nil for a failure of which the client
+// was told, and that leaves it another try.
+func (c *client) auth(ctx context.Context, mech, initial string) (account *otrlayer.Account, how string, err error) {
+	var who *claim
+	known := mech == "PLAIN" || mechanismOf(mech) != nil
+	if known && strings.TrimSpace(initial) == "" {
 		if _, err := c.conn.Write([]byte("<challenge xmlns='" + stanza.NSSASL + "'/>")); err != nil {
 			return nil, "", err
 		}
-		st, err := c.next()
-		if err != nil {
-			return nil, "", err
-		}
-		if st.Is(stanza.NSSASL, "abort") {
-			return again("aborted", "")
-		}
-		if !st.Is(stanza.NSSASL, "response") {
-			return again("malformed-request", "")
-		}
-		initial = st.Root().Text()
 	}
-	b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(initial))
-	if err != nil {
-		return again("incorrect-encoding", "")
+	switch {
+	case mech == "PLAIN":
+		who, err = c.plain(initial)
+	case known:
+		who, err = c.prove(mech, initial)
+	default:
+		err = c.again("invalid-mechanism", "PLAIN is offered here, and SCRAM for accounts that are enrolled; the connection to the server uses the strongest there is.")
 	}
-	authzid, creds, ok := parsePlain(b)
-	if !ok {
-		return again("malformed-request", "")
+	if who == nil {
+		return nil, "", err
 	}
-	// Some clients send the whole JID as the user name.
-	if user, domain, ok := strings.Cut(creds.user, "@"); ok && strings.EqualFold(domain, c.domain.Name) {
-		creds.user = user
+	if how, err = c.admitted(ctx, who); how == "" {
+		return nil, "", err
 	}
-	bare, err := jid.New(creds.user, c.domain.Name, "")
-	if err != nil {
-		return again("not-authorized", "This is not a valid user name.")
-	}
-	if authzid != "" {
-		if z, err := jid.Parse(authzid); err != nil || !z.Bare().Equal(bare) {
-			return again("invalid-authzid", "")
-		}
-	}
-	_, mustBind := c.p.bound.Load(bare.String())
-	how, le := u.login(creds, mustBind)
-	if le != nil {
-		c.p.metrics.upstreamFailed(le.failure.Cause)
-		c.p.log.Info("a login failed", "account", c.p.name(bare.String()), "cause", le.failure.Cause, "why", c.p.redact(le.failure, c.domain.Name))
-		if !le.refused {
-			return over(le)
-		}
-		return again(le.condition, le.failure.Text)
-	}
-	if strings.Contains(how, "-PLUS") {
-		c.p.bound.Store(bare.String(), true)
-	}
-	account, err = c.p.account(bare.String())
-	if errors.Is(err, otrlayer.ErrLocked) {
-		err = c.p.locked()
-	}
-	if err == nil {
+	if account, err = c.p.account(who.account); err == nil {
 		account.Prepare()
 		if err := c.p.ca.keep(c.domain.Name); err != nil {
 			c.p.log.Warn("the certificate that clients are shown could not be kept", "domain", c.p.name(c.domain.Name))
 		}
-	} else {
-		c.p.metrics.upstreamFailed(FailState)
-		c.p.log.Error("an account's files cannot be used", "account", c.p.name(bare.String()), "err", strings.ReplaceAll(err.Error(), bare.String(), c.p.name(bare.String())))
-		c.saslFailure("temporary-auth-failure", err.Error())
-		c.streamError("internal-server-error", "otrproxy cannot use the files of this account: "+err.Error()+".")
-		return nil, "", errEnded
+		c.last = who.last
+		return account, how, nil
 	}
-	return account, how, nil
+	if errors.Is(err, otrlayer.ErrLocked) {
+		err = c.p.locked()
+	}
+	c.p.metrics.upstreamFailed(FailState)
+	c.p.log.Error("an account's files cannot be used", "account", c.p.name(who.account), "err", strings.ReplaceAll(err.Error(), who.account, c.p.name(who.account)))
+	return nil, "", c.broken("temporary-auth-failure", fail(FailState, err, "otrproxy cannot use the files of this account: %v.", err))
+}
+
+// localpart is a user's name: some clients send the whole JID.
+func (c *client) localpart(user string) string {
+	if local, domain, ok := strings.Cut(user, "@"); ok && strings.EqualFold(domain, c.domain.Name) {
+		return local
+	}
+	return user
+}
+
+// claimed checks what a client says of itself: whose account it is.
+func (c *client) claimed(user, authzid string, s secret) (*claim, error) {
+	bare, err := jid.New(user, c.domain.Name, "")
+	if err != nil {
+		return nil, c.again("not-authorized", "This is not a valid user name.")
+	}
+	if authzid != "" {
+		if z, err := jid.Parse(authzid); err != nil || !z.Bare().Equal(bare) {
+			return nil, c.again("invalid-authzid", "")
+		}
+	}
+	return &claim{account: bare.String(), secret: s}, nil
+}
+
+// plain takes a client's name and password (RFC 4616).
+func (c *client) plain(initial string) (*claim, error) {
+	b, err := c.response(initial)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	authzid, creds, ok := parsePlain(b)
+	if !ok {
+		return nil, c.again("malformed-request", "")
+	}
+	c.entered, creds.user = "PLAIN", c.localpart(creds.user)
+	return c.claimed(creds.user, authzid, creds)
+}
+
+// response reads what a client answers in a login: initial where it was sent along
+// already, else its next element. Nil with no error is a failure that it was told of.
+func (c *client) response(initial string) ([]byte, error) {
+	if initial = strings.TrimSpace(initial); initial == "" {
+		st, err := c.next()
+		if err != nil {
+			return nil, err
+		}
+		if st.Is(stanza.NSSASL, "abort") {
+			return nil, c.again("aborted", "")
+		}
+		if !st.Is(stanza.NSSASL, "response") {
+			return nil, c.again("malformed-request", "")
+		}
+		initial = strings.TrimSpace(st.Root().Text())
+	}
+	b, err := base64.StdEncoding.DecodeString(initial)
+	if err != nil {
+		return nil, c.again("incorrect-encoding", "")
+	}
+	return b, nil
+}
+
+// admitted logs in to the server with what the client has shown, and returns how; "" for a
+// failure of which the client was told.
+func (c *client) admitted(ctx context.Context, who *claim) (how string, err error) {
+	least, _, err := c.p.least(who.account)
+	if err != nil {
+		return "", c.broken("temporary-auth-failure", fail(FailState, err, "otrproxy cannot use the files of this account: %v.", err))
+	}
+	le := &loginError{condition: "temporary-auth-failure"}
+	if le.failure = c.reach(ctx, who.account); le.failure == nil {
+		how, le = c.up.login(who.secret, least)
+	}
+	if le == nil {
+		c.p.admitted(who.account, how, nil)
+		if creds, ok := who.secret.plain(); ok {
+			c.p.inStep(who.account, c.up.enrolment(creds, how))
+		}
+		return how, nil
+	}
+	f := le.failure
+	switch {
+	case le.stale:
+		f.Text += " Log in with the password once, if the client can, or enrol the account anew: otrproxy login enroll " + who.account
+		c.p.stale(who.account)
+		c.p.offerPlain(c.host())
+	case f.Cause == FailDowngrade:
+		f.Text += " Ask the people who run the server; only if they changed it: otrproxy login forget " + who.account
+		c.p.admitted(who.account, "", f)
+	}
+	if c.up != nil { // else it was counted already
+		c.p.metrics.upstreamFailed(f.Cause)
+	}
+	c.p.log.Info("a login failed", "account", c.p.name(who.account), "cause", f.Cause, "why", c.p.redact(f, who.account, c.domain.Name))
+	if !le.refused {
+		return "", c.broken(le.condition, f)
+	}
+	return "", c.again(le.condition, f.Text)
 }
 
 // register passes one request of in-band registration to the server, over the
 // checked connection, and its answer back.
-func (c *client) register(u *upstream, st *stanza.Stanza) error {
+func (c *client) register(ctx context.Context, st *stanza.Stanza) error {
 	if _, ok := st.Root().Child("jabber:iq:register", "query"); !ok {
 		c.streamError("not-authorized", "Log in first.")
 		return errEnded
@@ -406,6 +566,15 @@ func (c *client) register(u *upstream, st *stanza.Stanza) error {
 		e := st.Edit()
 		e.Declare(st.Root(), d)
 		raw = e.AppendTo(nil)
+	}
+	if f := c.reach(ctx, ""); f != nil {
+		c.failed(f)
+		return errEnded
+	}
+	u := c.up
+	if !c.registers() {
+		_, err := c.conn.Write(stanza.AppendError(nil, "iq", c.domain.Name, "", id, stanza.Error{Type: "cancel", Condition: "service-unavailable", Text: "The server of " + c.domain.Name + " makes no accounts for those who ask."}))
+		return err
 	}
 	if _, err := u.conn.Write(raw); err != nil {
 		c.failed(lost(c.domain, err))
@@ -427,12 +596,17 @@ func (c *client) register(u *upstream, st *stanza.Stanza) error {
 // restart opens both streams anew after the login (RFC 6120 section 6.4.6). The
 // declarations in each header travel with it to the other side, for the stanzas'
 // meaning depends on them.
-func (c *client) restart(u *upstream, account *otrlayer.Account, how string) (*session, error) {
+func (c *client) restart(account *otrlayer.Account, how string) (*session, error) {
+	u := c.up
 	if !blank(c.scan.Buffered()) {
 		c.streamError("policy-violation", "otrproxy: there were bytes behind the login, before its answer.")
 		return nil, errEnded
 	}
-	if _, err := c.conn.Write([]byte("<success xmlns='" + stanza.NSSASL + "'/>")); err != nil {
+	success := "<success xmlns='" + stanza.NSSASL + "'/>"
+	if c.last != "" {
+		success = "<success xmlns='" + stanza.NSSASL + "'>" + base64.StdEncoding.EncodeToString([]byte(c.last)) + "</success>"
+	}
+	if _, err := c.conn.Write([]byte(success)); err != nil {
 		return nil, err
 	}
 	if len(u.scan.Buffered()) > 0 {
@@ -446,6 +620,7 @@ func (c *client) restart(u *upstream, account *otrlayer.Account, how string) (*s
 	}
 	u.expectStream(c.p.serverLimits())
 	if f := u.openStream(stanza.Header{To: c.domain.Name, Declared: c.scan.Declared()}); f != nil {
+		c.p.move(c.domain.Name, f.elsewhere)
 		c.failed(f)
 		return nil, errEnded
 	}

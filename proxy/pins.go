@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -27,8 +28,24 @@ type StoredPin struct {
 	Slot   string    `yaml:"slot"`   // current or next
 	Source string    `yaml:"source"` // first-use or command
 	Since  time.Time `yaml:"since"`
-	Untold bool      `yaml:"untold,omitempty"` // nobody was told yet that it is remembered
+	Seen   time.Time `yaml:"seen,omitempty"`   // when a server last satisfied it, by the day
+	Untold bool      `yaml:"untold,omitempty"` // nobody was told yet that it is remembered, or in use now
 }
+
+// The slots of pins: those in force, and those for a change that was announced. Servers
+// are held to either; the first time that one of the second kind is presented, it joins
+// the first.
+const (
+	slotCurrent = "current"
+	slotNext    = "next"
+)
+
+// Where pins come from.
+const (
+	sourceFirst   = "first-use"
+	sourceCommand = "command"
+	sourceConfig  = "configuration"
+)
 
 // A pinStore is pins.yaml.
 type pinStore struct {
@@ -79,7 +96,7 @@ func (s *pinStore) first(domain string, pin config.Pin) (ok bool, err error) {
 	if have := s.pins[domain]; len(have) > 0 {
 		return slices.ContainsFunc(have, func(p StoredPin) bool { return p.Pin == pin.String() }), nil
 	}
-	p := stored(pin, "current", "first-use")
+	p := stored(pin, slotCurrent, sourceFirst)
 	p.Untold = true
 	return true, s.set(domain, []StoredPin{p})
 }
@@ -89,45 +106,68 @@ func stored(pin config.Pin, slot, source string) StoredPin {
 }
 
 // add records a pin a person decided on, for now or (slot "next") for a change that was
-// announced; one that is there stays as it is.
+// announced; one that is there takes that slot.
 func (s *pinStore) add(domain string, pin config.Pin, slot string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range s.pins[domain] {
-		if have, err := config.ParsePin(p.Pin); err == nil && have == pin {
-			return nil
-		}
+	fresh := slices.Clone(s.pins[domain])
+	if i := indexPin(fresh, pin); i < 0 {
+		fresh = append(fresh, stored(pin, slot, sourceCommand))
+	} else if fresh[i].Slot == slot {
+		return nil
+	} else {
+		fresh[i].Slot = slot
 	}
-	return s.set(domain, append(slices.Clone(s.pins[domain]), stored(pin, slot, "command")))
+	return s.set(domain, fresh)
 }
 
-// tell reports whether somebody has to be told that a domain's key is remembered from
-// its first use, once.
-func (s *pinStore) tell(domain string) bool {
+// indexPin finds a pin among those stored, -1 for none.
+func indexPin(pins []StoredPin, pin config.Pin) int {
+	return slices.IndexFunc(pins, func(p StoredPin) bool {
+		have, err := config.ParsePin(p.Pin) // written by hand, maybe
+		return err == nil && have == pin
+	})
+}
+
+// satisfied notes that a server has satisfied a pin, and reports whether that was the first
+// sign of an announced change, which is in force from now on.
+func (s *pinStore) satisfied(domain string, pin config.Pin) (renewed bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := indexPin(s.pins[domain], pin)
+	today := time.Now().UTC().Truncate(24 * time.Hour)
+	if i < 0 || s.pins[domain][i].Slot != slotNext && !s.pins[domain][i].Seen.Before(today) {
+		return false, nil
+	}
+	fresh := slices.Clone(s.pins[domain])
+	renewed = fresh[i].Slot == slotNext
+	fresh[i].Slot, fresh[i].Seen, fresh[i].Untold = slotCurrent, today, fresh[i].Untold || renewed
+	return renewed, s.set(domain, fresh)
+}
+
+// tell returns a pin of which somebody has to be told, once: it is remembered from the
+// first use, or an announced one is in use now.
+func (s *pinStore) tell(domain string) (StoredPin, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := slices.IndexFunc(s.pins[domain], func(p StoredPin) bool { return p.Untold })
 	if i < 0 {
-		return false
+		return StoredPin{}, false
 	}
 	fresh := slices.Clone(s.pins[domain])
 	fresh[i].Untold = false
-	return s.set(domain, fresh) == nil
+	return fresh[i], s.set(domain, fresh) == nil
 }
 
 // remove forgets a pin and reports whether it was there.
 func (s *pinStore) remove(domain string, pin config.Pin) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.pins[domain]
-	fresh := slices.DeleteFunc(slices.Clone(old), func(p StoredPin) bool {
-		have, err := config.ParsePin(p.Pin) // written by hand, maybe
-		return err == nil && have == pin
-	})
-	if len(fresh) == len(old) {
+	i := indexPin(s.pins[domain], pin)
+	if i < 0 {
 		return false, nil
 	}
-	return true, s.set(domain, fresh)
+	return true, s.set(domain, slices.Delete(slices.Clone(s.pins[domain]), i, i+1))
 }
 
 // set puts a domain's pins in force once they are saved, not before.
@@ -161,14 +201,18 @@ func (s *pinStore) save() error {
 func (s *pinStore) list(c *config.Config) (out []control.PinLine) {
 	for name, d := range c.Domains {
 		for _, p := range d.Pins {
-			out = append(out, control.PinLine{Domain: name, Pin: p.String(), Slot: "current", Source: "configuration"})
+			out = append(out, control.PinLine{Domain: name, Pin: p.String(), Slot: slotCurrent, Source: sourceConfig})
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, pins := range s.pins {
 		for _, p := range pins {
-			out = append(out, control.PinLine{Domain: name, Pin: p.Pin, Slot: p.Slot, Source: p.Source, Since: p.Since.Format(time.RFC3339)})
+			l := control.PinLine{Domain: name, Pin: p.Pin, Slot: p.Slot, Source: p.Source, Since: p.Since.Format(time.RFC3339)}
+			if !p.Seen.IsZero() {
+				l.Seen = p.Seen.Format(time.DateOnly)
+			}
+			out = append(out, l)
 		}
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Domain+out[i].Pin < out[j].Domain+out[j].Pin })
@@ -182,9 +226,21 @@ func pinsOf(c *x509.Certificate) (leaf, spki config.Pin) {
 	return leaf, spki
 }
 
+// formats are all the ways in which people write down a certificate.
+func formats(c *x509.Certificate) string {
+	leaf, spki := pinsOf(c)
+	return fmt.Sprintf("%s (%s; SHA-1, to compare with old notes only: %s)", leaf, spki, oldSum(c))
+}
+
+// oldSum is the SHA-1 of a certificate, which is never a pin.
+func oldSum(c *x509.Certificate) string {
+	sum := sha1.Sum(c.Raw)
+	return config.ColonHex(sum[:])
+}
+
 // pinsFor are the pins that count for a domain.
 func (p *Proxy) pinsFor(d config.Domain) []config.Pin {
-	if d.Trust == config.TrustCA {
+	if d.Trust == config.TrustCA || d.Trust == config.TrustDANE {
 		return d.Pins
 	}
 	return append(d.Pins[:len(d.Pins):len(d.Pins)], p.pins.of(d.Name)...)
@@ -192,62 +248,90 @@ func (p *Proxy) pinsFor(d config.Domain) []config.Pin {
 
 // checkServer decides whether a server is who it should be. It runs on every
 // connection, resumed ones too, before anything of the client goes up.
-func (p *Proxy) checkServer(d config.Domain, cs tls.ConnectionState) (held string, f *Failure) {
+func (p *Proxy) checkServer(d config.Domain, cs tls.ConnectionState, said saidByDNS) (held string, f *Failure) {
 	if len(cs.PeerCertificates) == 0 {
 		return "", fail(FailTLS, nil, "The server of %s presented no certificate.", d.Name)
 	}
 	cert := cs.PeerCertificates[0]
+	pin, f := p.vouched(d, cs.PeerCertificates, said)
+	if f != nil {
+		f.cert = cert
+		return "", f
+	}
+	if pin != (config.Pin{}) {
+		held = pin.String()
+		renewed, err := p.pins.satisfied(d.Name, pin)
+		if err != nil {
+			p.log.Warn("that a server has satisfied its pin could not be remembered", "domain", p.name(d.Name))
+		}
+		if renewed {
+			p.log.Info("the server presents what was announced", "domain", p.name(d.Name), "pin", held)
+			p.happened(EventServerRenewed, "", d.Name)
+		}
+	}
+	p.presents(d, cert, pin)
+	return held, nil
+}
+
+// vouched is what speaks for a server's certificate: a pin, or none where something else
+// does.
+func (p *Proxy) vouched(d config.Domain, certs []*x509.Certificate, said saidByDNS) (held config.Pin, f *Failure) {
+	cert := certs[0]
 	leaf, spki := pinsOf(cert)
 	pins := p.pinsFor(d)
-	for _, pin := range pins {
-		if pin == leaf || pin == spki {
-			held = pin.String()
-		}
+	i := slices.IndexFunc(pins, func(pin config.Pin) bool { return pin == leaf || pin == spki })
+	if i >= 0 {
+		held = pins[i]
 	}
 	switch d.Trust {
 	case config.TrustPin, config.TrustCAPin:
-		if held == "" {
-			return "", mismatch(d, pins, leaf, spki)
+		if i < 0 {
+			return held, mismatch(d, pins, cert)
 		}
 		if d.Trust == config.TrustPin {
 			return held, nil
 		}
 	case config.TrustTOFU:
-		if held != "" {
+		if i >= 0 {
 			return held, nil
 		}
 		if len(pins) > 0 {
-			return "", mismatch(d, pins, leaf, spki)
+			return held, mismatch(d, pins, cert)
 		}
+	case config.TrustDANE:
+		if err := daneMatches(said.records, certs, said.names, p.roots, time.Now()); err != nil {
+			return held, fail(FailCertificate, err, "The certificate of %s is not the one that DNS says (TLSA): %v. Nothing was sent. It presents %s. "+
+				"If that lasts, ask the people who run the server; trust: pin needs no DNS", d.Name, err, formats(cert))
+		}
+		return held, nil
 	}
-	if err := p.checkChain(d.Name, cs.PeerCertificates); err != nil {
-		f := fail(FailCertificate, err, "The certificate of %s is not vouched for by any CA of this machine (%s), so nothing was sent. It presents %s (%s). "+
-			"If that is what the people who run the server tell you, accept it with: otrproxy pin add %s %s", d.Name, reason(err), leaf, spki, d.Name, leaf)
-		f.Presented = leaf.String()
-		return "", f
+	if err := p.checkChain(d.Name, certs); err != nil {
+		return held, fail(FailCertificate, err, "The certificate of %s is not vouched for by any CA of this machine (%s), so nothing was sent. It presents %s. "+
+			"If that is what the people who run the server tell you, accept it with: otrproxy pin add %s %s", d.Name, reason(err), formats(cert), d.Name, leaf)
 	}
 	if d.Trust == config.TrustTOFU {
 		ok, err := p.pins.first(d.Name, spki)
 		if err != nil {
-			return "", fail(FailState, err, "The key of %s could not be remembered: %v.", d.Name, err)
+			return held, fail(FailState, err, "The key of %s could not be remembered: %v.", d.Name, err)
 		}
 		if !ok {
-			return "", mismatch(d, p.pins.of(d.Name), leaf, spki)
+			return held, mismatch(d, p.pins.of(d.Name), cert)
 		}
 		p.log.Info("the server's key is remembered from its first use", "domain", p.name(d.Name), "pin", spki.String(), "certificate", leaf.String())
-		return spki.String(), nil
+		return spki, nil
 	}
 	return held, nil
 }
 
-func mismatch(d config.Domain, pins []config.Pin, leaf, spki config.Pin) *Failure {
+func mismatch(d config.Domain, pins []config.Pin, cert *x509.Certificate) *Failure {
 	want := make([]string, len(pins))
 	for i, p := range pins {
 		want[i] = p.String()
 	}
-	f := fail(FailPin, nil, "The server of %s is not the one you pinned, so nothing was sent. Pinned: %s. Presented: %s (%s). "+
-		"Ask the people who run the server whether they changed it; only if they did: otrproxy pin add %s %s", d.Name, strings.Join(want, ", "), leaf, spki, d.Name, leaf)
-	f.Presented, f.Pinned = leaf.String(), want
+	leaf, _ := pinsOf(cert)
+	f := fail(FailPin, nil, "The server of %s is not the one you pinned, so nothing was sent. Pinned: %s. Presented: %s. "+
+		"Ask the people who run the server whether they changed it; only if they did: otrproxy pin add %s %s", d.Name, strings.Join(want, ", "), formats(cert), d.Name, leaf)
+	f.Pinned = want
 	return f
 }
 

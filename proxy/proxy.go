@@ -5,7 +5,9 @@
 //
 //	entry.go      accepts a client and tells by its first byte how it speaks
 //	negotiate.go  finds the domain, has the server dialled, takes the credentials
-//	upstream.go   finds, dials and secures the server; pins.go decides whether it is the right one
+//	locate.go     finds where the server is; dial.go, the way there, straight or through a SOCKS proxy
+//	upstream.go   secures the connection to it; pins.go decides whether it is the right one
+//	scram.go      takes the login of an account that is enrolled (enrol.go), without its password
 //	login.go      logs in there with the strongest mechanism both have
 //	session.go    relays, one reader and one writer (leg.go) for each leg; acks.go knows what the server has taken
 //	outgoing.go   what a client's message may do; guard.go, its presence and requests
@@ -40,6 +42,7 @@ type Options struct {
 	Log      *slog.Logger   // nil discards
 	Roots    *x509.CertPool // CAs for trust "ca" and first use; nil for the system's
 	Resolver *net.Resolver  // nil for the system's
+	DNSSEC   string         // host:port of a DNS server on this machine that validates; "" for what the system has
 
 	Link func() string // mints the address of the web page; nil for none
 
@@ -55,6 +58,7 @@ type Proxy struct {
 	log      *slog.Logger
 	roots    *x509.CertPool
 	resolver *net.Resolver
+	dns      *validating
 	state    *State
 	ca       *authority
 	pins     *pinStore
@@ -65,25 +69,28 @@ type Proxy struct {
 	commands control.Table
 	started  time.Time
 	logKey   [32]byte
-
-	bound sync.Map // accounts whose login was bound to its channel, by bare JID
+	circuits [32]byte // by which accounts differ towards SOCKS proxies
 
 	ctx    context.Context // ends with the proxy
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
 	passing     sync.Mutex // one change of the passphrase at a time
-	remembering sync.Mutex // guards what accounts remember of the service contact
+	remembering sync.Mutex // guards what accounts remember of the service contact, and of their logins
 
-	mu        sync.Mutex
-	listeners []net.Listener
-	conns     map[net.Conn]struct{} // accepted and not yet closed
-	sessions  map[*session]struct{}
-	accounts  map[string]*otrlayer.Account
-	refusals  map[string]*refusal
-	toldOf    map[string]bool          // rooms that were said not to be encrypted, by account and room
-	suspended map[[2]string]*suspended // sessions that lost their server, by account and resource
-	closing   bool
+	mu           sync.Mutex
+	listeners    []net.Listener
+	conns        map[net.Conn]struct{} // accepted and not yet closed
+	sessions     map[*session]struct{}
+	accounts     map[string]*otrlayer.Account
+	refusals     map[string]*refusal
+	certificates map[string]*certificateSeen // last seen, by domain
+	moves        map[string]moved            // where servers have sent their clients, by domain
+	toldOf       map[string]bool             // rooms that were said not to be encrypted, by account and room
+	weaker       map[string]*Failure         // logins that a server wants to be weaker than before, by account
+	plainly      map[string]time.Time        // until when a host is offered PLAIN alone
+	suspended    map[[2]string]*suspended    // sessions that lost their server, by account and resource
+	closing      bool
 }
 
 // New opens the state directory and prepares a proxy.
@@ -129,12 +136,16 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 // prepared is a proxy without its state.
 func prepared(cfg *config.Config, opt Options) *Proxy {
 	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, started: time.Now(), vault: &vault{},
-		conns: map[net.Conn]struct{}{}, sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, toldOf: map[string]bool{}, suspended: map[[2]string]*suspended{}}
+		conns: map[net.Conn]struct{}{}, sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[string]time.Time{}, toldOf: map[string]bool{}, suspended: map[[2]string]*suspended{}}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	if p.resolver == nil {
 		p.resolver = net.DefaultResolver
+	}
+	p.dns = systemResolver()
+	if opt.DNSSEC != "" {
+		p.dns = newValidating(true, opt.DNSSEC)
 	}
 	if p.opt.Listen == nil {
 		p.opt.Listen = net.Listen
@@ -143,6 +154,7 @@ func prepared(cfg *config.Config, opt Options) *Proxy {
 		p.opt.Dial = (&net.Dialer{Resolver: p.resolver}).DialContext
 	}
 	rand.Read(p.logKey[:])
+	rand.Read(p.circuits[:])
 	p.cfg.Store(cfg)
 	return p
 }
@@ -150,11 +162,6 @@ func prepared(cfg *config.Config, opt Options) *Proxy {
 // Supported refuses what the configuration may say and this version cannot do,
 // rather than run without it.
 func Supported(cfg *config.Config) error {
-	for name, d := range cfg.Domains {
-		if d.Via != "" {
-			return fmt.Errorf("domains.%s.via: this version cannot connect through a SOCKS proxy yet, and will not connect without it; remove via or wait for a later version", name)
-		}
-	}
 	if cfg.Web != "" && !config.Loopback(cfg.Web) {
 		return fmt.Errorf("web: %s can be reached from other machines, and the page is for this one; write 127.0.0.1:PORT, and reach it from elsewhere by: ssh -L PORT:127.0.0.1:PORT", cfg.Web)
 	}

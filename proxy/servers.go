@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/pem"
@@ -24,15 +23,16 @@ func (p *Proxy) serverCommands() control.Table {
 	givenPin := pinArg
 	givenPin.Optional = true
 	return control.Table{
-		{Name: "pin list", Help: "lists the certificates and keys servers are held to", Reads: true, Run: p.pinList},
-		{Name: "pin show", Help: "shows how a domain's server is trusted, and its pins", Reads: true, Args: []control.Arg{domainArg}, Run: p.pinShow},
-		{Name: "pin probe", Help: "looks at what a domain's server presents now, in every format; nothing is trusted by that", Reads: true, Args: []control.Arg{domainArg}, Run: p.pinProbe},
-		{Name: "pin add", Help: "trusts a server's certificate (sha256:..) or key (spki-sha256:..); with --presented, what the server presents now",
+		{Name: "pin list", Help: "lists the certificates and keys servers are held to", Reads: true, Admin: true, Run: p.pinList},
+		{Name: "pin show", Help: "shows how a domain's server is trusted, and its pins", Reads: true, Admin: true, Args: []control.Arg{domainArg}, Run: p.pinShow},
+		{Name: "pin probe", Help: "looks at what a domain's server presents now, in every format, and with --via a second time through a SOCKS proxy; nothing is trusted by that", Reads: true, Admin: true,
+			Args: []control.Arg{domainArg, {Name: "via", Kind: control.Option, Label: "Also through a SOCKS proxy, such as socks5://127.0.0.1:9050"}}, Run: p.pinProbe},
+		{Name: "pin add", Help: "trusts a server's certificate (sha256:..) or key (spki-sha256:..); with --presented, what the server presents now", Admin: true,
 			Args: []control.Arg{domainArg, givenPin, {Name: "presented", Kind: control.Flag, Label: "What the server presents now"},
 				{Name: "next", Kind: control.Flag, Label: "For a change that the server's people have announced"}}, Run: p.pinAdd},
-		{Name: "pin remove", Help: "forgets a pin that was added or remembered", Args: []control.Arg{domainArg, pinArg}, Run: p.pinRemove},
+		{Name: "pin remove", Help: "forgets a pin that was added or remembered", Admin: true, Args: []control.Arg{domainArg, pinArg}, Run: p.pinRemove},
 		{Name: "ca export", Help: "prints the certificate of the local CA, to trust in clients that check certificates", Reads: true, Run: p.caExport},
-		{Name: "doctor", Help: "checks the way from a domain's name to the login, step by step, and says what to do", Reads: true,
+		{Name: "doctor", Help: "checks the way from a domain's name to the login, step by step, and says what to do", Reads: true, Admin: true,
 			Args: []control.Arg{{Name: "name", Label: "Domain, or account"}}, Run: p.doctor},
 	}
 }
@@ -48,7 +48,11 @@ func (p *Proxy) pinList(context.Context, control.Call) (control.Reply, error) {
 func pinText(lines []control.PinLine) string {
 	var b strings.Builder
 	for _, l := range lines {
-		fmt.Fprintf(&b, "%s %s (%s, %s)\n", l.Domain, l.Pin, l.Slot, l.Source)
+		seen := ""
+		if l.Seen != "" {
+			seen = ", last seen " + l.Seen
+		}
+		fmt.Fprintf(&b, "%s %s (%s, %s%s)\n", l.Domain, l.Pin, l.Slot, l.Source, seen)
 	}
 	return strings.TrimRight(b.String(), "\n")
 }
@@ -71,6 +75,7 @@ var trustWord = map[config.TrustMode]string{
 	config.TrustPin:   "one of the pins; no CA is asked",
 	config.TrustCA:    "a CA of this machine must vouch for it",
 	config.TrustCAPin: "a CA of this machine must vouch for it, and it must be one of the pins",
+	config.TrustDANE:  "it must be what DNS says, signed (TLSA)",
 	config.TrustTOFU:  "the first use needs a CA of this machine or your word; from then on it must be the same",
 }
 
@@ -81,25 +86,27 @@ func (p *Proxy) pinShow(_ context.Context, c control.Call) (control.Reply, error
 	}
 	lines := slices.DeleteFunc(p.pins.list(p.Config()), func(l control.PinLine) bool { return l.Domain != d.Name })
 	text := fmt.Sprintf("%s: trust %s (%s)", d.Name, d.Trust, trustWord[d.Trust])
+	if ending := p.ending(d.Name); ending != "" {
+		text += "\n" + ending
+	}
 	if len(lines) == 0 {
 		return control.Reply{Text: text + "\nno pins yet; see what it presents with: " + c.How("pin probe", "domain", d.Name), Data: []control.PinLine{}}, nil
 	}
 	return control.Reply{Text: text + "\n" + pinText(lines), Data: lines}, nil
 }
 
-// look describes what a server presents.
-func (p *Proxy) look(ctx context.Context, d config.Domain) (control.Presented, *Failure) {
+// look describes what a server presents, and where that was.
+func (p *Proxy) look(ctx context.Context, d config.Domain) (control.Presented, target, *Failure) {
 	ctx, cancel := context.WithTimeout(ctx, commandLimit)
 	defer cancel()
-	cs, address, f := p.presented(ctx, d)
+	cs, t, f := p.presented(ctx, d)
 	if f != nil {
-		return control.Presented{}, f
+		return control.Presented{}, t, f
 	}
 	cert := cs.PeerCertificates[0]
 	leaf, spki := pinsOf(cert)
-	old := sha1.Sum(cert.Raw)
-	out := control.Presented{Domain: d.Name, Address: address, TLS: tls.VersionName(cs.Version), SHA256: leaf.String(), SPKI: spki.String(),
-		SHA1: config.ColonHex(old[:]), Subject: cert.Subject.String(), Issuer: cert.Issuer.String(), Names: cert.DNSNames,
+	out := control.Presented{Domain: d.Name, Address: t.addr(), Via: d.Via, TLS: tls.VersionName(cs.Version), SHA256: leaf.String(), SPKI: spki.String(),
+		SHA1: oldSum(cert), Subject: cert.Subject.String(), Issuer: cert.Issuer.String(), Names: cert.DNSNames,
 		NotBefore: cert.NotBefore.UTC().Format(time.RFC3339), NotAfter: cert.NotAfter.UTC().Format(time.RFC3339)}
 	if err := p.checkChain(d.Name, cs.PeerCertificates); err != nil {
 		out.CA = reason(err)
@@ -107,7 +114,7 @@ func (p *Proxy) look(ctx context.Context, d config.Domain) (control.Presented, *
 	for _, pin := range p.pinsFor(d) {
 		out.Pinned = out.Pinned || pin == leaf || pin == spki
 	}
-	return out, nil
+	return out, t, nil
 }
 
 func (p *Proxy) pinProbe(ctx context.Context, c control.Call) (control.Reply, error) {
@@ -115,21 +122,53 @@ func (p *Proxy) pinProbe(ctx context.Context, c control.Call) (control.Reply, er
 	if err != nil {
 		return control.Reply{}, err
 	}
-	x, f := p.look(ctx, d)
+	via := c.Arg("via")
+	if via != "" {
+		if err := config.CheckVia(via); err != nil {
+			return control.Reply{}, fmt.Errorf("%w: %w", control.ErrUsage, err)
+		}
+	}
+	x, t, f := p.look(ctx, d)
 	if f != nil {
 		return control.Reply{}, f
 	}
-	vouched := "vouched for by a CA of this machine"
-	if x.CA != "" {
-		vouched = "NOT vouched for by any CA of this machine (" + x.CA + ")"
+	text, data := presentedText(x), []control.Presented{x}
+	compared := ""
+	if via != "" {
+		there := only(d, t)
+		there.Via = via
+		y, _, f := p.look(ctx, there)
+		if f != nil {
+			return control.Reply{}, fmt.Errorf("%s\nThe second way failed, so nothing was compared: %w", text, f)
+		}
+		data = append(data, y)
+		compared = "\nBoth ways, straight and through " + via + ", lead to the same certificate."
+		if d.Via != "" {
+			compared = "\nBoth ways, through " + d.Via + " and through " + via + ", lead to the same certificate."
+		}
+		if y.SHA256 != x.SHA256 {
+			return control.Reply{Text: text + "\n\nBUT THROUGH " + via + " ANOTHER ONE IS PRESENTED:\n" + presentedText(y) +
+				"\nSomebody on one of the ways may be in between, or the server has several certificates. Trust neither before the people who run the server have told you theirs.", Data: data}, nil
+		}
 	}
 	pinned := "It is not pinned."
 	if x.Pinned {
 		pinned = "It satisfies a pin that is in force."
 	}
-	text := fmt.Sprintf("%s at %s, %s\n%s\n%s\nSHA-1, to compare with old notes only: %s\nmade for %s by %s, valid from %s to %s; %s\n%s Compare the fingerprint with the people who run the server, then: %s",
-		d.Name, x.Address, x.TLS, x.SHA256, x.SPKI, x.SHA1, oneLine(x.Subject), oneLine(x.Issuer), x.NotBefore, x.NotAfter, vouched, pinned, c.How("pin add", "domain", d.Name, "pin", x.SHA256))
-	return control.Reply{Text: text, Data: []control.Presented{x}}, nil
+	return control.Reply{Text: text + compared + "\n" + pinned + " Compare the fingerprint with the people who run the server, then: " + c.How("pin add", "domain", d.Name, "pin", x.SHA256), Data: data}, nil
+}
+
+func presentedText(x control.Presented) string {
+	vouched := "vouched for by a CA of this machine"
+	if x.CA != "" {
+		vouched = "NOT vouched for by any CA of this machine (" + x.CA + ")"
+	}
+	at := x.Address
+	if x.Via != "" {
+		at += " through " + x.Via
+	}
+	return fmt.Sprintf("%s at %s, %s\n%s\n%s\nSHA-1, to compare with old notes only: %s\nmade for %s by %s, valid from %s to %s; %s",
+		x.Domain, at, x.TLS, x.SHA256, x.SPKI, x.SHA1, oneLine(x.Subject), oneLine(x.Issuer), x.NotBefore, x.NotAfter, vouched)
 }
 
 // oneLine is what others wrote, as part of a line of ours.
@@ -156,7 +195,7 @@ func (p *Proxy) pinAdd(ctx context.Context, c control.Call) (control.Reply, erro
 	case c.Has("presented") && c.Arg("pin") != "":
 		return control.Reply{}, fmt.Errorf("%w: either a pin or --presented, not both", control.ErrUsage)
 	case c.Has("presented"):
-		x, f := p.look(ctx, d)
+		x, _, f := p.look(ctx, d)
 		if f != nil {
 			return control.Reply{}, f
 		}
@@ -169,9 +208,9 @@ func (p *Proxy) pinAdd(ctx context.Context, c control.Call) (control.Reply, erro
 	if err != nil {
 		return control.Reply{}, err
 	}
-	slot := "current"
+	slot := slotCurrent
 	if c.Has("next") {
-		slot = "next"
+		slot = slotNext
 	}
 	if err := p.pins.add(d.Name, pin, slot); err != nil {
 		return control.Reply{}, err
@@ -180,6 +219,8 @@ func (p *Proxy) pinAdd(ctx context.Context, c control.Call) (control.Reply, erro
 	p.changed()
 	r, err := done("%s is held to %s", d.Name, pin)
 	switch d.Trust {
+	case config.TrustDANE:
+		r.Text += "; but its trust is \"dane\", where pins do not count: set trust to pin, ca+pin or tofu in the configuration"
 	case config.TrustCA:
 		r.Text += "; but its trust is \"ca\", where pins do not count: set trust to ca+pin, pin or tofu in the configuration"
 	case config.TrustTOFU:

@@ -36,7 +36,7 @@ func (s *session) service(st *stanza.Stanza, local string) {
 	case "message":
 		if body, ok := root.Child(stanza.NSClient, "body"); ok && root.Attr("type") != "error" {
 			line := strings.TrimPrefix(strings.TrimSpace(body.Text()), commandWord)
-			s.say(serviceJID, control.Actor{Place: control.InService, Account: s.jid}, strings.TrimSpace(line))
+			s.say(serviceJID, s.as(control.InService, ""), strings.TrimSpace(line))
 		}
 	case "presence":
 		s.serviceSubscribed(root.Attr("type"))
@@ -133,9 +133,14 @@ func (s *session) discoItems(root stanza.Element, node string) {
 	})
 }
 
+// as is the person at this client, in a place.
+func (s *session) as(place control.Place, contact string) control.Actor {
+	return control.Actor{Place: place, Account: s.jid, Contact: contact, Admin: s.p.isAdmin(s.jid)}
+}
+
 // actor is the person at this client, in its menus.
 func (s *session) actor() control.Actor {
-	return control.Actor{Place: control.InMenu, Account: s.jid}
+	return s.as(control.InMenu, "")
 }
 
 // found adds the service contact to what the server says of its services.
@@ -203,10 +208,7 @@ func (s *session) arrived() {
 	if s.remembered(listed) {
 		s.servicePresence("")
 	}
-	if s.p.pins.tell(s.up.domain.Name) {
-		s.Notice(serviceJID, "This was the first connection to the server of "+s.up.domain.Name+" from here. Its key is remembered from now on, and no other is accepted: "+s.up.held+
-			". If the people who run the server publish it, compare.")
-	}
+	s.tellOfPin()
 	if s.remembered(greeted) {
 		return
 	}

@@ -28,6 +28,7 @@ type session struct {
 	account *otrlayer.Account
 	jid     string // bare
 	entry   string
+	login   string // mechanism the client used here
 	how     string // mechanism used upstream
 	since   time.Time
 	tls     string // version towards the client, "" for none
@@ -58,17 +59,18 @@ type session struct {
 	unread unread
 	quiet  map[string]bool // contacts whose copies were said to be unreadable just before
 
-	mu      sync.Mutex
-	rooms   map[string]bool // joined, by bare JID
-	pushed  map[string]bool // ids of our roster pushes that were not answered yet
-	welcome map[string]bool // contacts who may see our presence
+	mu       sync.Mutex
+	rooms    map[string]bool   // joined, by bare JID
+	pushed   map[string]bool   // ids of our roster pushes that were not answered yet
+	changing map[string]string // new passwords, by id of the request; "" for the end of the account
+	welcome  map[string]bool   // contacts who may see our presence
 	// unannounced says that the session was resumed, and the client has not sent its
 	// first presence yet.
 	unannounced bool
 }
 
 func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *session {
-	s := &session{p: c.p, account: account, jid: account.JID(), entry: c.entry, how: how, since: time.Now(), tls: c.tlsVersion, up: u,
+	s := &session{p: c.p, account: account, jid: account.JID(), entry: c.entry, login: c.entered, how: how, since: time.Now(), tls: c.tlsVersion, up: u,
 		upTLS: tls.VersionName(u.conn.ConnectionState().Version), fromClient: c.scan, fromServer: u.scan,
 		clientRead: make(chan struct{}), serverRead: make(chan struct{}),
 		rooms: map[string]bool{}, welcome: map[string]bool{}, strange: map[string]bool{}, quiet: map[string]bool{}}
@@ -101,7 +103,7 @@ func (s *session) relay() {
 	s.p.sessions[s] = struct{}{}
 	s.p.mu.Unlock()
 	s.p.changed()
-	s.p.log.Info("session begins", "account", s.p.name(s.jid), "entry", s.entry, "upstream", s.upTLS, "sasl", s.how)
+	s.p.log.Info("session begins", "account", s.p.name(s.jid), "entry", s.entry, "login", s.login, "upstream", s.upTLS, "sasl", s.how)
 	s.client.kick()
 
 	done := make(chan struct{})

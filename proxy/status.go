@@ -23,8 +23,8 @@ func (p *Proxy) overview(account string) control.Status {
 	st := control.Status{Version: p.opt.Version, Since: p.started, Sessions: []control.SessionStatus{}, Decisions: p.decisions(account)}
 	for _, s := range p.sessionsOf(account) {
 		_, resource, _ := strings.Cut(s.full(), "/")
-		x := control.SessionStatus{Account: s.jid, Resource: resource, Since: s.since, Entry: s.entry, ClientTLS: s.tls, Domain: s.up.domain.Name,
-			Address: s.up.conn.RemoteAddr().String(), UpstreamTLS: s.upTLS, Pin: s.up.held, SASL: s.how, Conversations: []control.ContactLine{}}
+		x := control.SessionStatus{Account: s.jid, Resource: resource, Since: s.since, Entry: s.entry, ClientTLS: s.tls, Login: s.login, Domain: s.up.domain.Name,
+			Address: s.up.place, UpstreamTLS: s.upTLS, Pin: s.up.held, SASL: s.how, Conversations: []control.ContactLine{}}
 		for _, v := range s.account.Conversations() {
 			x.Conversations = append(x.Conversations, p.line(s.account, v))
 		}
@@ -80,8 +80,10 @@ func (p *Proxy) status(_ context.Context, c control.Call) (control.Reply, error)
 func (p *Proxy) decisions(account string) []control.Decision {
 	out := []control.Decision{}
 	var servers []control.Decision
-	if account == "" {
+	if account == "" || p.isAdmin(account) {
 		servers = p.serverDecisions()
+	}
+	if account == "" {
 		if p.vault.locked() {
 			out = append(out, control.Decision{Kind: "locked", Text: sentence(p.locked())})
 		}
@@ -122,17 +124,30 @@ func (p *Proxy) serverDecisions() (out []control.Decision) {
 	for domain, r := range p.refusals {
 		refusals[domain] = r.f
 	}
+	weaker := maps.Clone(p.weaker)
 	p.mu.Unlock()
 	for _, domain := range slices.Sorted(maps.Keys(refusals)) {
 		if !p.concerns(domain) {
 			continue
 		}
 		f := refusals[domain]
-		d := control.Decision{Kind: "server-unknown", Domain: domain, Presented: f.Presented, Known: f.Pinned, Text: f.Text}
+		d := control.Decision{Kind: "server-unknown", Domain: domain, Presented: f.presented(), Known: f.Pinned, Text: f.Text}
+		if f.cert != nil {
+			_, spki := pinsOf(f.cert)
+			d.SPKI, d.SHA1 = spki.String(), oldSum(f.cert)
+		}
 		if f.Cause == FailPin {
 			d.Kind = "server-changed"
 		}
 		out = append(out, d)
+	}
+	for _, account := range slices.Sorted(maps.Keys(weaker)) {
+		out = append(out, control.Decision{Kind: "login-weaker", Account: account, Domain: bareDomain(account), Text: weaker[account].Text})
+	}
+	for _, domain := range p.seen() {
+		if text := p.ending(domain); text != "" && refusals[domain] == nil && p.concerns(domain) {
+			out = append(out, control.Decision{Kind: "server-expiring", Domain: domain, Text: text})
+		}
 	}
 	return out
 }

@@ -37,7 +37,7 @@ func TestTOFUDecidesOnce(t *testing.T) {
 		var ok [2]bool
 		for i := range 2 {
 			wg.Go(func() {
-				_, f := p.checkServer(config.Domain{Name: "example.org", Trust: config.TrustTOFU}, tls.ConnectionState{PeerCertificates: certs[i : i+1]})
+				_, f := p.checkServer(config.Domain{Name: "example.org", Trust: config.TrustTOFU}, tls.ConnectionState{PeerCertificates: certs[i : i+1]}, saidByDNS{})
 				ok[i] = f == nil
 			})
 		}

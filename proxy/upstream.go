@@ -1,16 +1,15 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/xdg-go/scram"
 
 	"otrproxy/config"
 	"otrproxy/otrlayer"
@@ -26,81 +25,28 @@ const (
 // An upstream is the leg to a server: secured, checked, and ready for a login.
 type upstream struct {
 	domain   config.Domain
+	place    string // where it is, for people
 	conn     *tls.Conn
 	in       *inlet
 	scan     *stanza.Scanner
 	held     string // the pin that the server satisfied, "" for a CA
 	features *stanza.Stanza
+	factors  scram.KeyFactors // by which the last login was salted
+	unhook   func() bool      // it ends with the proxy no more
 }
 
-// A target is one place to try.
-type target struct {
-	host     string
-	port     uint16
-	direct   bool
-	priority uint16
-}
-
-func (t target) addr() string { return net.JoinHostPort(t.host, strconv.Itoa(int(t.port))) }
-
-// targets finds where a domain's server is (RFC 6120 section 3.2, XEP-0368).
-func (p *Proxy) targets(ctx context.Context, d config.Domain) ([]target, *Failure) {
-	if d.Connect != "" {
-		host, port, _ := net.SplitHostPort(d.Connect)
-		n, _ := strconv.Atoi(port)
-		direct := d.TLS == config.TLSDirect || d.TLS == config.TLSAuto && n == 5223
-		return []target{{host: host, port: uint16(n), direct: direct}}, nil
-	}
-	var out []target
-	none := false
-	for _, s := range []struct {
-		service string
-		direct  bool
-		unless  config.TLSMode
-	}{{"xmpps-client", true, config.TLSStartTLS}, {"xmpp-client", false, config.TLSDirect}} {
-		if d.TLS == s.unless {
-			continue
-		}
-		_, records, err := p.resolver.LookupSRV(ctx, s.service, "tcp", ascii(d.Name))
-		if err != nil {
-			var dns *net.DNSError
-			if errors.As(err, &dns) && !dns.IsNotFound {
-				p.log.Debug("SRV lookup failed", "domain", p.name(d.Name), "timeout", dns.IsTimeout, "temporary", dns.IsTemporary)
-			}
-			continue
-		}
-		for _, r := range records {
-			if r.Target == "." || r.Target == "" {
-				none = true
-				continue
-			}
-			out = append(out, target{strings.TrimSuffix(r.Target, "."), r.Port, s.direct, r.Priority})
-		}
-	}
-	// Both services in one order; within a priority LookupSRV has drawn by weight.
-	slices.SortStableFunc(out, func(a, b target) int { return cmp.Compare(a.priority, b.priority) })
-	if len(out) > 0 {
-		return out, nil
-	}
-	if none {
-		return nil, fail(FailDNS, nil, "%s says in DNS that it has no XMPP service.", d.Name)
-	}
-	t := target{host: ascii(d.Name), port: 5222}
-	if d.TLS == config.TLSDirect {
-		t.port, t.direct = 5223, true
-	}
-	return []target{t}, nil
-}
-
-const dialLimit = 10 * time.Second // for one address
-
-// dial connects to a domain's server, secures the connection and checks the
-// certificate. Nothing of the client has been sent when it returns.
-func (p *Proxy) dial(ctx context.Context, d config.Domain) (*upstream, *Failure) {
+// dial connects to a domain's server for an account, secures the connection and checks
+// the certificate. Nothing of the client has been sent when it returns. Account is "" where
+// it is not known yet.
+func (p *Proxy) dial(ctx context.Context, d config.Domain, account string) (*upstream, *Failure) {
 	if f := p.refused(d.Name); f != nil {
 		return nil, f
 	}
-	u, f := p.connect(ctx, d)
+	there, moved := p.whereTo(d)
+	u, f := p.connect(ctx, there, account)
+	if f != nil && moved && f.Cause != FailPin && f.Cause != FailCertificate {
+		u, f = p.connect(ctx, d, account)
+	}
 	if f != nil {
 		p.metrics.upstreamFailed(f.Cause)
 		p.remember(d.Name, f)
@@ -113,83 +59,31 @@ func (p *Proxy) dial(ctx context.Context, d config.Domain) (*upstream, *Failure)
 	return u, nil
 }
 
-func (p *Proxy) connect(ctx context.Context, d config.Domain) (u *upstream, f *Failure) {
-	f = p.reach(ctx, d, func(conn net.Conn, t target) (f *Failure) {
-		u, f = p.secure(conn, d, t.direct)
-		return f
-	})
-	if f != nil {
-		return nil, f
-	}
-	return u, nil
-}
-
-// reach connects to the first place of a domain's server that answers, and has it used.
-// The connection is closed where that fails.
-func (p *Proxy) reach(ctx context.Context, d config.Domain, use func(net.Conn, target) *Failure) *Failure {
-	places, f := p.targets(ctx, d)
-	if f != nil {
-		return f
-	}
-	for _, t := range places {
-		dctx, cancel := context.WithTimeout(ctx, dialLimit)
-		conn, err := p.opt.Dial(dctx, "tcp", t.addr())
-		cancel()
-		if err != nil {
-			var dns *net.DNSError
-			switch {
-			case errors.As(err, &dns):
-				f = fail(FailDNS, err, "The server of %s was not found: there is no host %s. Check the spelling of the domain, or set connect for it in the configuration.", d.Name, t.host)
-			case ctx.Err() != nil:
-				return fail(FailTimeout, err, "The server of %s did not answer in time.", d.Name)
-			default:
-				f = fail(FailTCP, err, "The server of %s cannot be reached at %s: %v. It may be down, or this machine may be offline.", d.Name, t.addr(), short(err))
-			}
-			continue // to the next place; what a server does wrong ends the search
-		}
-		if p.listensAt(conn) {
-			conn.Close()
-			return fail(FailTCP, nil, "The name of the server of %s leads to %s, where otrproxy itself listens. Set \"connect\" for the domain in the configuration to where the server is.", d.Name, t.addr())
-		}
-		stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })
-		f := use(conn, t)
-		if !stop() && f == nil {
-			f = fail(FailTimeout, ctx.Err(), "The server of %s did not answer in time.", d.Name)
-		}
-		if f != nil {
-			conn.Close()
-			if ctx.Err() != nil && f.Cause != FailTimeout {
-				f = fail(FailTimeout, f, "The server of %s did not answer in time.", d.Name)
-			}
+// connect follows a server that sends its clients elsewhere, over the checked connection
+// only, to where the same checks hold.
+func (p *Proxy) connect(ctx context.Context, d config.Domain, account string) (u *upstream, f *Failure) {
+	for range maxHops + 1 {
+		f = p.reach(ctx, d, account, func(conn net.Conn, t target) (f *Failure) {
+			u, f = p.secure(ctx, conn, d, t)
 			return f
+		})
+		if f == nil {
+			return u, nil
 		}
-		return nil
-	}
-	return f
-}
-
-// listensAt reports whether a connection leads back to this very program: it would
-// connect to itself without end.
-func (p *Proxy) listensAt(conn net.Conn) bool {
-	there, ok := conn.RemoteAddr().(*net.TCPAddr)
-	here, ok2 := conn.LocalAddr().(*net.TCPAddr)
-	if !ok || !ok2 {
-		return false
-	}
-	for _, a := range p.Addrs() {
-		if own, ok := a.(*net.TCPAddr); ok && own.Port == there.Port && (own.IP.Equal(there.IP) || own.IP.IsUnspecified() && there.IP.Equal(here.IP)) {
-			return true
+		if f.elsewhere == nil {
+			return nil, f
 		}
+		d = only(d, *f.elsewhere)
 	}
-	return false
+	return nil, fail(FailProtocol, f, "The server of %s sends its clients from one place to the next; after %d of them the connection was given up.", d.Name, maxHops+1)
 }
 
 // presented is what a domain's server presents, looked at and not trusted: nothing is
 // sent to it but what TLS needs.
-func (p *Proxy) presented(ctx context.Context, d config.Domain) (cs tls.ConnectionState, address string, f *Failure) {
-	f = p.reach(ctx, d, func(conn net.Conn, t target) *Failure {
+func (p *Proxy) presented(ctx context.Context, d config.Domain) (cs tls.ConnectionState, at target, f *Failure) {
+	f = p.reach(ctx, d, "", func(conn net.Conn, t target) *Failure {
 		defer conn.Close()
-		address = t.addr()
+		at = t
 		if !t.direct {
 			if f := p.startTLS(conn, d); f != nil {
 				return f
@@ -208,40 +102,37 @@ func (p *Proxy) presented(ctx context.Context, d config.Domain) (cs tls.Connecti
 		}
 		return nil
 	})
-	return cs, address, f
-}
-
-// short is an error of the net package without the addresses, which are said already.
-func short(err error) string {
-	var op *net.OpError
-	if errors.As(err, &op) && op.Err != nil {
-		return op.Err.Error()
-	}
-	return err.Error()
+	return cs, at, f
 }
 
 // secure takes a connection to where a stream over checked TLS has shown its features.
-func (p *Proxy) secure(conn net.Conn, d config.Domain, direct bool) (*upstream, *Failure) {
-	u := &upstream{domain: d}
-	if !direct {
+func (p *Proxy) secure(ctx context.Context, conn net.Conn, d config.Domain, t target) (*upstream, *Failure) {
+	u := &upstream{domain: d, place: t.addr()}
+	if d.Via != "" {
+		u.place += " through " + d.Via
+	}
+	if !t.direct {
 		if f := p.startTLS(conn, d); f != nil {
 			return nil, f
 		}
 	}
-	var refused *Failure
+	said, refused := p.saysDNS(ctx, d, t)
+	if refused != nil {
+		return nil, refused
+	}
 	cfg := &tls.Config{
 		ServerName:         ascii(d.Name), // the JID's domain, never the SRV target (RFC 6120 section 13.7.2.1)
 		InsecureSkipVerify: true,          // checkServer decides, on resumption as well
 		MinVersion:         tls.VersionTLS12,
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			u.held, refused = p.checkServer(d, cs)
+			u.held, refused = p.checkServer(d, cs, said)
 			if refused != nil {
 				return refused
 			}
 			return nil
 		},
 	}
-	if direct {
+	if t.direct {
 		cfg.NextProtos = []string{"xmpp-client"}
 	}
 	u.conn = tls.Client(conn, cfg)
@@ -251,7 +142,7 @@ func (p *Proxy) secure(conn net.Conn, d config.Domain, direct bool) (*upstream, 
 		}
 		return nil, fail(FailTLS, err, "No TLS connection to the server of %s: %v.", d.Name, err)
 	}
-	u.expectStream(p.serverLimits())
+	u.expectStream(stanza.Limits{Bytes: 64 << 10}) // no more than features, before the login
 	if f := u.openStream(stanza.Header{To: d.Name}); f != nil {
 		return nil, f
 	}
@@ -354,6 +245,9 @@ func (u *upstream) read() (*stanza.Stanza, *Failure) {
 			}
 			f := fail(cause, nil, "The server of %s refused the connection: %s.", u.domain.Name, cond+text)
 			f.Quoted = text
+			if u.conn != nil { // before TLS, anybody may have said so
+				f.elsewhere = sentTo(st)
+			}
 			return nil, f
 		}
 		return st, nil
@@ -444,8 +338,9 @@ func (p *Proxy) remember(domain string, f *Failure) {
 		r = &refusal{pause: firstPause}
 		p.refusals[domain] = r
 	}
-	if (r.f == nil || r.f.Presented != f.Presented) && p.concerns(domain) {
+	if (r.f == nil || r.f.presented() != f.presented()) && p.concerns(domain) {
 		defer p.happened(EventServerRefused, "", domain)
+		defer p.tellAdmins(f.Text)
 	}
 	r.f, r.until = f, time.Now().Add(r.pause)
 	r.pause = min(2*r.pause, longestPause)

@@ -126,8 +126,8 @@ func TestDemo(t *testing.T) {
 func TestWords(t *testing.T) {
 	bad := filepath.Join(t.TempDir(), "bad.yaml")
 	os.WriteFile(bad, []byte("listen: [x]\n"), 0o600)
-	via := filepath.Join(t.TempDir(), "via.yaml")
-	os.WriteFile(via, []byte("domains: {example.org: {via: \"socks5://127.0.0.1:9050\"}}\n"), 0o600)
+	open := filepath.Join(t.TempDir(), "open.yaml")
+	os.WriteFile(open, []byte("web: \"192.0.2.1:5280\"\n"), 0o600)
 	for _, c := range []struct {
 		args []string
 		code int
@@ -137,8 +137,8 @@ func TestWords(t *testing.T) {
 		{[]string{"check"}, 0, "everybody else: require"},
 		{[]string{"check", "--config", bad}, 2, bad + ":1: \"x\" is not an address, host:port"},
 		{[]string{"check", "--config", bad + "x"}, 2, "cannot be read"},
-		{[]string{"check", "--config", via}, 2, "via: this version cannot"},
-		{[]string{"run", "--config", via}, 1, "via: this version cannot"},
+		{[]string{"check", "--config", open}, 2, "can be reached from other machines"},
+		{[]string{"run", "--config", open}, 1, "can be reached from other machines"},
 		{[]string{"run", "--config", bad}, 2, bad + ":1: "},
 		{[]string{"nonsense"}, 2, "is no command"},
 		{[]string{"run", "x"}, 2, "unexpected"},

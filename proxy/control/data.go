@@ -19,6 +19,7 @@ type SessionStatus struct {
 	Since         time.Time     `json:"since"`
 	Entry         string        `json:"entry"`
 	ClientTLS     string        `json:"client_tls"`
+	Login         string        `json:"login"` // mechanism of the client's, and its channel binding
 	Domain        string        `json:"domain"`
 	Address       string        `json:"address"`
 	UpstreamTLS   string        `json:"upstream_tls"`
@@ -65,12 +66,14 @@ type PinLine struct {
 	Slot   string `json:"slot"`   // current or next
 	Source string `json:"source"` // configuration, first-use or command
 	Since  string `json:"since"`
+	Seen   string `json:"seen"` // the day when a server last satisfied it, "" for never or not known
 }
 
 // A Presented is what a server presents, as pin probe answers it.
 type Presented struct {
 	Domain    string   `json:"domain"`
 	Address   string   `json:"address"`
+	Via       string   `json:"via"` // the SOCKS proxy it was seen through, "" for none
 	TLS       string   `json:"tls"`
 	SHA256    string   `json:"sha256"`
 	SPKI      string   `json:"spki_sha256"`
@@ -82,6 +85,15 @@ type Presented struct {
 	NotAfter  string   `json:"not_after"`
 	CA        string   `json:"ca"` // "" where a CA of this machine vouches for it, else why none does
 	Pinned    bool     `json:"pinned"`
+}
+
+// A LoginLine is how an account logs in.
+type LoginLine struct {
+	Account   string   `json:"account"`
+	Strength  string   `json:"strength"`  // plain, scram or bound; "" where nobody has logged in yet
+	Mechanism string   `json:"mechanism"` // of the strongest login so far, and its channel binding
+	Since     string   `json:"since"`
+	Enrolled  []string `json:"enrolled"` // mechanisms for which clients may prove themselves here
 }
 
 // A KeyLine is an account's own key.
@@ -112,7 +124,7 @@ type Check struct {
 
 // A Decision is something that waits for a person.
 type Decision struct {
-	Kind        string   `json:"kind"` // key-changed, question, unverified, server-changed, server-unknown or locked
+	Kind        string   `json:"kind"` // key-changed, question, unverified, server-changed, server-unknown, server-expiring, login-weaker or locked
 	Account     string   `json:"account,omitempty"`
 	Contact     string   `json:"contact,omitempty"`
 	Domain      string   `json:"domain,omitempty"`
@@ -120,6 +132,8 @@ type Decision struct {
 	Fingerprint string   `json:"fingerprint,omitempty"` // the key it is about
 	Known       []string `json:"known,omitempty"`       // keys or pins known before
 	Presented   string   `json:"presented,omitempty"`   // the pin of what a server presents
+	SPKI        string   `json:"spki_sha256,omitempty"` // and that of its key
+	SHA1        string   `json:"sha1,omitempty"`        // to compare with old notes only; never a pin
 	Question    string   `json:"question,omitempty"`
 	Held        int      `json:"held,omitempty"`
 }

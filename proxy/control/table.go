@@ -36,6 +36,7 @@ type Actor struct {
 	Place   Place
 	Account string // bare JID of the person, who reaches nothing of others; "" for the administrator
 	Contact string // bare JID of the conversation it is written in, "" for none
+	Admin   bool   // the person is also an administrator
 }
 
 // A Kind says what an argument is.
@@ -103,6 +104,7 @@ type Command struct {
 	Help  string // what it does, as the rest of "this command ..."
 	Args  []Arg
 	Chat  bool // a person may use it for their own account; else the administrator's alone
+	Admin bool // an administrator may use it from a chat too
 	Reads bool // it changes nothing
 	Run   func(context.Context, Call) (Reply, error)
 }
@@ -127,7 +129,7 @@ func (t Table) Get(name string) *Command {
 }
 
 // May reports whether somebody may use a command.
-func (c *Command) May(a Actor) bool { return c.Chat || a.Account == "" }
+func (c *Command) May(a Actor) bool { return c.Chat || a.Account == "" || c.Admin && a.Admin }
 
 // Run runs a command for somebody. This is the only place that decides who may, and
 // whose account a person reaches: their own.

@@ -37,6 +37,11 @@ type Config struct {
 	Manual   bool        // the caller reads with Next; Wait and what builds on it must not be used
 	Pipeline string      // sent in one write with the request to bind a resource
 	Declared string      // further declarations in the stream header
+	From     bool        // the stream header says whose it is
+
+	// Mechanism is how to log in; "" for PLAIN. Binding is the kind of channel binding of a
+	// -PLUS, and Flag another gs2 flag than "n" for a SCRAM without.
+	Mechanism, Binding, Flag string
 
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil for this machine's network
 }
@@ -45,9 +50,11 @@ type Config struct {
 type Client struct {
 	cfg  Config
 	conn net.Conn
+	tls  *tls.Conn // nil without
 	scan *stanza.Scanner
 	JID  string // full
 
+	Offered  *stanza.Stanza // features of the latest stream
 	Features *stanza.Stanza // of the stream after the login
 
 	mu     sync.Mutex
@@ -133,14 +140,18 @@ func (c *Client) secure() error {
 	if err := t.Handshake(); err != nil {
 		return err
 	}
-	c.conn = t
+	c.conn, c.tls = t, t
 	return nil
 }
 
 // header opens a stream and returns the features.
 func (c *Client) header() (*stanza.Stanza, error) {
 	c.scan = stanza.NewScanner(c.conn, stanza.Limits{Bytes: 4 << 20})
-	c.conn.Write(stanza.Header{To: c.domain(), Declared: []byte(c.cfg.Declared)}.AppendTo(nil))
+	from := ""
+	if c.cfg.From {
+		from = c.cfg.JID
+	}
+	c.conn.Write(stanza.Header{To: c.domain(), From: from, Declared: []byte(c.cfg.Declared)}.AppendTo(nil))
 	if _, err := c.scan.Next(); err != nil {
 		return nil, err
 	}
@@ -151,6 +162,7 @@ func (c *Client) header() (*stanza.Stanza, error) {
 	if !st.Is(stanza.NSStream, "features") {
 		return nil, fmt.Errorf("no features: %s", st.Raw)
 	}
+	c.Offered = st
 	return st, nil
 }
 
@@ -196,7 +208,13 @@ func failure(st *stanza.Stanza) (condition, text string) {
 
 // Login logs in, binds, and comes online.
 func (c *Client) Login() error {
-	user := c.cfg.JID[:strings.IndexByte(c.cfg.JID, '@')]
+	if c.cfg.Mechanism != "" {
+		if err := c.scram(); err != nil {
+			return err
+		}
+		return c.bind()
+	}
+	user := c.user()
 	plain := base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + c.cfg.Password))
 	c.Send("<auth xmlns='" + stanza.NSSASL + "' mechanism='PLAIN'>" + plain + "</auth>")
 	st, err := c.read()
@@ -207,6 +225,13 @@ func (c *Client) Login() error {
 		condition, text := failure(st)
 		return &LoginError{condition, text}
 	}
+	return c.bind()
+}
+
+func (c *Client) user() string { return c.cfg.JID[:strings.IndexByte(c.cfg.JID, '@')] }
+
+// bind goes on behind the login.
+func (c *Client) bind() (err error) {
 	if c.Features, err = c.header(); err != nil {
 		return err
 	}
@@ -216,7 +241,8 @@ func (c *Client) Login() error {
 	}
 	c.Send("<iq type='set' id='bind'><bind xmlns='" + stanza.NSBind + "'>" + res + "</bind></iq>" + c.cfg.Pipeline)
 	for {
-		if st, err = c.read(); err != nil {
+		st, err := c.read()
+		if err != nil {
 			return err
 		}
 		if b, ok := st.Root().Child(stanza.NSBind, "bind"); ok {

@@ -469,6 +469,12 @@ func (x *session) bindings() (out []scram.ChannelBinding) {
 	return append(out, end)
 }
 
+// salt is another one for each password, as with real servers.
+func salt(user, password string) string {
+	sum := sha256.Sum256([]byte(user + "\x00" + password))
+	return string(sum[:16])
+}
+
 func (x *session) fail(condition string) bool {
 	x.write([]byte("<failure xmlns='" + stanza.NSSASL + "'><" + condition + "/></failure>"))
 	return false
@@ -514,7 +520,7 @@ func (x *session) login(mech, initial string) bool {
 		if !ok {
 			return scram.StoredCredentials{}, fmt.Errorf("no such user")
 		}
-		key := mech[:12] + user + p
+		key := strings.TrimSuffix(mech, "-PLUS") + user + p
 		x.s.mu.Lock()
 		defer x.s.mu.Unlock()
 		if c, ok := x.s.creds[key]; ok && iters == 4096 {
@@ -524,7 +530,7 @@ func (x *session) login(mech, initial string) bool {
 		if err != nil {
 			return scram.StoredCredentials{}, err
 		}
-		c, err := cl.GetStoredCredentialsWithError(scram.KeyFactors{Salt: "salt-of-" + user, Iters: min(iters, 4096)})
+		c, err := cl.GetStoredCredentialsWithError(scram.KeyFactors{Salt: salt(user, p), Iters: min(iters, 4096)})
 		c.Iters = iters
 		if iters == 4096 {
 			x.s.creds[key] = c
@@ -590,10 +596,19 @@ func (x *session) register(st *stanza.Stanza) {
 	}
 	u, _ := q.Child("jabber:iq:register", "username")
 	p, _ := q.Child("jabber:iq:register", "password")
-	x.s.mu.Lock()
-	x.s.cfg.Users[u.Text()] = p.Text()
-	x.s.mu.Unlock()
+	if p.Text() == "refuse-me" {
+		x.write([]byte("<iq type='error' id='" + id + "'><error type='modify'><not-acceptable xmlns='" + stanza.NSStanzas + "'/></error></iq>"))
+		return
+	}
+	x.s.SetPassword(u.Text(), p.Text())
 	x.write([]byte("<iq type='result' id='" + id + "'/>"))
+}
+
+// SetPassword gives somebody another password, or makes the account.
+func (s *Server) SetPassword(user, password string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cfg.Users[user] = password
 }
 
 func (s *Server) leave(x *session) {
@@ -661,6 +676,10 @@ func (x *session) stanza(st *stanza.Stanza) {
 					return
 				}
 			}
+		}
+		if _, ok := root.Child("jabber:iq:register", "query"); ok && !isUser {
+			x.register(st)
+			return
 		}
 		x.iq(root, id)
 	case "presence":

@@ -1,0 +1,174 @@
+package proxy
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"net"
+	"strings"
+	"time"
+
+	"golang.org/x/net/proxy"
+
+	"otrproxy/config"
+)
+
+const dialLimit = 10 * time.Second // for one place, where the way is straight
+
+// reach connects to the first place of a domain's server that answers, and has it used.
+// The connection is closed where that fails. Account is whose connection it is, "" for
+// nobody's.
+func (p *Proxy) reach(ctx context.Context, d config.Domain, account string, use func(net.Conn, target) *Failure) *Failure {
+	places, f := p.targets(ctx, d)
+	for _, t := range places {
+		var conn net.Conn
+		if conn, f = p.tcp(ctx, d, account, t); f == nil {
+			f = used(ctx, d, conn, t, use)
+		}
+		switch {
+		case f == nil:
+			return nil
+		case ctx.Err() != nil && f.Cause != FailTimeout:
+			return fail(FailTimeout, f, "The server of %s did not answer in time.", d.Name)
+		case f.Cause != FailTCP && f.Cause != FailDNS && f.Cause != FailTLS:
+			return f // what a server does wrong ends the search, and a person hears of it
+		}
+	}
+	return f
+}
+
+// used has a connection used until the end of ctx, and closes it where that fails.
+func used(ctx context.Context, d config.Domain, conn net.Conn, t target, use func(net.Conn, target) *Failure) *Failure {
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })
+	f := use(conn, t)
+	if !stop() && f == nil {
+		f = fail(FailTimeout, ctx.Err(), "The server of %s did not answer in time.", d.Name)
+	}
+	if f != nil {
+		conn.Close()
+	}
+	return f
+}
+
+// tcp connects to one place: straight, or through the domain's SOCKS proxy, and then in
+// no other way.
+func (p *Proxy) tcp(ctx context.Context, d config.Domain, account string, t target) (net.Conn, *Failure) {
+	if d.Via != "" {
+		return p.through(ctx, d, account, t)
+	}
+	dctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	conn, err := p.opt.Dial(dctx, "tcp", t.addr())
+	if err != nil {
+		var dns *net.DNSError
+		if errors.As(err, &dns) {
+			return nil, fail(FailDNS, err, "The server of %s was not found: there is no host %s. Check the spelling of the domain, or set connect for it in the configuration.", d.Name, t.host)
+		}
+		return nil, fail(FailTCP, err, "The server of %s cannot be reached at %s: %v. It may be down, or this machine may be offline.", d.Name, t.addr(), short(err))
+	}
+	if p.listensAt(conn) {
+		conn.Close()
+		return nil, fail(FailTCP, nil, "The name of the server of %s leads to %s, where otrproxy itself listens. Set \"connect\" for the domain in the configuration to where the server is.", d.Name, t.addr())
+	}
+	return conn, nil
+}
+
+// through connects by way of a SOCKS proxy (RFC 1928). The name of the host goes to the
+// proxy and is never looked up here.
+//
+// Each account has a user name and password of its own there (RFC 1929), by which Tor
+// keeps the circuits of different accounts apart; they tell the proxy nothing.
+func (p *Proxy) through(ctx context.Context, d config.Domain, account string, t target) (net.Conn, *Failure) {
+	at := strings.TrimPrefix(d.Via, "socks5://")
+	dctx, cancel := context.WithTimeout(ctx, dialLimit)
+	conn, err := p.opt.Dial(dctx, "tcp", at)
+	cancel()
+	if err != nil {
+		return nil, fail(FailVia, err, "The SOCKS proxy at %s, through which %s is to be reached, does not answer: %v. Start it (Tor, for example), or change via in the configuration; no other way was tried.", at, d.Name, short(err))
+	}
+	if p.listensAt(conn) {
+		conn.Close()
+		return nil, fail(FailVia, nil, "via of %s leads to %s, where otrproxy itself listens. Set it to where the SOCKS proxy is.", d.Name, at)
+	}
+	user, password := p.circuit(account)
+	socks, err := proxy.SOCKS5("tcp", at, &proxy.Auth{User: user, Password: password}, nil)
+	if err == nil {
+		_, err = socks.(interface {
+			DialWithConn(context.Context, net.Conn, string, string) (net.Addr, error)
+		}).DialWithConn(ctx, conn, "tcp", t.addr())
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fail(FailTCP, err, "The server of %s cannot be reached at %s through the SOCKS proxy at %s: %s.%s", d.Name, t.addr(), at, socksError(err), beyondSRV(d))
+	}
+	return conn, nil
+}
+
+// beyondSRV is what a person may do where DNS could not be asked for the right place.
+func beyondSRV(d config.Domain) string {
+	if d.Connect != "" {
+		return ""
+	}
+	return " The server may be on another host than " + d.Name + ", which cannot be asked for through the proxy: set connect for the domain in the configuration."
+}
+
+// socksError is what a SOCKS proxy says went wrong (RFC 1928 section 6).
+func socksError(err error) string {
+	text := strings.TrimPrefix(short(err), "unknown error ")
+	if known := onionErrors[text]; known != "" {
+		return known
+	}
+	return text
+}
+
+// onionErrors are those of Tor's own, with its option ExtendedErrors.
+var onionErrors = map[string]string{
+	"unknown code: 240": "there is no such onion service",
+	"unknown code: 241": "the descriptor of the onion service is invalid",
+	"unknown code: 242": "the onion service could not be introduced to",
+	"unknown code: 243": "the onion service could not be met",
+	"unknown code: 244": "the onion service wants client authorization",
+	"unknown code: 245": "the client authorization for the onion service is wrong",
+	"unknown code: 246": "this is no valid onion address",
+	"unknown code: 247": "the onion service could not be introduced to in time",
+}
+
+// circuit is an account's name and password towards a SOCKS proxy: the same as long as
+// otrproxy runs, and nobody's twice for what belongs to no account.
+func (p *Proxy) circuit(account string) (user, password string) {
+	if account == "" {
+		account = "\x00" + rand.Text()
+	}
+	m := hmac.New(sha256.New, p.circuits[:])
+	m.Write([]byte(account))
+	sum := m.Sum(nil)
+	return hex.EncodeToString(sum[:12]), hex.EncodeToString(sum[12:24])
+}
+
+// listensAt reports whether a connection leads back to this very program: it would
+// connect to itself without end.
+func (p *Proxy) listensAt(conn net.Conn) bool {
+	there, ok := conn.RemoteAddr().(*net.TCPAddr)
+	here, ok2 := conn.LocalAddr().(*net.TCPAddr)
+	if !ok || !ok2 {
+		return false
+	}
+	for _, a := range p.Addrs() {
+		if own, ok := a.(*net.TCPAddr); ok && own.Port == there.Port && (own.IP.Equal(there.IP) || own.IP.IsUnspecified() && there.IP.Equal(here.IP)) {
+			return true
+		}
+	}
+	return false
+}
+
+// short is an error of the net package without the addresses, which are said already.
+func short(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		return op.Err.Error()
+	}
+	return err.Error()
+}

@@ -1,0 +1,232 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"otrproxy/config"
+	"otrproxy/stanza"
+)
+
+// A target is one place to try.
+type target struct {
+	host     string // as DNS writes it
+	port     uint16
+	direct   bool // TLS from the first byte (XEP-0368)
+	priority uint16
+	weight   uint16
+}
+
+func (t target) addr() string { return net.JoinHostPort(t.host, strconv.Itoa(int(t.port))) }
+
+// String is the place as people read it.
+func (t target) String() string {
+	if t.direct {
+		return t.addr() + " (direct TLS)"
+	}
+	return t.addr() + " (STARTTLS)"
+}
+
+// Ports of XMPP clients where nothing else is said.
+const (
+	portSTARTTLS  = 5222
+	portDirectTLS = 5223
+)
+
+// targets finds where a domain's server is (RFC 6120 section 3.2, XEP-0368).
+func (p *Proxy) targets(ctx context.Context, d config.Domain) ([]target, *Failure) {
+	if d.Via == "" && (onion(d.Connect) || d.Connect == "" && onion(d.Name)) {
+		return nil, fail(FailDNS, nil, "%s is reached through Tor only. Set via for it in the configuration, such as via: socks5://127.0.0.1:9050.", d.Name)
+	}
+	if d.Connect != "" {
+		host, port, _ := net.SplitHostPort(d.Connect)
+		n, _ := strconv.Atoi(port)
+		direct := d.TLS == config.TLSDirect || d.TLS == config.TLSAuto && n == portDirectTLS
+		return []target{{host: ascii(host), port: uint16(n), direct: direct}}, nil
+	}
+	if d.Via != "" {
+		return itself(d), nil // DNS would tell others who talks to whom, and a SOCKS proxy has no SRV records
+	}
+	found, none, f := p.lookup(ctx, d)
+	if f != nil {
+		return nil, f
+	}
+	if len(found) > 0 {
+		return inOrder(found), nil
+	}
+	if none {
+		return nil, fail(FailDNS, nil, "%s says in DNS that it has no XMPP service.", d.Name)
+	}
+	return itself(d)[:1], nil
+}
+
+// itself is the host of the domain's own name: what is left where DNS names no other
+// (RFC 6120 section 3.2.2), on both ports where DNS could not be asked.
+func itself(d config.Domain) (out []target) {
+	if d.TLS != config.TLSDirect {
+		out = append(out, target{host: ascii(d.Name), port: portSTARTTLS})
+	}
+	if d.TLS != config.TLSStartTLS {
+		out = append(out, target{host: ascii(d.Name), port: portDirectTLS, direct: true})
+	}
+	return out
+}
+
+// onion reports whether a host, with a port or without, is one of Tor's own (RFC 7686),
+// which must not be looked for in DNS.
+func onion(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return strings.HasSuffix(strings.ToLower(strings.TrimSuffix(host, ".")), ".onion")
+}
+
+// lookup asks DNS for both services at once. None reports that DNS says there is no such
+// service: its only record is the root (RFC 2782). Where DNS is to say who the server is,
+// it must have signed what it says (RFC 7673 section 3.1).
+func (p *Proxy) lookup(ctx context.Context, d config.Domain) (found []target, none bool, f *Failure) {
+	type answer struct {
+		records []*net.SRV
+		err     error
+	}
+	ask := func(service string) (a answer) {
+		if d.Trust != config.TrustDANE {
+			_, a.records, a.err = p.resolver.LookupSRV(ctx, service, "tcp", ascii(d.Name))
+			return a
+		}
+		secure := false
+		if a.records, secure, a.err = p.dns.secureSRV(ctx, service, d.Name); a.err == nil && !secure {
+			a.err = errors.New("its records in DNS are not signed")
+		}
+		return a
+	}
+	var direct, starttls answer
+	var wg sync.WaitGroup
+	if d.TLS != config.TLSStartTLS {
+		wg.Go(func() { direct = ask("xmpps-client") })
+	}
+	if d.TLS != config.TLSDirect {
+		wg.Go(func() { starttls = ask("xmpp-client") })
+	}
+	wg.Wait()
+	for i, a := range []answer{direct, starttls} {
+		overTLS := i == 0
+		var dns *net.DNSError
+		switch {
+		case a.err == nil:
+		case d.Trust == config.TrustDANE:
+			return nil, false, fail(FailDNS, a.err, "The server of %s cannot be found in a way that is signed, as trust: dane demands: %v. Set another trust, or connect, for the domain in the configuration.", d.Name, a.err)
+		case errors.As(a.err, &dns) && !dns.IsNotFound:
+			p.log.Debug("SRV lookup failed", "domain", p.name(d.Name), "timeout", dns.IsTimeout, "temporary", dns.IsTemporary)
+		}
+		for _, r := range a.records {
+			if r.Target == "." || r.Target == "" {
+				none = none || !overTLS || d.TLS == config.TLSDirect
+				continue
+			}
+			found = append(found, target{strings.TrimSuffix(r.Target, "."), r.Port, overTLS, r.Priority, r.Weight})
+		}
+	}
+	return found, none, nil
+}
+
+// inOrder puts places into the order in which they are tried: by priority, and within
+// one drawn by weight (RFC 2782), both services as one (XEP-0368 section 3).
+func inOrder(found []target) (out []target) {
+	slices.SortStableFunc(found, func(a, b target) int {
+		return cmp.Or(cmp.Compare(a.priority, b.priority), cmp.Compare(a.weight, b.weight))
+	})
+	for len(found) > 0 {
+		same := 0
+		total := 0
+		for same < len(found) && found[same].priority == found[0].priority {
+			total += int(found[same].weight)
+			same++
+		}
+		pick, at := rand.IntN(total+1), 0
+		for sum := int(found[0].weight); sum < pick; sum += int(found[at].weight) {
+			at++
+		}
+		out = append(out, found[at])
+		found = slices.Delete(found, at, at+1)
+	}
+	return out
+}
+
+// elsewhere is where a server sends its clients (RFC 6120 section 4.9.3.19): a host, and
+// maybe a port.
+var elsewhere = regexp.MustCompile(`^(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?))(?::([0-9]{1,5}))?$`)
+
+// sentTo reads where a stream error sends its clients; nil where it does not.
+func sentTo(st *stanza.Stanza) *target {
+	el, ok := st.Root().Child(stanza.NSStreams, "see-other-host")
+	if !ok {
+		return nil
+	}
+	m := elsewhere.FindStringSubmatch(strings.TrimSpace(el.Text()))
+	if m == nil {
+		return nil
+	}
+	t := &target{host: m[1] + m[2], port: portSTARTTLS}
+	if m[3] != "" {
+		n, err := strconv.ParseUint(m[3], 10, 16)
+		if err != nil || n == 0 {
+			return nil
+		}
+		t.port = uint16(n)
+	}
+	t.direct = t.port == portDirectTLS
+	return t
+}
+
+// only is a domain whose server is looked for in one place.
+func only(d config.Domain, t target) config.Domain {
+	d.Connect, d.TLS = t.addr(), config.TLSStartTLS
+	if t.direct {
+		d.TLS = config.TLSDirect
+	}
+	return d
+}
+
+const (
+	maxHops   = 3           // from one server to the next
+	movedLife = time.Minute // for which a server's word is kept that its clients are to come elsewhere
+)
+
+// A moved is where a server has sent a client that was logged in. The client comes back
+// to us, and the next connection goes there; only that one.
+type moved struct {
+	to    target
+	until time.Time
+}
+
+func (p *Proxy) move(domain string, t *target) {
+	if t == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.moves[domain] = moved{*t, time.Now().Add(movedLife)}
+}
+
+// whereTo is a domain as the next connection finds it, and whether its server has moved
+// us there.
+func (p *Proxy) whereTo(d config.Domain) (config.Domain, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m, ok := p.moves[d.Name]
+	delete(p.moves, d.Name)
+	if !ok || time.Now().After(m.until) {
+		return d, false
+	}
+	return only(d, m.to), true
+}

@@ -1,0 +1,241 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/xdg-go/scram"
+	"mellium.im/xmpp/jid"
+
+	"otrproxy/otrlayer"
+	"otrproxy/proxy/control"
+	"otrproxy/stanza"
+)
+
+// Logins: how strong they were, and accounts whose clients need not hand over the password.
+
+func (p *Proxy) loginCommands() control.Table {
+	return control.Table{
+		{Name: "login list", Help: "shows how strongly each account has logged in to its server, and which are enrolled", Reads: true, Args: []control.Arg{anyAccount}, Run: p.loginList},
+		{Name: "login enroll", Help: "enrols an account, so that its clients can log in here by SCRAM; the password is tried at the server and not kept",
+			Args: []control.Arg{accountArg, {Name: "password", Kind: control.Secret, Label: "Password of the account"}}, Run: p.loginEnrol},
+		{Name: "login forget", Help: "ends an account's enrolment, and forgets how strongly it has logged in", Args: []control.Arg{accountArg}, Run: p.loginForget},
+	}
+}
+
+func (p *Proxy) loginLine(account string) (control.LoginLine, error) {
+	l := control.LoginLine{Account: account, Enrolled: []string{}}
+	e, err := p.enrolled(account)
+	for _, k := range e {
+		l.Enrolled = append(l.Enrolled, k.Mechanism)
+	}
+	if err != nil && !errors.Is(err, otrlayer.ErrLocked) {
+		return l, err
+	}
+	m, err := p.loginsOf(account)
+	if m != nil {
+		l.Strength, l.Mechanism, l.Since = m.Strength, m.Mechanism, m.Since.Format(time.RFC3339)
+	}
+	return l, err
+}
+
+func (p *Proxy) loginList(_ context.Context, c control.Call) (control.Reply, error) {
+	lines := []control.LoginLine{}
+	var b strings.Builder
+	for _, account := range p.known() {
+		if c.Arg("account") != "" && c.Arg("account") != account {
+			continue
+		}
+		l, err := p.loginLine(account)
+		if err != nil {
+			return control.Reply{}, err
+		}
+		lines = append(lines, l)
+		how := "has not logged in yet"
+		if l.Mechanism != "" {
+			how = "logs in by " + l.Mechanism + " (" + map[string]string{"plain": "hands the server the password", "scram": "proves the password", "bound": "bound to the connection"}[l.Strength] + "), and by nothing less"
+		}
+		enrolled := "not enrolled"
+		if len(l.Enrolled) > 0 {
+			enrolled = "enrolled for " + strings.Join(l.Enrolled, ", ")
+		}
+		fmt.Fprintf(&b, "%s %s; %s\n", account, how, enrolled)
+	}
+	text := strings.TrimRight(b.String(), "\n")
+	if text == "" {
+		text = "no accounts yet"
+	}
+	return control.Reply{Text: text, Data: lines}, nil
+}
+
+func (p *Proxy) loginEnrol(ctx context.Context, c control.Call) (control.Reply, error) {
+	account, err := bareJID(c.Arg("account"))
+	if err != nil || !strings.Contains(account, "@") {
+		return control.Reply{}, fmt.Errorf("%q is no account, such as alice@example.org", c.Arg("account"))
+	}
+	if p.vault.locked() {
+		return control.Reply{}, p.locked()
+	}
+	names, err := p.enrolWith(ctx, account, c.Arg("password"))
+	if err != nil {
+		return control.Reply{}, err
+	}
+	return done("%s is enrolled for %s: its clients can log in here without handing over the password, which is not kept.", account, strings.Join(names, ", "))
+}
+
+// one is a secret that is used with one mechanism only.
+type one struct {
+	secret
+	m *scramMechanism
+}
+
+func (o one) prover(m *scramMechanism, b *scram.ChannelBinding, unseen bool) (prover, *loginError) {
+	if m != o.m {
+		return nil, nil
+	}
+	return o.secret.prover(m, b, unseen)
+}
+
+// enrolWith enrols an account for every kind of SCRAM its server has: each is tried there,
+// for each may have a salt of its own.
+func (p *Proxy) enrolWith(ctx context.Context, account, password string) (names []string, err error) {
+	j, err := jid.Parse(account)
+	if err != nil {
+		return nil, err
+	}
+	d, ok := p.Config().Domain(j.Domainpart())
+	if !ok {
+		return nil, fmt.Errorf("the configuration does not allow %s; its domains are listed under \"domains\"", j.Domainpart())
+	}
+	least, _, err := p.least(account)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.Config().Limits.Login)
+	defer cancel()
+	var all enrolments
+	var offered []string
+	creds := credentials{j.Localpart(), password}
+	for _, m := range mechanisms {
+		if offered != nil && !slices.Contains(offered, m.name) && !slices.Contains(offered, m.name+"-PLUS") {
+			continue
+		}
+		e, f := p.enrolBy(ctx, d.Name, account, creds, m, least, &offered)
+		if f != nil {
+			return nil, f
+		}
+		if e != nil {
+			all = append(all, *e)
+			names = append(names, e.Mechanism)
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("the server of %s has no SCRAM (offered: %s), so there is nothing to enrol for", d.Name, strings.Join(offered, ", "))
+	}
+	return names, p.enrol(account, all)
+}
+
+// enrolBy logs in by one mechanism; nil where the server has not got it.
+func (p *Proxy) enrolBy(ctx context.Context, domain, account string, creds credentials, m *scramMechanism, least strength, offered *[]string) (*enrolment, error) {
+	d, _ := p.Config().Domain(domain)
+	u, f := p.dial(ctx, d, account)
+	if f != nil {
+		return nil, f
+	}
+	defer u.conn.Close()
+	stop := context.AfterFunc(ctx, func() { u.conn.NetConn().Close() })
+	defer stop()
+	if *offered, _ = u.offered(); !slices.Contains(*offered, m.name) && !slices.Contains(*offered, m.name+"-PLUS") {
+		return nil, nil
+	}
+	how, le := u.login(one{creds, m}, least)
+	if le != nil {
+		p.metrics.upstreamFailed(le.failure.Cause)
+		return nil, le.failure
+	}
+	p.admitted(account, how, nil)
+	return u.enrolment(creds, how), nil
+}
+
+func (p *Proxy) loginForget(_ context.Context, c control.Call) (control.Reply, error) {
+	account, err := bareJID(c.Arg("account"))
+	if err != nil || !slices.Contains(p.known(), account) {
+		return control.Reply{}, fmt.Errorf("there is no account %s here", clip(c.Arg("account")))
+	}
+	if err := p.forgetLogin(account); err != nil {
+		return control.Reply{}, err
+	}
+	return done("%s is not enrolled, and its next login may be by whatever its server offers.", account)
+}
+
+// forgetLogin begins anew with an account's logins.
+func (p *Proxy) forgetLogin(account string) error {
+	p.remembering.Lock()
+	err := errors.Join(removed(p.loginPath(account, loginFile)), p.saveEnrolments(account, nil))
+	p.remembering.Unlock()
+	p.mu.Lock()
+	delete(p.weaker, account)
+	p.mu.Unlock()
+	p.changed()
+	return err
+}
+
+// A password that a client changes (XEP-0077 section 3.3) is followed: where the account is
+// enrolled, it is enrolled anew once the server has agreed.
+
+const nsRegister = "jabber:iq:register"
+
+// changes notes a request that changes the password, or ends the account.
+func (s *session) changes(root stanza.Element, to address) {
+	query, ok := root.Child(nsRegister, "query")
+	if !ok || root.Attr("type") != "set" || s.home(to) != "" {
+		return
+	}
+	password, _ := query.Child(nsRegister, "password")
+	_, ends := query.Child(nsRegister, "remove")
+	text := ""
+	if !ends {
+		if text = password.Text(); text == "" {
+			return
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changing == nil || len(s.changing) > 16 {
+		s.changing = map[string]string{}
+	}
+	s.changing[root.Attr("id")] = text
+}
+
+// changed acts on the server's answer to that.
+func (s *session) changed(root stanza.Element) {
+	s.mu.Lock()
+	password, ok := s.changing[root.Attr("id")]
+	delete(s.changing, root.Attr("id"))
+	s.mu.Unlock()
+	if !ok || root.Attr("type") != "result" {
+		return
+	}
+	if password == "" {
+		s.p.log.Info("an account has ended at its server", "account", s.p.name(s.jid))
+		if err := s.p.forgetLogin(s.jid); err != nil {
+			s.p.log.Warn("what was remembered of an account's logins could not be removed", "account", s.p.name(s.jid))
+		}
+		return
+	}
+	if e, err := s.p.enrolled(s.jid); err != nil || len(e) == 0 {
+		return
+	}
+	s.p.wg.Go(func() { // the server is asked in a connection of its own
+		if _, err := s.p.enrolWith(s.p.ctx, s.jid, password); err != nil {
+			s.p.stale(s.jid)
+			s.Notice(serviceJID, "Your password was changed, but the account could not be enrolled with it: "+sentence(err)+" Log in with the password once, or have the administrator run: otrproxy login enroll "+s.jid)
+			return
+		}
+		s.Notice(serviceJID, "Your password was changed. The account stays enrolled with otrproxy, now with the new one.")
+	})
+}

@@ -1,0 +1,130 @@
+package proxy
+
+import (
+	"crypto/x509"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"otrproxy/config"
+)
+
+// Certificates end, and their successors often have other keys. Who is held to a pin should
+// hear of that before, and of the change itself; otherwise people learn to click it away.
+
+// A certificateSeen is what a server presented last, and what it was held to.
+type certificateSeen struct {
+	cert *x509.Certificate
+	pin  config.Pin // zero where something else spoke for it
+	told bool       // that it ends soon
+}
+
+const (
+	day          = 24 * time.Hour
+	leafWarning  = 30 * day // before the end of a certificate that is pinned itself
+	keyWarning   = 14 * day // of one whose key is pinned, which may stay
+	chainWarning = 7 * day  // of one that is not pinned
+)
+
+// presents notes what a server presents, and tells once if it ends soon.
+func (p *Proxy) presents(d config.Domain, cert *x509.Certificate, pin config.Pin) {
+	p.mu.Lock()
+	old := p.certificates[d.Name]
+	if old == nil || !old.cert.Equal(cert) || old.pin != pin {
+		if len(p.certificates) > 1000 { // names come from clients
+			clear(p.certificates)
+		}
+		p.certificates[d.Name] = &certificateSeen{cert: cert, pin: pin, told: old != nil && old.told && old.cert.Equal(cert)}
+	}
+	p.mu.Unlock()
+	text := p.ending(d.Name)
+	if text == "" || !p.concerns(d.Name) {
+		return
+	}
+	p.mu.Lock()
+	seen := p.certificates[d.Name]
+	fresh := seen != nil && !seen.told
+	if fresh {
+		seen.told = true
+	}
+	p.mu.Unlock()
+	if fresh {
+		p.log.Warn("the certificate of a server ends soon", "domain", p.name(d.Name), "on", cert.NotAfter.Format(time.DateOnly))
+		p.happened(EventServerExpiring, "", d.Name)
+		p.tellAdmins(text)
+	}
+}
+
+// seen are the domains whose certificates are known.
+func (p *Proxy) seen() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Sorted(maps.Keys(p.certificates))
+}
+
+// ending is what there is to say of a certificate that ends soon, and what to do; "" where
+// that is far, or the next one is known.
+func (p *Proxy) ending(domain string) string {
+	p.mu.Lock()
+	x := p.certificates[domain]
+	p.mu.Unlock()
+	if x == nil {
+		return ""
+	}
+	left, life := time.Until(x.cert.NotAfter), x.cert.NotAfter.Sub(x.cert.NotBefore)
+	on, ends := x.cert.NotAfter.UTC().Format(time.DateOnly), "ends on"
+	if left < 0 {
+		ends = "has ended on"
+	}
+	ask := "Have the people who run the server tell you the next one, and then: otrproxy pin add " + domain + " PIN --next"
+	switch announced := p.pins.announced(domain); {
+	case x.pin == (config.Pin{}):
+		if left < min(chainWarning, life/6) {
+			return fmt.Sprintf("The certificate of %s %s %s. Unless the people who run the server renew it, nobody can log in from then on.", domain, ends, on)
+		}
+	case announced:
+	case !x.pin.SPKI && left < min(leafWarning, life/3):
+		return fmt.Sprintf("The certificate of %s, which is pinned, %s %s. A new one will not satisfy the pin, and then nothing is sent. %s", domain, ends, on, ask)
+	case x.pin.SPKI && left < min(keyWarning, life/6):
+		return fmt.Sprintf("The certificate of %s %s %s. If the new one has another key than the one that is pinned, nothing is sent from then on. %s", domain, ends, on, ask)
+	}
+	return ""
+}
+
+// announced reports whether a domain has a pin for its next certificate.
+func (s *pinStore) announced(domain string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.pins[domain], func(p StoredPin) bool { return p.Slot == slotNext })
+}
+
+// tellOfPin tells somebody who has just come of a pin that nobody has heard of yet.
+func (s *session) tellOfPin() {
+	domain := s.up.domain.Name
+	pin, ok := s.p.pins.tell(domain)
+	switch {
+	case !ok:
+	case pin.Source == sourceFirst:
+		cert := s.up.conn.ConnectionState().PeerCertificates[0]
+		s.Notice(serviceJID, "This was the first connection to the server of "+domain+" from here. Its key is remembered from now on, and no other is accepted: "+pin.Pin+
+			". If the people who run the server publish it, compare. In every format: "+formats(cert)+".")
+	default:
+		s.Notice(serviceJID, "The server of "+domain+" has the new certificate that was announced: "+pin.Pin+". The one before is still accepted; once the server has it no more, the administrator should remove it (otrproxy pin list, otrproxy pin remove).")
+	}
+}
+
+// isAdmin reports whether somebody may decide about servers from a chat.
+func (p *Proxy) isAdmin(account string) bool { return slices.Contains(p.Config().Admins, account) }
+
+// tellAdmins tells administrators who are online something that is theirs to decide, in
+// the words of the chat.
+func (p *Proxy) tellAdmins(text string) {
+	text = strings.ReplaceAll(text, ": otrproxy pin add ", ": pin add ")
+	for _, account := range p.Config().Admins {
+		for _, s := range p.sessionsOf(account) {
+			s.Notice(serviceJID, text)
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/armon/go-socks5"
+
+	"otrproxy/config"
+)
+
+// A client that can only be told to use a SOCKS proxy (RFC 1928) names the server it wants
+// to reach, and is carried to ourselves: no connection is made for it to anywhere else, so
+// that this is no relay. What it may name are the servers that it may log in to.
+
+// socksEntry serves a client that begins with SOCKS, and what it carries then.
+func (p *Proxy) socksEntry(conn *peeked, local bool) {
+	server, err := socks5.New(&socks5.Config{
+		AuthMethods: []socks5.Authenticator{socks5.NoAuthAuthenticator{}, socks5.UserPassAuthenticator{Credentials: anybody{}}},
+		Resolver:    noNames{},
+		Rules:       destinations{p},
+		Logger:      log.New(io.Discard, "", 0), // it would name people's servers
+		Dial: func(context.Context, string, string) (net.Conn, error) {
+			outer, inner, err := pair()
+			if err != nil {
+				return nil, errors.New("no connection to ourselves")
+			}
+			conn.SetDeadline(time.Time{}) // the login has its own, on the inner one
+			p.wg.Go(func() {
+				defer inner.Close()
+				p.enter(inner, local, "socks5 ")
+				inner.Close()
+				conn.SetDeadline(time.Now().Add(lastWords)) // a client that does not close holds nothing
+			})
+			return outer, nil
+		},
+	})
+	if err != nil {
+		p.log.Error("the SOCKS entry cannot be used", "err", err)
+		return
+	}
+	defer func() { // the library has panicked on odd input before
+		if r := recover(); r != nil {
+			p.log.Warn("a client's SOCKS request could not be read")
+		}
+	}()
+	if server.ServeConn(conn) != nil {
+		p.log.Debug("a client's SOCKS connection ended")
+	}
+}
+
+// anybody may come, with whatever name and password: who somebody is shows at the login.
+type anybody struct{}
+
+func (anybody) Valid(string, string) bool { return true }
+
+// noNames resolves nothing: nobody is to learn whom people talk to.
+type noNames struct{}
+
+func (noNames) Resolve(ctx context.Context, _ string) (context.Context, net.IP, error) {
+	return ctx, nil, nil
+}
+
+// destinations are the requests that are served.
+type destinations struct{ p *Proxy }
+
+func (r destinations) Allow(ctx context.Context, q *socks5.Request) (context.Context, bool) {
+	host := q.DestAddr.FQDN
+	if host == "" {
+		host = q.DestAddr.IP.String()
+	}
+	if q.Command == socks5.ConnectCommand && r.p.serves(ctx, host, q.DestAddr.Port) {
+		return ctx, true
+	}
+	r.p.log.Info("a client asked the SOCKS entry for something that is no XMPP server it may log in to", "host", r.p.name(host), "port", q.DestAddr.Port)
+	return ctx, false
+}
+
+// serves reports whether a place is that of a server people may log in to.
+func (p *Proxy) serves(ctx context.Context, host string, port int) bool {
+	host = ascii(strings.TrimSuffix(strings.ToLower(host), "."))
+	at := net.JoinHostPort(host, strconv.Itoa(port))
+	usual := port == portSTARTTLS || port == portDirectTLS
+	domains := p.Config().Domains
+	if len(domains) == 0 {
+		return usual
+	}
+	for name, d := range domains {
+		if usual && (host == ascii(name) || strings.HasSuffix(host, "."+ascii(name))) || at == strings.ToLower(d.Connect) {
+			return true
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	for _, d := range domains { // the client may have asked DNS itself
+		if d.Via != "" || d.Connect != "" || d.Trust == config.TrustDANE {
+			continue
+		}
+		if found, _, f := p.lookup(ctx, d); f == nil && slices.ContainsFunc(found, func(t target) bool { return strings.ToLower(t.addr()) == at }) {
+			return true
+		}
+	}
+	return false
+}
+
+// pair is a TCP connection of this machine with itself: the library wants real ones.
+func pair() (outer, inner net.Conn, err error) {
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer l.Close()
+	l.SetDeadline(time.Now().Add(5 * time.Second))
+	if outer, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		return nil, nil, err
+	}
+	for {
+		if inner, err = l.Accept(); err != nil {
+			outer.Close()
+			return nil, nil, err
+		}
+		if inner.RemoteAddr().String() == outer.LocalAddr().String() {
+			return outer, inner, nil
+		}
+		inner.Close() // somebody else on this machine
+	}
+}

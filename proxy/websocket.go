@@ -1,0 +1,244 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+
+	"otrproxy/stanza"
+)
+
+// A client in a browser speaks XMPP over WebSocket (RFC 7395): each stanza is a message of
+// its own, and <open/> and <close/> stand for the stream's tags. To the rest of the program
+// it is a client like any other, on a stream.
+
+const (
+	nsFraming     = "urn:ietf:params:xml:ns:xmpp-framing"
+	webSocketPath = "/xmpp-websocket" // as XEP-0156 has it in its examples
+	subprotocol   = "xmpp"
+)
+
+// framed is a connection over WebSocket, read and written as a stream.
+type framed struct {
+	net.Conn
+	in     *wsutil.Reader
+	limit  int    // bytes of one message
+	rest   []byte // of what was received, not read yet
+	header []byte // of our stream, as it was written
+}
+
+// webSocket does the opening handshake (RFC 6455 section 4.2) with a client that begins
+// with an HTTP request.
+//
+// A page of anybody's may try to connect from a browser on this machine. It could do no
+// more than guess passwords, and is turned away for that.
+func (c *client) webSocket(conn net.Conn) error {
+	var host, origin string
+	refused := func(status int, reason string) error {
+		return ws.RejectConnectionError(ws.RejectionStatus(status), ws.RejectionReason(reason))
+	}
+	u := ws.Upgrader{
+		Protocol: func(b []byte) bool { return string(b) == subprotocol },
+		OnRequest: func(uri []byte) error {
+			if path, _, _ := strings.Cut(string(uri), "?"); path != webSocketPath {
+				return refused(404, "otrproxy: XMPP over WebSocket is at "+webSocketPath)
+			}
+			return nil
+		},
+		OnHost: func(b []byte) error { host = string(b); return nil },
+		OnHeader: func(key, value []byte) error {
+			if strings.EqualFold(string(key), "Origin") {
+				origin = string(value)
+			}
+			return nil
+		},
+		OnBeforeUpgrade: func() (ws.HandshakeHeader, error) {
+			switch {
+			case !c.tls && !c.local:
+				return nil, refused(403, "otrproxy: this address speaks TLS only; use wss")
+			case !c.tls && !c.p.ourHost(host):
+				return nil, refused(403, "otrproxy: this is not the address of otrproxy")
+			case origin != "" && !c.p.ourOrigin(origin):
+				return nil, refused(403, "otrproxy: pages from there may not connect; list them under origins in the configuration")
+			}
+			return nil, nil
+		},
+	}
+	hs, err := u.Upgrade(conn)
+	if err != nil {
+		return err
+	}
+	if hs.Protocol != subprotocol {
+		ws.WriteFrame(conn, ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusProtocolError, "the subprotocol is xmpp (RFC 7395)")))
+		return errors.New("another subprotocol than xmpp")
+	}
+	limit := c.p.Config().Limits.Stanza + 4096
+	c.conn = &framed{Conn: conn, limit: limit, in: &wsutil.Reader{Source: conn, State: ws.StateServerSide, CheckUTF8: true, MaxFrameSize: int64(limit),
+		OnIntermediate: wsutil.ControlFrameHandler(conn, ws.StateServerSide)}}
+	return nil
+}
+
+// ourHost reports whether a Host header names this machine, or a page that may connect.
+func (p *Proxy) ourHost(host string) bool {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	return loopbackName(name) || slices.ContainsFunc(p.Config().Origins, func(o string) bool {
+		u, err := url.Parse(o)
+		return err == nil && strings.EqualFold(u.Hostname(), name)
+	})
+}
+
+// ourOrigin reports whether a page may connect: from this machine, or by the configuration.
+func (p *Proxy) ourOrigin(origin string) bool {
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.Path != "" {
+		return false
+	}
+	return loopbackName(u.Hostname()) || slices.Contains(p.Config().Origins, strings.ToLower(origin))
+}
+
+func loopbackName(name string) bool {
+	ip, err := netip.ParseAddr(strings.Trim(name, "[]"))
+	return strings.EqualFold(strings.TrimSuffix(name, "."), "localhost") || err == nil && ip.IsLoopback()
+}
+
+// Read gives the client's messages as a stream.
+func (f *framed) Read(b []byte) (int, error) {
+	for len(f.rest) == 0 {
+		m, err := f.message()
+		if err != nil {
+			return 0, err
+		}
+		f.rest = fromFrame(m)
+	}
+	n := copy(b, f.rest)
+	f.rest = f.rest[n:]
+	return n, nil
+}
+
+// message is the client's next one.
+func (f *framed) message() ([]byte, error) {
+	for {
+		h, err := f.in.NextFrame()
+		if err != nil {
+			return nil, err
+		}
+		if h.OpCode.IsControl() {
+			var closed wsutil.ClosedError
+			if err := f.in.OnIntermediate(h, f.in); errors.As(err, &closed) {
+				return nil, io.EOF
+			} else if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if h.OpCode != ws.OpText {
+			return nil, errors.New("a message that is not text")
+		}
+		m, err := io.ReadAll(io.LimitReader(f.in, int64(f.limit)+1))
+		if err == nil && len(m) > f.limit {
+			err = errors.New("a message that is too large")
+		}
+		return m, err
+	}
+}
+
+// fromFrame is a message as it stands in a stream.
+func fromFrame(m []byte) []byte {
+	if t := bytes.TrimLeft(m, " \t\r\n"); !bytes.HasPrefix(t, []byte("<open")) && !bytes.HasPrefix(t, []byte("<close")) {
+		return m
+	}
+	st, err := stanza.Parse(bytes.TrimSpace(m))
+	switch {
+	case err != nil:
+		return m // for which the stream is ended, with the reason
+	case st.Is(nsFraming, "open"):
+		return stanza.HeaderOf(st).AppendTo(nil)
+	case st.Is(nsFraming, "close"):
+		return []byte(stanza.StreamClose)
+	}
+	return m
+}
+
+// Write takes whole pieces of our stream, as all our writers hand them over, and sends
+// each as a message.
+func (f *framed) Write(b []byte) (int, error) {
+	var out bytes.Buffer
+	if err := f.toFrames(b, func(m []byte) error { return ws.WriteFrame(&out, ws.NewTextFrame(m)) }); err != nil {
+		return 0, err
+	}
+	if out.Len() > 0 {
+		if _, err := f.Conn.Write(out.Bytes()); err != nil {
+			return 0, err
+		}
+	}
+	return len(b), nil
+}
+
+func (f *framed) toFrames(b []byte, send func([]byte) error) error {
+	begins := bytes.HasPrefix(b, []byte("<?xml")) || bytes.HasPrefix(b, []byte("<stream:stream"))
+	text := b
+	if !begins {
+		text = append(bytes.Clone(f.header), b...)
+	}
+	scan := stanza.NewScanner(bytes.NewReader(text), stanza.Limits{Bytes: len(text) + 1, Elements: 1 << 17})
+	for {
+		st, err := scan.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch st.Kind {
+		case stanza.KindHeader:
+			if !begins {
+				continue
+			}
+			f.header = bytes.Clone(b[:len(b)-len(scan.Buffered())])
+			if err := send(appendOpen(nil, stanza.HeaderOf(st))); err != nil {
+				return err
+			}
+		case stanza.KindElement:
+			e := st.Edit()
+			if root := st.Root(); bytes.HasPrefix(root.Name(), []byte("stream:")) {
+				e.Declare(root, []byte(" xmlns:stream='"+stanza.NSStream+"'"))
+			} else {
+				e.Declare(root, []byte(" xmlns='"+stanza.NSClient+"'"))
+			}
+			e.Declare(st.Root(), scan.Declared())
+			if err := send(e.AppendTo(nil)); err != nil {
+				return err
+			}
+		case stanza.KindClose:
+			if err := send([]byte("<close xmlns='" + nsFraming + "'/>")); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func appendOpen(b []byte, h stanza.Header) []byte {
+	b = append(b, "<open xmlns='"+nsFraming+"' version='1.0'"...)
+	for name, value := range map[string]string{"from": h.From, "to": h.To, "id": h.ID, "xml:lang": h.Lang} {
+		if value != "" {
+			b = stanza.AppendAttr(b, name, value)
+		}
+	}
+	return append(b, "/>"...)
+}
+
+// CloseWrite says that no more will come (RFC 6455 section 5.5.1).
+func (f *framed) CloseWrite() error {
+	return ws.WriteFrame(f.Conn, ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusNormalClosure, "")))
+}
