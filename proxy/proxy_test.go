@@ -158,12 +158,19 @@ func configFor(s *server.Server, dir string) string {
 
 func startConfigured(t *testing.T, dir, text string) *box {
 	t.Helper()
+	return startWith(t, dir, text, proxy.Options{})
+}
+
+// startWith starts a proxy with options, to which a version and a log are added.
+func startWith(t *testing.T, dir, text string, opt proxy.Options) *box {
+	t.Helper()
 	cfg, err := config.Parse("test.yaml", []byte(text))
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, text)
 	}
 	b := &box{t: t, state: dir, log: &syncBuffer{}}
-	b.p, err = proxy.New(cfg, proxy.Options{Version: "test", Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	opt.Version, opt.Log = "test", slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	b.p, err = proxy.New(cfg, opt)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/xdg-go/scram"
@@ -95,7 +96,7 @@ func (p *Proxy) presented(ctx context.Context, d config.Domain) (cs tls.Connecti
 		}
 		c := tls.Client(conn, cfg)
 		if err := c.Handshake(); err != nil {
-			return fail(FailTLS, err, "No TLS connection to the server of %s: %v.", d.Name, err)
+			return noTLS(d, err)
 		}
 		if cs = c.ConnectionState(); len(cs.PeerCertificates) == 0 {
 			return fail(FailTLS, nil, "The server of %s presented no certificate.", d.Name)
@@ -140,13 +141,21 @@ func (p *Proxy) secure(ctx context.Context, conn net.Conn, d config.Domain, t ta
 		if refused != nil {
 			return nil, refused
 		}
-		return nil, fail(FailTLS, err, "No TLS connection to the server of %s: %v.", d.Name, err)
+		return nil, noTLS(d, err)
 	}
 	u.expectStream(stanza.Limits{Bytes: 64 << 10}) // no more than features, before the login
 	if f := u.openStream(stanza.Header{To: d.Name}); f != nil {
 		return nil, f
 	}
 	return u, nil
+}
+
+func noTLS(d config.Domain, err error) *Failure {
+	older := ""
+	if strings.Contains(err.Error(), "protocol version") {
+		older = " It speaks only versions of TLS that are broken; ask the people who run it for TLS 1.2 or 1.3."
+	}
+	return fail(FailTLS, err, "No TLS connection to the server of %s: %v.%s", d.Name, err, older)
 }
 
 // startTLS asks for TLS on a plain stream (RFC 6120 section 5). Features seen here
@@ -245,8 +254,9 @@ func (u *upstream) read() (*stanza.Stanza, *Failure) {
 			}
 			f := fail(cause, nil, "The server of %s refused the connection: %s.", u.domain.Name, cond+text)
 			f.Quoted = text
-			if u.conn != nil { // before TLS, anybody may have said so
-				f.elsewhere = sentTo(st)
+			if f.elsewhere = sentTo(st); f.elsewhere != nil && u.conn == nil {
+				f.elsewhere = nil
+				f.Text = "The server of " + u.domain.Name + " sends its clients elsewhere before the connection is encrypted, where anybody on the way could say so; it was not followed."
 			}
 			return nil, f
 		}
