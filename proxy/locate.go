@@ -172,7 +172,11 @@ func sentTo(st *stanza.Stanza) *target {
 	if !ok {
 		return nil
 	}
-	m := elsewhere.FindStringSubmatch(strings.TrimSpace(el.Text()))
+	return parseElsewhere(el.Text())
+}
+
+func parseElsewhere(text string) *target {
+	m := elsewhere.FindStringSubmatch(strings.TrimSpace(text))
 	if m == nil {
 		return nil
 	}

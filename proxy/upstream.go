@@ -335,11 +335,10 @@ func (p *Proxy) concerns(domain string) bool {
 }
 
 func (p *Proxy) remember(domain string, f *Failure) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if !f.Cause.certificate() {
 		return
 	}
+	p.mu.Lock()
 	r := p.refusals[domain]
 	if r == nil {
 		if len(p.refusals) > 1000 {
@@ -348,12 +347,14 @@ func (p *Proxy) remember(domain string, f *Failure) {
 		r = &refusal{pause: firstPause}
 		p.refusals[domain] = r
 	}
-	if (r.f == nil || r.f.presented() != f.presented()) && p.concerns(domain) {
-		defer p.happened(EventServerRefused, "", domain)
-		defer p.tellAdmins(f.Text)
-	}
+	fresh := r.f == nil || r.f.presented() != f.presented()
 	r.f, r.until = f, time.Now().Add(r.pause)
 	r.pause = min(2*r.pause, longestPause)
+	p.mu.Unlock()
+	if fresh && p.concerns(domain) {
+		p.happened(EventServerRefused, "", domain)
+		p.tellAdmins(f.Text)
+	}
 }
 
 // forgive forgets refusals, after a person has changed what is trusted.

@@ -141,13 +141,26 @@ func (s *Server) Addr() string { return s.l.Addr().String() }
 
 // Certificate is what the server presents.
 func (s *Server) Certificate() *x509.Certificate {
-	c, _ := x509.ParseCertificate(s.cert.Certificate[0])
+	c, _ := x509.ParseCertificate(s.certificate().Certificate[0])
 	return c
 }
 
 // Pin is the server's certificate as a pin.
 func (s *Server) Pin() string {
-	return fmt.Sprintf("sha256:%X", sha256.Sum256(s.cert.Certificate[0]))
+	return fmt.Sprintf("sha256:%X", sha256.Sum256(s.certificate().Certificate[0]))
+}
+
+// SetCertificate has the server present another certificate from the next connection on.
+func (s *Server) SetCertificate(c *tls.Certificate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cert = *c
+}
+
+func (s *Server) certificate() tls.Certificate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cert
 }
 
 // SetFaults changes the faults for connections to come.
@@ -358,7 +371,7 @@ func (s *Server) serve(c net.Conn) {
 }
 
 func (x *session) secure(c *recorded) error {
-	t := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{x.s.cert}, MaxVersion: x.s.cfg.MaxTLS, NextProtos: []string{"xmpp-client"}})
+	t := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{x.s.certificate()}, MaxVersion: x.s.cfg.MaxTLS, NextProtos: []string{"xmpp-client"}})
 	if err := t.Handshake(); err != nil {
 		return err
 	}
@@ -464,7 +477,7 @@ func (x *session) bindings() (out []scram.ChannelBinding) {
 		out = append(out, scram.NewTLSUniqueBinding(cs.TLSUnique))
 	}
 	end := scram.ChannelBinding{Type: scram.ChannelBindingTLSServerEndpoint}
-	sum := sha256.Sum256(x.s.cert.Certificate[0])
+	sum := sha256.Sum256(x.s.certificate().Certificate[0])
 	end.Data = sum[:]
 	return append(out, end)
 }
