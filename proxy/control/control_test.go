@@ -30,11 +30,13 @@ var table = Table{
 	{Name: "smp ask", Args: []Arg{{Name: "account", Kind: Account}, {Name: "contact", Kind: Contact}, {Name: "question", Kind: Rest}, {Name: "secret", Kind: Secret}}, Help: "asks", Chat: true, Run: echo},
 	{Name: "held list", Short: "held", Args: []Arg{{Name: "account", Kind: Account, Optional: true}, {Name: "contact", Kind: Contact, Optional: true}}, Help: "lists", Chat: true, Run: echo},
 	{Name: "held send", Short: "send", Args: []Arg{{Name: "account", Kind: Account}, {Name: "contact", Kind: Contact}}, Help: "sends", Chat: true, Run: echo},
+	{Name: "pin probe", Args: []Arg{{Name: "domain"}, {Name: "pin", Optional: true}, {Name: "next", Kind: Flag}, {Name: "via", Kind: Option}}, Admin: true, Run: echo},
 	{Name: "broken", Run: func(context.Context, Call) (Reply, error) { return Reply{}, errors.New("it is broken") }},
 }
 
 var (
 	inChat    = Actor{Place: InChat, Account: "alice@x", Contact: "bob@y"}
+	admin     = Actor{Place: InChat, Account: "alice@x", Contact: "bob@y", Admin: true}
 	inService = Actor{Place: InService, Account: "alice@x"}
 	inShell   = Actor{Place: InShell}
 )
@@ -61,6 +63,14 @@ func TestLine(t *testing.T) {
 		{inService, "verify", "!CONTACT is missing; write verify CONTACT [FINGERPRINT]"},
 		{inService, "smp start carol@z s3cret", "account=alice@x;contact=carol@z;secret=s3cret;"},
 		{inChat, "pin add example.org", "!administrator of this proxy, on the machine it runs on: otrproxy pin add DOMAIN [PIN]"},
+		{inChat, "pin probe example.org", "!for the administrator"},
+		{admin, "pin add example.org", "!for the administrator"},
+		{admin, "pin probe  example.org  sha256:x --next", "domain=example.org;next=yes;pin=sha256:x;"},
+		{admin, "pin probe --next example.org --via socks5://x", "domain=example.org;next=yes;via=socks5://x;"},
+		{admin, "pin probe example.org --via", "!--via needs a value"},
+		{admin, "pin probe example.org --nxet", "!no option \"--nxet\""},
+		{admin, "pin probe example.org a b", "!more than the command takes"},
+		{inChat, "verify --next", "account=alice@x;contact=bob@y;fingerprint=--next;"},
 		{inChat, "pinx", "!there is no command \"pinx\"; !otr help lists them"},
 		{inChat, "smp", "!there is no command \"smp\""},
 		{inChat, "nonsense\x00", "!no command"},

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -22,6 +23,9 @@ func (t Table) Line(ctx context.Context, a Actor, line string) (Reply, error) {
 		return t.Run(ctx, a, cmd.Name, nil) // says so, whatever is wrong with the rest
 	}
 	args := map[string]string{}
+	if rest, err = cmd.options(rest, args); err != nil {
+		return Reply{}, err
+	}
 	for i, x := range cmd.Args {
 		switch x.Kind {
 		case Account: // the person's own
@@ -41,7 +45,7 @@ func (t Table) Line(ctx context.Context, a Actor, line string) (Reply, error) {
 			args[x.Name], rest = strings.TrimSpace(rest), ""
 		case Secret:
 			args[x.Name], rest = rest, ""
-		case Flag, Option: // not in a chat
+		case Flag, Option: // taken already
 		default:
 			args[x.Name], rest = cutWord(rest)
 		}
@@ -50,6 +54,34 @@ func (t Table) Line(ctx context.Context, a Actor, line string) (Reply, error) {
 		return Reply{}, fmt.Errorf("%w: there is more than the command takes; write %s", ErrUsage, t.How(a, cmd.Name, nil))
 	}
 	return t.Run(ctx, a, cmd.Name, args)
+}
+
+// options takes the flags and options out of a line, where they may stand anywhere. A
+// command whose line ends in somebody's own words has none.
+func (c *Command) options(line string, args map[string]string) (rest string, err error) {
+	if !slices.ContainsFunc(c.Args, func(x Arg) bool { return x.Kind == Flag || x.Kind == Option }) ||
+		slices.ContainsFunc(c.Args, func(x Arg) bool { return x.Kind == Rest || x.Kind == Secret || x.Kind == Paths }) {
+		return line, nil
+	}
+	var others []string
+	for word := ""; strings.TrimSpace(line) != ""; {
+		word, line = cutWord(line)
+		name, ok := strings.CutPrefix(word, "--")
+		i := slices.IndexFunc(c.Args, func(x Arg) bool { return ok && x.Name == name && (x.Kind == Flag || x.Kind == Option) })
+		switch {
+		case !ok:
+			others = append(others, word)
+		case i < 0:
+			return "", fmt.Errorf("%w: there is no option %q here", ErrUsage, word)
+		case c.Args[i].Kind == Flag:
+			args[name] = "yes"
+		default:
+			if args[name], line = cutWord(line); args[name] == "" {
+				return "", fmt.Errorf("%w: %s needs a value", ErrUsage, word)
+			}
+		}
+	}
+	return strings.Join(others, " "), nil
 }
 
 // cutWord cuts off the first word, and one blank of any kind behind it.
