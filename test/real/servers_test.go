@@ -2,14 +2,17 @@ package real
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"otrproxy/config"
@@ -29,6 +32,9 @@ type xmppServer struct {
 	pin    string
 	log    string // the server's own record of what it received
 	record *regexp.Regexp
+	dir    string // where its certificate is
+	next   string // where its next one is, "" for none yet
+	reload func() // has it read that again
 }
 
 func (s *xmppServer) connect() string {
@@ -69,6 +75,58 @@ func (s *xmppServer) certificate(t *testing.T, dir string) (certFile, keyFile st
 	pin := config.Pin{Sum: sha256.Sum256(c.Certificate[0])}
 	s.pin = pin.String()
 	return certFile, keyFile
+}
+
+// announces makes the next key and certificate, and returns the pin of that key; renews
+// puts them in force.
+func (s *xmppServer) announces(t *testing.T) string {
+	t.Helper()
+	now := s.pin
+	s.next = t.TempDir()
+	file, _ := s.certificate(t, s.next)
+	s.pin = now
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(b)
+	c, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config.Pin{SPKI: true, Sum: sha256.Sum256(c.RawSubjectPublicKeyInfo)}.String()
+}
+
+// renews gives the server another key and certificate while it runs.
+func (s *xmppServer) renews(t *testing.T) {
+	t.Helper()
+	old := s.presents(t)
+	if s.next == "" {
+		s.certificate(t, s.dir)
+	} else {
+		for _, name := range []string{s.domain + ".crt", s.domain + ".key", "both.pem"} {
+			if err := os.Rename(filepath.Join(s.next, name), filepath.Join(s.dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.next = ""
+	}
+	s.reload()
+	eventually(t, s.name+" to present its new certificate", func() bool { return s.presents(t) != old })
+}
+
+// presents is the SHA-256 of the certificate that the server presents.
+func (s *xmppServer) presents(t *testing.T) (sum [32]byte) {
+	t.Helper()
+	_, err := client.Open(t.Context(), client.Config{Addr: s.ip + ":5222", JID: "x@" + s.domain, Entry: client.STARTTLS, TLS: &tls.Config{InsecureSkipVerify: true, ServerName: s.domain,
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			sum = sha256.Sum256(cs.PeerCertificates[0].Raw)
+			return errors.New("seen")
+		}}})
+	if err == nil {
+		t.Error("a connection that was broken off went on")
+	}
+	return sum
 }
 
 // listening waits for a port.
@@ -122,6 +180,7 @@ func startProsodyWith(t *testing.T, mode, ssl string) *xmppServer {
 	dir := t.TempDir()
 	s := &xmppServer{name: "Prosody", domain: "one.test", ip: loopback(t), mode: mode, log: filepath.Join(dir, "debug.log"),
 		record: regexp.MustCompile(`(?m)\tRECV: (.*)$`)}
+	s.dir = dir
 	cert, key := s.certificate(t, dir)
 	os.MkdirAll(filepath.Join(dir, "data"), 0o700)
 	conf := fmt.Sprintf(`
@@ -154,6 +213,7 @@ VirtualHost "one.test"
 	file := filepath.Join(dir, "prosody.cfg.lua")
 	os.WriteFile(file, []byte(conf), 0o600)
 	s.process = start(t, "prosody", []string{"HOME=" + dir}, dir, "prosody", "--config", file)
+	s.reload = func() { s.cmd.Process.Signal(syscall.SIGHUP) }
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("%s received:\n%s", s.name, s.received())
@@ -176,6 +236,7 @@ func startEjabberdWith(t *testing.T, mode, listen string) *xmppServer {
 	dir := t.TempDir()
 	s := &xmppServer{name: "ejabberd", domain: "two.test", ip: loopback(t), mode: mode, log: filepath.Join(dir, "ejabberd.log"),
 		record: regexp.MustCompile(`Received XML on stream = <<"(.*)">>`)}
+	s.dir = dir
 	s.certificate(t, dir)
 	os.MkdirAll(filepath.Join(dir, "spool"), 0o700)
 	conf := fmt.Sprintf(`
@@ -218,7 +279,10 @@ registration_timeout: infinity
 	}
 	s.process = start(t, "ejabberd", env, dir, "erl", "+K", "true", "-noinput", "-mnesia", "dir", fmt.Sprintf("%q", filepath.Join(dir, "spool")), "-s", "ejabberd",
 		// Only what is received is of interest, and a busy logger drops lines.
-		"-eval", "logger:set_primary_config(level, notice).")
+		"-eval", "logger:set_primary_config(level, notice).",
+		// Nobody else can tell this node to read its configuration again.
+		"-eval", `spawn(fun Watch() -> timer:sleep(50), case file:delete("reload") of ok -> ejabberd_config:reload(); _ -> ok end, Watch() end).`)
+	s.reload = func() { os.WriteFile(filepath.Join(dir, "reload"), nil, 0o600) }
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("%s received:\n%s", s.name, s.received())
