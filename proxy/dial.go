@@ -31,13 +31,20 @@ func (p *Proxy) reach(ctx context.Context, d config.Domain, account string, use 
 		switch {
 		case f == nil:
 			return nil
-		case ctx.Err() != nil && f.Cause != FailTimeout:
+		case late(ctx) && f.Cause != FailTimeout:
 			return fail(FailTimeout, f, "The server of %s did not answer in time.", d.Name)
 		case f.Cause != FailTCP && f.Cause != FailDNS && f.Cause != FailTLS:
 			return f // what a server does wrong ends the search, and a person hears of it
 		}
 	}
 	return f
+}
+
+// late reports whether there is no time left; a connection may have ended for that a
+// moment before ctx does.
+func late(ctx context.Context) bool {
+	until, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(until)
 }
 
 // used has a connection used until the end of ctx, and closes it where that fails.

@@ -157,6 +157,9 @@ func (s *Server) SetCertificate(c *tls.Certificate) {
 	s.cert = *c
 }
 
+// TLS is what the server secures connections with.
+func (s *Server) TLS() tls.Certificate { return s.certificate() }
+
 func (s *Server) certificate() tls.Certificate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
