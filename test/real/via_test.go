@@ -1,0 +1,323 @@
+package real
+
+import (
+	"context"
+	bin "encoding/binary"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/net/proxy"
+	"golang.org/x/sys/unix"
+
+	"otrproxy/test/client"
+	"otrproxy/test/need"
+	"otrproxy/test/server"
+	"otrproxy/test/socks"
+)
+
+// insideVar is set in a process that runs in a network of its own, to the program under
+// test.
+const insideVar = "OTRPROXY_TEST_INSIDE"
+
+// With "via", nothing leaves but to the SOCKS proxy. That is looked at where everything
+// that leaves can be seen: in a network namespace, with an interface towards the world on
+// which every packet is recorded.
+func TestNothingLeaks(t *testing.T) {
+	if os.Getenv(insideVar) != "" {
+		inside(t)
+		return
+	}
+	need.Program(t, "ip")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestNothingLeaks$", "-test.v", "-test.timeout=3m")
+	cmd.Env = append(os.Environ(), insideVar+"="+binary)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	if os.Getuid() != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	out, err := cmd.CombinedOutput()
+	if _, ran := err.(*exec.ExitError); err != nil && !ran {
+		need.Missing(t, "network namespaces ("+err.Error()+")")
+	}
+	for line := range strings.Lines(string(out)) {
+		if _, row, ok := strings.Cut(line, "via: "); ok {
+			t.Log("via: " + strings.TrimSpace(row))
+		}
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// A capture counts what would leave this machine, and questions to a name server anywhere.
+type capture struct {
+	mu          sync.Mutex
+	cond        sync.Cond
+	dns, direct int
+	marks       int
+	seen        []string
+}
+
+// The world, which is not there: an address of ours, a gateway, a name server, a host.
+const (
+	ours, gateway, nameServer, stranger = "192.0.2.2", "192.0.2.1", "192.0.2.53", "192.0.2.80"
+	mark                                = "192.0.2.9:9" // where nobody but the test sends anything
+)
+
+// world gives this namespace a way out, and records what takes it.
+func world(t *testing.T) *capture {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""))
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	must(os.WriteFile(conf, []byte("nameserver "+nameServer+"\noptions timeout:1 attempts:1\n"), 0o644))
+	at, err := filepath.EvalSymlinks("/etc/resolv.conf")
+	must(err)
+	must(syscall.Mount(conf, at, "", syscall.MS_BIND, ""))
+	for _, args := range []string{
+		"link set lo up", "link add out type veth peer name world", "link set out up", "link set world up",
+		"addr add " + ours + "/24 dev out", "neigh add " + gateway + " lladdr 02:00:00:00:00:01 dev out", "route add default via " + gateway,
+		"-6 addr add 2001:db8::2/64 dev out nodad", "-6 neigh add 2001:db8::1 lladdr 02:00:00:00:00:01 dev out", "-6 route add default via 2001:db8::1",
+		"neigh add " + nameServer + " lladdr 02:00:00:00:00:01 dev out", "neigh add " + stranger + " lladdr 02:00:00:00:00:01 dev out", "neigh add 192.0.2.9 lladdr 02:00:00:00:00:01 dev out",
+	} {
+		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v %s", args, err, out)
+		}
+	}
+	all := bin.BigEndian.Uint16([]byte{byte(unix.ETH_P_ALL >> 8), byte(unix.ETH_P_ALL)})
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(all<<8|all>>8))
+	must(err)
+	lo, err := net.InterfaceByName("lo")
+	must(err)
+	c := &capture{}
+	c.cond.L = &c.mu
+	go func() {
+		b := make([]byte, 1<<16)
+		for {
+			n, from, err := unix.Recvfrom(fd, b, 0)
+			if err != nil {
+				return
+			}
+			at := from.(*unix.SockaddrLinklayer)
+			if at.Pkttype != unix.PACKET_OUTGOING { // each is seen once
+				continue
+			}
+			c.packet(b[:n], at.Ifindex == lo.Index)
+		}
+	}()
+	return c
+}
+
+// packet looks at an Ethernet frame.
+func (c *capture) packet(b []byte, local bool) {
+	if len(b) < 34 {
+		return
+	}
+	var proto byte
+	var to net.IP
+	rest := b[14:]
+	switch bin.BigEndian.Uint16(b[12:]) {
+	case 0x0800:
+		proto, to, rest = rest[9], net.IP(rest[16:20]), rest[int(rest[0]&15)*4:]
+	case 0x86dd:
+		if len(rest) < 40 {
+			return
+		}
+		proto, to, rest = rest[6], net.IP(rest[24:40]), rest[40:]
+	default:
+		return
+	}
+	if len(rest) < 8 || proto != 6 && proto != 17 {
+		return
+	}
+	port := bin.BigEndian.Uint16(rest[2:])
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer c.cond.Broadcast()
+	at := net.JoinHostPort(to.String(), fmt.Sprint(port))
+	switch {
+	case port == 53 || port == 5353 || port == 5355 || port == 853:
+		c.dns++
+		c.seen = append(c.seen, "DNS to "+at)
+	case local:
+	case at == mark:
+		c.marks++
+	default:
+		c.direct++
+		c.seen = append(c.seen, "a packet to "+at)
+	}
+}
+
+// settle waits until all that was sent so far is counted.
+func (c *capture) settle(t *testing.T) (dns, direct int) {
+	t.Helper()
+	c.mu.Lock()
+	before := c.marks
+	c.mu.Unlock()
+	conn, err := net.Dial("udp", mark)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.Write([]byte("mark"))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.marks == before {
+		c.cond.Wait()
+	}
+	return c.dns, c.direct
+}
+
+func inside(t *testing.T) {
+	binary = os.Getenv(insideVar)
+	c := world(t)
+	proxied, err := socks.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proxied.Close()
+	const onion = "abcdefghijklmnopqrstuvwxyz234567.onion"
+	ascii := map[string]string{"bücher.example": "xn--bcher-kva.example"}
+	var domains strings.Builder
+	for _, d := range []string{"example.org", "bücher.example", onion, "wrong.example"} {
+		name := d
+		if a := ascii[d]; a != "" {
+			name = a
+		}
+		cert, err := server.SelfSigned(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := server.Start(server.Config{Domain: d, Cert: &cert, Users: map[string]string{"alice": "secret", "bob": "secret"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		host, pin, connect := name, s.Pin(), ""
+		switch d {
+		case "bücher.example":
+			host, connect = "xmpp."+name, ", connect: \"xmpp.bücher.example:5222\""
+		case "wrong.example":
+			pin = "sha256:" + strings.Repeat("00", 32)
+		}
+		proxied.Lead(host+":5222", s.Addr())
+		fmt.Fprintf(&domains, "  %s: {via: \"socks5://%s\", trust: pin, pins: [%q]%s}\n", d, proxied.Addr(), pin, connect)
+	}
+	fmt.Fprintf(&domains, "  refused.example: {via: \"socks5://%s\"}\n  down.example: {via: \"socks5://127.0.0.1:1\"}\n", proxied.Addr())
+	proxied.Reply("refused.example:5222", socks.NotAllowed)
+	h := &household{state: filepath.Join(t.TempDir(), "state"), conf: filepath.Join(t.TempDir(), "otrproxy.yaml")}
+	configure := func(domains string) {
+		t.Helper()
+		text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\nlog: {level: debug}\nlimits: {login: 5s}\ndomains:\n%s", h.state, domains)
+		if err := os.WriteFile(h.conf, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	configure(domains.String())
+	h.start(t)
+
+	login := func(jid string, entry client.Entry, with func(*client.Config)) error {
+		cfg := client.Config{Addr: h.addr, JID: jid, Password: "secret", Entry: entry}
+		if with != nil {
+			with(&cfg)
+		}
+		c, err := client.Dial(t.Context(), cfg)
+		if err == nil {
+			c.Close()
+		}
+		return err
+	}
+	good := func(jid string, entry client.Entry, with func(*client.Config)) {
+		t.Helper()
+		if err := login(jid, entry, with); err != nil {
+			t.Errorf("%s: %v", jid, err)
+		}
+	}
+	bad := func(jid, part string) {
+		t.Helper()
+		if err := login(jid, client.STARTTLS, nil); err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("%s: %v, want %q", jid, err, part)
+		}
+	}
+	for _, d := range []string{"example.org", "bücher.example", onion} {
+		good("alice@"+d, client.STARTTLS, nil)
+		good("bob@"+d, client.Direct, nil)
+		good("alice@"+d, client.Plain, nil)
+	}
+	good("alice@example.org", client.STARTTLS, func(c *client.Config) { // who comes by SOCKS itself
+		c.Addr = "example.org:5222"
+		c.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			d, err := proxy.SOCKS5("tcp", h.addr, nil, nil)
+			if err != nil {
+				return nil, err
+			}
+			return d.Dial(network, addr)
+		}
+	})
+	bad("alice@wrong.example", "is not the one you pinned")
+	bad("alice@refused.example", "through the SOCKS proxy")
+	bad("alice@down.example", "no other way was tried")
+	bad("alice@unknown.example", "does not serve")
+	fresh, err := client.Open(t.Context(), client.Config{Addr: h.addr, JID: "dave@example.org", Entry: client.STARTTLS})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := fresh.Request("<iq type='set' id='1'><query xmlns='jabber:iq:register'><username>dave</username><password>secret</password></query></iq>"); err != nil || st.Root().Attr("type") != "result" {
+		t.Errorf("registering: %v", err)
+	}
+	fresh.Close()
+	word := func(words ...string) {
+		cmd := exec.Command(binary, append(words, "--config", h.conf)...)
+		cmd.Stdin = strings.NewReader("secret\n")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %v\n%s", words, err, out)
+		}
+	}
+	word("login", "enroll", "alice@example.org")
+	for _, d := range []string{"example.org", "bücher.example", onion} {
+		word("pin", "probe", d)
+		word("doctor", d)
+	}
+	word("pin", "probe", "example.org", "--via", "socks5://"+proxied.Addr())
+	h.kill(syscall.SIGTERM)
+	exec.Command(binary, "doctor", "example.org", "--config", h.conf).Run() // looks without a running one
+	exec.Command(binary, "doctor", "down.example", "--config", h.conf).Run()
+
+	dns, direct := c.settle(t)
+	if dns != 0 || direct != 0 {
+		t.Errorf("%d questions to name servers, %d packets of direct connections: %v", dns, direct, c.seen)
+	}
+	credentials := map[string]bool{}
+	for _, r := range proxied.Asked() {
+		credentials[r.User] = true
+		if !r.Named {
+			t.Errorf("an address was asked for: %+v", r)
+		}
+	}
+	t.Logf("via: %d requests to the SOCKS proxy, all by name, with %d names and passwords; %d DNS packets, %d packets of direct connections", len(proxied.Asked()), len(credentials), dns, direct)
+
+	// That the capture would have seen it.
+	configure("  example.org: {}\n  stranger.example: {connect: \"" + stranger + ":5222\"}\n")
+	h.start(t)
+	login("alice@example.org", client.STARTTLS, nil)
+	login("alice@stranger.example", client.STARTTLS, nil)
+	dns, direct = c.settle(t)
+	if dns == 0 || direct == 0 {
+		t.Errorf("without via, %d questions and %d packets were seen", dns, direct)
+	}
+	t.Logf("via: without it, the same capture saw %d DNS packets and %d packets of direct connections", dns, direct)
+}
