@@ -116,7 +116,7 @@ func (p *Proxy) through(ctx context.Context, d config.Domain, account string, t 
 
 // beyondSRV is what a person may do where DNS could not be asked for the right place.
 func beyondSRV(d config.Domain) string {
-	if d.Connect != "" {
+	if d.Connect != "" || onion(d.Name) {
 		return ""
 	}
 	return " The server may be on another host than " + d.Name + ", which cannot be asked for through the proxy: set connect for the domain in the configuration."
@@ -125,22 +125,25 @@ func beyondSRV(d config.Domain) string {
 // socksError is what a SOCKS proxy says went wrong (RFC 1928 section 6).
 func socksError(err error) string {
 	text := strings.TrimPrefix(short(err), "unknown error ")
-	if known := onionErrors[text]; known != "" {
+	if known := socksErrors[text]; known != "" {
 		return known
 	}
 	return text
 }
 
-// onionErrors are those of Tor's own, with its option ExtendedErrors.
-var onionErrors = map[string]string{
-	"unknown code: 240": "there is no such onion service",
-	"unknown code: 241": "the descriptor of the onion service is invalid",
-	"unknown code: 242": "the onion service could not be introduced to",
-	"unknown code: 243": "the onion service could not be met",
-	"unknown code: 244": "the onion service wants client authorization",
-	"unknown code: 245": "the client authorization for the onion service is wrong",
-	"unknown code: 246": "this is no valid onion address",
-	"unknown code: 247": "the onion service could not be introduced to in time",
+// socksErrors are what a person may not understand, or only Tor says, with its option
+// ExtendedErrors.
+var socksErrors = map[string]string{
+	"TTL expired":                  "it found no way there in time (TTL expired)",
+	"general SOCKS server failure": "it failed, without saying why (general SOCKS server failure)",
+	"unknown code: 240":            "there is no such onion service",
+	"unknown code: 241":            "the descriptor of the onion service is invalid",
+	"unknown code: 242":            "the onion service could not be introduced to",
+	"unknown code: 243":            "the onion service could not be met",
+	"unknown code: 244":            "the onion service wants client authorization",
+	"unknown code: 245":            "the client authorization for the onion service is wrong",
+	"unknown code: 246":            "this is no valid onion address",
+	"unknown code: 247":            "the onion service could not be introduced to in time",
 }
 
 // circuit is an account's name and password towards a SOCKS proxy: the same as long as

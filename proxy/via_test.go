@@ -106,12 +106,12 @@ func TestViaRefused(t *testing.T) {
 		code              int
 		raw               func(net.Conn)
 	}{
-		{"failure", "tcp", "general SOCKS server failure", 1, nil},
+		{"failure", "tcp", "it failed, without saying why", 1, nil},
 		{"not allowed", "tcp", "connection not allowed by ruleset", 2, nil},
 		{"network unreachable", "tcp", "network unreachable", 3, nil},
 		{"host unreachable", "tcp", "host unreachable", 4, nil},
 		{"refused", "tcp", "connection refused", 5, nil},
-		{"TTL", "tcp", "TTL expired", 6, nil},
+		{"TTL", "tcp", "it found no way there in time", 6, nil},
 		{"no such onion service", "tcp", "there is no such onion service", 0xf0, nil},
 		{"no onion address", "tcp", "this is no valid onion address", 0xf6, nil},
 		{"garbage", "tcp", "through the SOCKS proxy", -1, func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }},

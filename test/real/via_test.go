@@ -30,12 +30,19 @@ const insideVar = "OTRPROXY_TEST_INSIDE"
 // that leaves can be seen: in a network namespace, with an interface towards the world on
 // which every packet is recorded.
 func TestNothingLeaks(t *testing.T) {
+	apart(t, inside)
+}
+
+// apart runs a test in a network of its own.
+func apart(t *testing.T, test func(*testing.T)) {
+	t.Helper()
 	if os.Getenv(insideVar) != "" {
-		inside(t)
+		binary = os.Getenv(insideVar)
+		test(t)
 		return
 	}
 	need.Program(t, "ip")
-	cmd := exec.Command(os.Args[0], "-test.run=^TestNothingLeaks$", "-test.v", "-test.timeout=3m")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=3m")
 	cmd.Env = append(os.Environ(), insideVar+"="+binary)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if os.Getuid() != 0 {
@@ -48,8 +55,8 @@ func TestNothingLeaks(t *testing.T) {
 		need.Missing(t, "network namespaces ("+err.Error()+")")
 	}
 	for line := range strings.Lines(string(out)) {
-		if _, row, ok := strings.Cut(line, "via: "); ok {
-			t.Log("via: " + strings.TrimSpace(row))
+		if _, row, ok := strings.Cut(line, "_test.go:"); ok {
+			t.Log(strings.TrimSpace(row))
 		}
 	}
 	if err != nil {
@@ -182,7 +189,6 @@ func (c *capture) settle(t *testing.T) (dns, direct int) {
 }
 
 func inside(t *testing.T) {
-	binary = os.Getenv(insideVar)
 	c := world(t)
 	proxied, err := socks.Start()
 	if err != nil {
@@ -320,4 +326,49 @@ func inside(t *testing.T) {
 		t.Errorf("without via, %d questions and %d packets were seen", dns, direct)
 	}
 	t.Logf("via: without it, the same capture saw %d DNS packets and %d packets of direct connections", dns, direct)
+}
+
+// Tor, without any network, understands how it is asked, and what it answers reaches the
+// person.
+func TestTor(t *testing.T) { apart(t, insideTor) }
+
+func insideTor(t *testing.T) {
+	need.Program(t, "tor")
+	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	dir := t.TempDir()
+	empty := filepath.Join(dir, "torrc")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tor := start(t, "tor", nil, dir, "tor", "-f", empty, "--defaults-torrc", empty, "--DataDirectory", filepath.Join(dir, "data"),
+		"--SocksPort", "127.0.0.1:auto IsolateSOCKSAuth ExtendedErrors", "--SocksTimeout", "5", "--Log", "info stdout", "--RunAsDaemon", "0")
+	line := tor.says(t, `Opened Socks listener connection \(ready\) on 127\.0\.0\.1:\d+`)
+	at := line[strings.LastIndex(line, " ")+1:]
+	const (
+		broken = "abcdefghij.onion"
+		sound  = "duckduckgogg42xjoc72x3sjasowoarfbgcmvfimaftt6twagswzczad.onion"
+	)
+	h := &household{state: filepath.Join(t.TempDir(), "state"), conf: filepath.Join(t.TempDir(), "otrproxy.yaml")}
+	text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\nlog: {level: debug}\ndomains:\n", h.state)
+	for _, d := range []string{"example.org", broken, sound} {
+		text += fmt.Sprintf("  %s: {via: \"socks5://%s\", tls: starttls}\n", d, at)
+	}
+	if err := os.WriteFile(h.conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.start(t)
+	for domain, want := range map[string]string{"example.org": "it found no way there in time", broken: "this is no valid onion address", sound: "it found no way there in time"} {
+		_, err := client.Dial(t.Context(), client.Config{Addr: h.addr, JID: "alice@" + domain, Password: "secret", Entry: client.STARTTLS})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", domain, err, want)
+			continue
+		}
+		t.Logf("tor: %s: %v", domain, err)
+	}
+	tor.says(t, "New SOCKS connection opened")
+	if strings.Contains(tor.output(), "authentication failed") || strings.Contains(tor.output(), "Socks version") {
+		t.Errorf("tor did not understand:\n%s", tor.output())
+	}
 }
