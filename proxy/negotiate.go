@@ -393,6 +393,7 @@ func (c *client) saslFailure(condition, text string) {
 // again tells a client that a login has failed, and leaves the stream open for another
 // try, up to maxLogins.
 func (c *client) again(condition, text string) error {
+	c.p.log.Debug("a client's login was refused", "domain", c.p.name(c.domain.Name), "entry", c.entry, "condition", condition)
 	c.saslFailure(condition, text)
 	if c.failures++; c.failures >= maxLogins {
 		c.streamError("policy-violation", "Too many failed logins.")

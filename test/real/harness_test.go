@@ -257,7 +257,7 @@ func startOTRProxy(t *testing.T, s *xmppServer, more string) *household {
 	t.Helper()
 	h := &household{state: filepath.Join(t.TempDir(), "state")}
 	h.conf = filepath.Join(t.TempDir(), "otrproxy.yaml")
-	text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\nlog: {level: debug}\ndomains:\n  %s: {connect: %q, tls: %s, trust: pin, pins: [%q]}\n%s", h.state, s.domain, s.connect(), s.mode, s.pin, more)
+	text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\nlog: {level: debug, jids: %v}\ndomains:\n  %s: {connect: %q, tls: %s, trust: pin, pins: [%q]}\n%s", h.state, strings.Contains(more, "jids"), s.domain, s.connect(), s.mode, s.pin, more)
 	if err := os.WriteFile(h.conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

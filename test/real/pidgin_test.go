@@ -70,13 +70,20 @@ func startPidginWith(t *testing.T, s *xmppServer, user, peer, key string) contac
 			t.Fatal(err)
 		}
 	}
-	screen := start(t, "Xvfb", nil, "", "Xvfb", "-displayfd", "1", "-screen", "0", "1200x900x24", "-nolisten", "tcp")
-	display := ":" + strings.TrimSpace(screen.says(t, `(?m)^\d+$`))
-	bus := start(t, "dbus-daemon", nil, "", "dbus-daemon", "--session", "--nofork", "--print-address=1", "--address=unix:path="+filepath.Join(p.dir, "bus"))
-	address := strings.TrimSpace(bus.says(t, `unix:\S+`))
-	p.env = []string{"DISPLAY=" + display, "DBUS_SESSION_BUS_ADDRESS=" + address, "HOME=" + p.dir, "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "GTK_RC_FILES=/dev/null", "NO_AT_BRIDGE=1"}
+	p.env = append(startDesktop(t, p.dir), "HOME="+p.dir)
 	p.run()
 	return p
+}
+
+// startDesktop starts a screen and a bus for graphical programs, and returns how they find
+// them.
+func startDesktop(t *testing.T, dir string) (env []string) {
+	t.Helper()
+	screen := start(t, "Xvfb", nil, "", "Xvfb", "-displayfd", "1", "-screen", "0", "1200x900x24", "-nolisten", "tcp")
+	display := ":" + strings.TrimSpace(screen.says(t, `(?m)^\d+$`))
+	bus := start(t, "dbus-daemon", nil, "", "dbus-daemon", "--session", "--nofork", "--print-address=1", "--address=unix:path="+filepath.Join(dir, "bus"))
+	address := strings.TrimSpace(bus.says(t, `unix:\S+`))
+	return []string{"DISPLAY=" + display, "DBUS_SESSION_BUS_ADDRESS=" + address, "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "GTK_RC_FILES=/dev/null", "NO_AT_BRIDGE=1"}
 }
 
 func (p *pidgin) run() {
