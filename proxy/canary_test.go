@@ -21,6 +21,7 @@ import (
 	"otrproxy/stanza"
 	"otrproxy/test/client"
 	"otrproxy/test/server"
+	"otrproxy/test/socks"
 )
 
 // shapes are the places a client can put a word that a person typed. W is the
@@ -223,13 +224,40 @@ func handshake(begins string) func(*stage) {
 
 // canaryStates are the states a conversation can be in.
 var canaryStates = map[string]func(*stage){
-	"never talked":    func(c *stage) { c.contact = "carol@" + domain },
-	"query sent":      handshake("?OTRv23?"),
-	"commit sent":     handshake("?OTR:AAMC"),
-	"key sent":        handshake("?OTR:AAMK"),
-	"reveal sent":     handshake("?OTR:AAMR"),
-	"signature sent":  handshake("?OTR:AAMS"),
-	"encrypted":       (*stage).talk,
+	"never talked":   func(c *stage) { c.contact = "carol@" + domain },
+	"query sent":     handshake("?OTRv23?"),
+	"commit sent":    handshake("?OTR:AAMC"),
+	"key sent":       handshake("?OTR:AAMK"),
+	"reveal sent":    handshake("?OTR:AAMR"),
+	"signature sent": handshake("?OTR:AAMS"),
+	"encrypted":      (*stage).talk,
+	"by SOCKS, enrolled": func(c *stage) {
+		c.alice.Drop()
+		if _, err := admin(c.t, c.home.p, "login enroll", "account", "alice@"+domain, "password", users()["alice"]); err != nil {
+			c.t.Fatal(err)
+		}
+		var err error
+		if c.alice, err = c.home.bySOCKS(domain+":5222", func(cfg *client.Config) {
+			cfg.From, cfg.Mechanism, cfg.Binding = true, "SCRAM-SHA-256-PLUS", "tls-exporter"
+		}); err != nil {
+			c.t.Fatal(err)
+		}
+		c.talk()
+	},
+	"through a SOCKS proxy": func(c *stage) {
+		c.alice.Drop()
+		c.home.stop()
+		at, err := socks.Start()
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		c.t.Cleanup(at.Close)
+		at.Lead(domain+":5222", c.s.Addr())
+		dir := stateDir(c.t)
+		c.home = startConfigured(c.t, dir, fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\ndomains:\n  %s: {via: \"socks5://%s\", trust: pin, pins: [%q]}\n%s", dir, domain, at.Addr(), c.s.Pin(), strictRule))
+		c.alice = c.home.login("alice", client.STARTTLS)
+		c.talk()
+	},
 	"contact offline": func(c *stage) { c.talk(); c.bob.Close(); c.presence("bob@"+domain+"/c", "unavailable") },
 	"always offline":  func(c *stage) { c.contact = "bob@" + domain },
 	"finished": func(c *stage) {

@@ -215,6 +215,11 @@ func TestEnrolledPasswordChange(t *testing.T) {
 	if got := offers(b.open("alice", func(c *client.Config) { c.From = true })); fmt.Sprint(got) != "[PLAIN]" {
 		t.Errorf("offered %v with keys that are of no use", got)
 	}
+	for _, word := range []string{"wonderland", "looking-glass", "refuse-me", "jabberwocky"} {
+		if strings.Contains(b.log.String(), word) {
+			t.Errorf("the log holds the password %s", word)
+		}
+	}
 }
 
 // With a passphrase the keys are encrypted at rest, and follow its changes.
