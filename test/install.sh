@@ -31,9 +31,9 @@ if [ -n "$missing" ] && command -v apt-get >/dev/null; then
 	DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q --no-install-recommends $missing >>"$log" 2>&1 || { echo "apt-get could not install everything:"; tail -5 "$log"; }
 	rm -f "$log"
 fi
-# The JavaScript implementation of OTR, and axe-core, which checks pages for
-# accessibility, at the versions and hashes of their lock files.
-for module in test/interop/peers/node_modules/otr test/browser/node_modules/axe-core; do
+# The JavaScript implementation of OTR; axe-core, which checks pages for accessibility; and
+# Converse.js, a client in a browser: at the versions and hashes of their lock files.
+for module in test/interop/peers/node_modules/otr test/browser/node_modules/axe-core test/browser/node_modules/converse.js; do
 	if [ $# = 0 ] && [ ! -d $module ] && command -v npm >/dev/null; then
 		log=$(mktemp)
 		(cd ${module%/node_modules/*} && npm ci >"$log" 2>&1) || { echo "npm could not install ${module##*/}:"; tail -5 "$log"; }

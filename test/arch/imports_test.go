@@ -14,6 +14,7 @@ var allowed = map[string][]string{
 	"otrproxy/otrlayer":           {"otrproxy/otrlayer/otr"},
 	"otrproxy/test/interop":       {"otrproxy/otrlayer/otr", "otrproxy/test/need"},
 	"otrproxy/test/need":          {"otrproxy/otrlayer/otr"},
+	"otrproxy/test/chromium":      {"otrproxy/test/need"},
 	"otrproxy/proxy":              {"otrproxy/config", "otrproxy/otrlayer", "otrproxy/proxy/control", "otrproxy/stanza"},
 	"otrproxy/cmd/otrproxy":       {"otrproxy/config", "otrproxy/proxy", "otrproxy/proxy/control", "otrproxy/proxy/control/page", "otrproxy/test/client", "otrproxy/test/server"},
 	"otrproxy/proxy/control/page": {"otrproxy/proxy/control"},

@@ -90,7 +90,7 @@ func TestPortTakenOver(t *testing.T) {
 	go evil.Serve(l)
 	defer evil.Close()
 	b.sees("This page is not yours any more")
-	if strings.Contains(b.text(), "The private keys are locked") {
+	if strings.Contains(b.Text(), "The private keys are locked") {
 		b.do(chromedp.SendKeys(`input[name="arg.passphrase"]`, "correct horse", chromedp.ByQuery), chromedp.Submit(`#decisions form`, chromedp.ByQuery))
 		t.Errorf("the other user's words are in the page, and they have got the passphrase %q", <-got)
 	}

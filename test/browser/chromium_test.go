@@ -1,20 +1,18 @@
 package browser
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"otrproxy/test/chromium"
 	"otrproxy/test/need"
 )
 
@@ -22,46 +20,20 @@ func listen() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
 
 // A tab is a page that is open in Chromium.
 type tab struct {
+	*chromium.Tab
 	t    *testing.T
-	ctx  context.Context
 	room string // address of the page's own part
 }
 
 // open starts a browser.
 func open(t *testing.T) *tab {
 	t.Helper()
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
-		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("no-proxy-server", true),
-		chromedp.Flag("host-resolver-rules", "MAP rebound.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"),
-		chromedp.WindowSize(1280, 900))
-	alloc, stop := chromedp.NewExecAllocator(t.Context(), opts...)
-	ctx, cancel := chromedp.NewContext(alloc)
-	t.Cleanup(func() { cancel(); stop() })
-	b := &tab{t: t, ctx: ctx}
-	b.do(chromedp.Navigate("about:blank"))
-	return b
+	return &tab{Tab: chromium.Open(t, []string{"rebound.example"}), t: t}
 }
 
-// do does something, within the patience.
-func (b *tab) do(actions ...chromedp.Action) {
-	b.t.Helper()
-	if err := b.try(actions...); err != nil {
-		var text string
-		b.try(chromedp.Evaluate(`document.body && document.body.innerText`, &text))
-		b.t.Fatalf("%v; the page says:\n%s", err, text)
-	}
-}
-
-func (b *tab) try(actions ...chromedp.Action) error {
-	// The browser must not die with the deadline of its first action.
-	ctx := b.ctx
-	if chromedp.FromContext(b.ctx).Target != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(b.ctx, patience)
-		defer cancel()
-	}
-	return chromedp.Run(ctx, actions...)
-}
+func (b *tab) do(actions ...chromedp.Action)        { b.t.Helper(); b.Do(actions...) }
+func (b *tab) try(actions ...chromedp.Action) error { b.t.Helper(); return b.Try(actions...) }
+func (b *tab) sees(text string)                     { b.t.Helper(); b.Sees(text) }
 
 // enter comes in through a link.
 func (b *tab) enter(w *world) {
@@ -74,26 +46,6 @@ func (b *tab) enter(w *world) {
 func (b *tab) at(path string) {
 	b.t.Helper()
 	b.do(chromedp.Navigate(b.room+path), chromedp.WaitReady("main"))
-}
-
-// sees waits until the page shows a text.
-func (b *tab) sees(text string) {
-	b.t.Helper()
-	quoted, _ := json.Marshal(text)
-	for deadline := time.Now().Add(patience); ; {
-		err := b.try(chromedp.Poll(`document.body.innerText.replace(/\s+/g, " ").includes(`+string(quoted)+`)`, nil, chromedp.WithPollingMutation()))
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) || !strings.Contains(err.Error(), "navigated") && !strings.Contains(err.Error(), "context with specified id") { // from one page to another
-			b.t.Fatalf("never saw %q: %v; the page says:\n%s", text, err, b.text())
-		}
-	}
-}
-
-func (b *tab) text() (s string) {
-	b.try(chromedp.Evaluate(`document.body.innerText`, &s))
-	return s
 }
 
 // form is the path to the visible form of a command.
