@@ -2,8 +2,6 @@ package real
 
 import (
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -150,20 +148,9 @@ func TestConverseTLS(t *testing.T) {
 
 	// Without tools of others' no CA gets into Chromium's list, so the CA is asked here, and
 	// Chromium is told which key it has vouched for.
-	roots := x509.NewCertPool()
-	pem, err := os.ReadFile(filepath.Join(h.state, "ca.pem"))
-	if err != nil || !roots.AppendCertsFromPEM(pem) {
-		t.Fatal(err)
-	}
-	conn, err := tls.Dial("tcp", h.addr, &tls.Config{RootCAs: roots, NextProtos: []string{"http/1.1"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf := sha256.Sum256(conn.ConnectionState().PeerCertificates[0].RawSubjectPublicKeyInfo)
-	conn.Close()
-
+	key := sha256.Sum256(vouched(t, h, "127.0.0.1").RawSubjectPublicKeyInfo)
 	alice := &converse{t: t, page: serveConverse(t, jid, "wss://"+h.addr+"/xmpp-websocket"),
-		Tab: chromium.Open(t, nil, chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(leaf[:])))}
+		Tab: chromium.Open(t, nil, chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(key[:])))}
 	alice.enter()
 	if st := h.status(t).Sessions; len(st) != 1 || st[0].Entry != "websocket" || st[0].ClientTLS != "TLS 1.3" {
 		t.Errorf("status %+v", st)

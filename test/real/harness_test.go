@@ -7,6 +7,8 @@ package real
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -271,6 +273,23 @@ func (h *household) start(t *testing.T) {
 	line := h.says(t, `msg=listening address=\S+`)
 	h.addr = line[strings.LastIndex(line, "=")+1:]
 	h.says(t, "msg=ready")
+}
+
+// vouched is the certificate that otrproxy shows for a name, after the check that its own
+// CA vouches for it.
+func vouched(t *testing.T, h *household, name string) *x509.Certificate {
+	t.Helper()
+	roots := x509.NewCertPool()
+	ca, err := os.ReadFile(filepath.Join(h.state, "ca.pem"))
+	if err != nil || !roots.AppendCertsFromPEM(ca) {
+		t.Fatal("no CA", err)
+	}
+	conn, err := tls.Dial("tcp", h.addr, &tls.Config{RootCAs: roots, ServerName: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0]
 }
 
 func (h *household) status(t *testing.T) control.Status {

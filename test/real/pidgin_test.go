@@ -3,6 +3,7 @@ package real
 import (
 	"fmt"
 	"html"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,28 +43,43 @@ func startFreshPidgin(t *testing.T, s *xmppServer, user, peer string) contact {
 
 func startPidginWith(t *testing.T, s *xmppServer, user, peer, key string) contact {
 	t.Helper()
-	need.Program(t, "pidgin", "/usr/lib/pidgin/pidgin-otr.so", "Xvfb", "dbus-daemon", "dbus-send", "xdotool")
-	p := &pidgin{t: t, s: s, user: user, dir: t.TempDir(), peer: peer}
 	cert, err := os.ReadFile(filepath.Join(filepath.Dir(s.log), s.domain+".crt"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := p.jid() + "/pidgin"
-	for file, text := range map[string]string{
-		"accounts.xml": `<?xml version='1.0' encoding='UTF-8' ?><account version='1.0'><account><protocol>prpl-jabber</protocol><name>` + name + `</name><password>secret</password>
-<settings><setting name='port' type='int'>5222</setting><setting name='connect_server' type='string'>` + s.ip + `</setting><setting name='connection_security' type='string'>require_tls</setting></settings>
-<settings ui='gtk-gaim'><setting name='auto-login' type='bool'>1</setting></settings></account></account>`,
-		"prefs.xml": `<?xml version='1.0' encoding='UTF-8' ?><pref version='1' name='/'>
-<pref name='purple'><pref name='logging'><pref name='log_ims' type='bool' value='1'/><pref name='format' type='string' value='txt'/></pref><pref name='savedstatus'><pref name='startup_current_status' type='bool' value='1'/></pref></pref>
-<pref name='pidgin'><pref name='plugins'><pref name='loaded' type='pathlist'><item value='/usr/lib/pidgin/pidgin-otr.so'/></pref></pref><pref name='debug'><pref name='enabled' type='bool' value='0'/></pref></pref>
-<pref name='OTR'><pref name='enabled' type='bool' value='1'/><pref name='automatic' type='bool' value='1'/><pref name='onlyprivate' type='bool' value='0'/><pref name='avoidloggingotr' type='bool' value='0'/></pref></pref>`,
-		"otr.private_key":                         key,
+	files := map[string]string{
 		"certificates/x509/tls_peers/" + s.ip:     string(cert),
 		"certificates/x509/tls_peers/" + s.domain: string(cert),
-	} {
-		if text == "" {
-			continue
-		}
+	}
+	if key != "" {
+		files["otr.private_key"] = key
+	}
+	return openPidgin(t, s, user, peer, `<setting name='connect_server' type='string'>`+s.ip+`</setting>`, "", []string{pidginOTR}, files)
+}
+
+const pidginOTR = "/usr/lib/pidgin/pidgin-otr.so"
+
+// openPidgin starts Pidgin as somebody who talks to a peer. Settings are more of the
+// account's, way the account's proxy; files are more of its directory.
+func openPidgin(t *testing.T, s *xmppServer, user, peer, settings, way string, plugins []string, files map[string]string) *pidgin {
+	t.Helper()
+	need.Program(t, append([]string{"pidgin", "Xvfb", "dbus-daemon", "dbus-send", "xdotool"}, plugins...)...)
+	p := &pidgin{t: t, s: s, user: user, dir: t.TempDir(), peer: peer}
+	loaded := ""
+	for _, plugin := range plugins {
+		loaded += `<item value='` + plugin + `'/>`
+	}
+	all := map[string]string{
+		"accounts.xml": `<?xml version='1.0' encoding='UTF-8' ?><account version='1.0'><account><protocol>prpl-jabber</protocol><name>` + p.jid() + `/pidgin</name><password>secret</password>
+<settings><setting name='port' type='int'>5222</setting>` + settings + `<setting name='connection_security' type='string'>require_tls</setting></settings>
+<settings ui='gtk-gaim'><setting name='auto-login' type='bool'>1</setting></settings>` + way + `</account></account>`,
+		"prefs.xml": `<?xml version='1.0' encoding='UTF-8' ?><pref version='1' name='/'>
+<pref name='purple'><pref name='logging'><pref name='log_ims' type='bool' value='1'/><pref name='format' type='string' value='txt'/></pref><pref name='savedstatus'><pref name='startup_current_status' type='bool' value='1'/></pref></pref>
+<pref name='pidgin'><pref name='plugins'><pref name='loaded' type='pathlist'>` + loaded + `</pref></pref><pref name='debug'><pref name='enabled' type='bool' value='0'/></pref></pref>
+<pref name='OTR'><pref name='enabled' type='bool' value='1'/><pref name='automatic' type='bool' value='1'/><pref name='onlyprivate' type='bool' value='0'/><pref name='avoidloggingotr' type='bool' value='0'/></pref></pref>`,
+	}
+	maps.Copy(all, files)
+	for file, text := range all {
 		path := filepath.Join(p.dir, file)
 		os.MkdirAll(filepath.Dir(path), 0o700)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
