@@ -77,10 +77,13 @@ func (e *Edit) SetAttr(el Element, name, value string) {
 // element does not make itself.
 func (e *Edit) Declare(el Element, declared []byte) {
 	at := Span{el.n().name.End, el.n().name.End}
-	for d := range bytes.FieldsSeq(declared) {
-		if name, _, ok := bytes.Cut(d, []byte("=")); ok && el.attr(string(name)) == nil {
+	for rest := bytes.TrimLeft(declared, " "); len(rest) > 0; rest = bytes.TrimLeft(rest, " ") {
+		name, value, _ := bytes.Cut(rest, []byte("="))
+		d := rest[:len(name)+1+1+bytes.IndexByte(value[1:], value[0])+1]
+		if el.attr(string(name)) == nil {
 			e.Replace(at, append([]byte{' '}, d...))
 		}
+		rest = rest[len(d):]
 	}
 }
 

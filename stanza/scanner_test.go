@@ -444,3 +444,16 @@ func TestDeclarationsAreBounded(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A declaration may hold white space and the other quote.
+func TestDeclare(t *testing.T) {
+	st, err := Parse([]byte("<a xmlns:c='urn:own'><b/></a>"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := st.Edit()
+	e.Declare(st.Root(), []byte(" xmlns:x='urn:a b' xmlns:y=\"it's\" xmlns:c='urn:c'"))
+	if got := string(e.AppendTo(nil)); got != "<a xmlns:x='urn:a b' xmlns:y=\"it's\" xmlns:c='urn:own'><b/></a>" {
+		t.Error(got)
+	}
+}
