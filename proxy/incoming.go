@@ -56,8 +56,7 @@ func (s *session) inNonza(st *stanza.Stanza) {
 		s.p.move(s.up.domain.Name, sentTo(st))
 		cond, text = "remote-connection-failed", " (the server asked to connect elsewhere)"
 	}
-	s.closing.Store(true)
-	go s.end(func() {
+	s.endBeside(func() {
 		s.client.build(func(b []byte) []byte {
 			return stanza.AppendStreamError(b, cond, "The server ended the session: "+cond+text+".")
 		})
@@ -130,8 +129,7 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 				full, err := jid.Parse(j.Text())
 				if err != nil || full.Bare().String() != s.jid || full.Resourcepart() == "" {
 					s.p.log.Warn("a server bound another address than the one that was logged in", "account", s.p.name(s.jid))
-					s.closing.Store(true)
-					go s.end(func() {
+					s.endBeside(func() {
 						s.client.build(func(b []byte) []byte {
 							return stanza.AppendStreamError(b, "undefined-condition", "The server bound another address than the one that was logged in.")
 						})

@@ -136,6 +136,10 @@ func (s *session) finally(f func()) {
 		<-s.ended
 		return
 	}
+	s.conclude(f)
+}
+
+func (s *session) conclude(f func()) {
 	defer close(s.ended)
 	s.closing.Store(true)
 	f()
@@ -156,18 +160,31 @@ const lastWords = 5 * time.Second
 // queued and gives back what it has not taken, and closes behind the client's last words,
 // which toClient queues.
 func (s *session) last(toServer []byte, patience, lastWords time.Duration, toClient func()) {
-	s.finally(func() {
+	s.finally(s.parting(toServer, patience, lastWords, toClient))
+}
+
+func (s *session) parting(toServer []byte, patience, lastWords time.Duration, toClient func()) func() {
+	return func() {
 		s.server.queue(toServer)
 		s.client.kick()
 		s.finishServer(patience)
 		toClient()
 		s.client.finish(lastWords, s.clientRead)
-	})
+	}
 }
 
 // end is last for most ends.
 func (s *session) end(toClient func()) {
 	s.last([]byte(stanza.StreamClose), s.patience(), lastWords, toClient)
+}
+
+// endBeside is end for who reads the server, and must go on with that. What is read next
+// does not come before it: that is often the end of the server's stream.
+func (s *session) endBeside(toClient func()) {
+	s.closing.Store(true)
+	if s.ending.CompareAndSwap(false, true) {
+		go s.conclude(s.parting([]byte(stanza.StreamClose), s.patience(), lastWords, toClient))
+	}
 }
 
 // patience is how long the server gets. Where the client has gone, nobody waits for it
