@@ -205,7 +205,7 @@ func (f *framed) toFrames(b []byte, send func([]byte) error) error {
 			if !begins {
 				continue
 			}
-			f.header = bytes.Clone(b[:len(b)-len(scan.Buffered())])
+			f.header = bytes.Clone(st.Raw)
 			if err := send(appendOpen(nil, stanza.HeaderOf(st))); err != nil {
 				return err
 			}
