@@ -211,10 +211,9 @@ func (f *framed) toFrames(b []byte, send func([]byte) error) error {
 			}
 		case stanza.KindElement:
 			e := st.Edit()
-			if root := st.Root(); bytes.HasPrefix(root.Name(), []byte("stream:")) {
-				e.Declare(root, []byte(" xmlns:stream='"+stanza.NSStream+"'"))
-			} else {
-				e.Declare(root, []byte(" xmlns='"+stanza.NSClient+"'"))
+			e.Declare(st.Root(), []byte(" xmlns='"+stanza.NSClient+"'"))
+			if bytes.Contains(st.Raw, []byte("stream:")) { // somewhere inside, perhaps
+				e.Declare(st.Root(), []byte(" xmlns:stream='"+stanza.NSStream+"'"))
 			}
 			e.Declare(st.Root(), scan.Declared())
 			if err := send(e.AppendTo(nil)); err != nil {
