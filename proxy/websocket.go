@@ -24,6 +24,7 @@ const (
 	nsFraming     = "urn:ietf:params:xml:ns:xmpp-framing"
 	webSocketPath = "/xmpp-websocket" // as XEP-0156 has it in its examples
 	subprotocol   = "xmpp"
+	maxRequest    = 64 << 10 // bytes of the opening handshake; cookies are long
 )
 
 // framed is a connection over WebSocket, read and written as a stream.
@@ -72,7 +73,10 @@ func (c *client) webSocket(conn net.Conn) error {
 			return nil, nil
 		},
 	}
-	hs, err := u.Upgrade(conn)
+	hs, err := u.Upgrade(struct { // the library sets a header no bounds
+		io.Reader
+		io.Writer
+	}{io.LimitReader(conn, maxRequest), conn})
 	if err != nil {
 		return err
 	}
