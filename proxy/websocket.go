@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
@@ -86,8 +87,17 @@ func (c *client) webSocket(conn net.Conn) error {
 	}
 	limit := c.p.Config().Limits.Stanza + 4096
 	c.conn = &framed{Conn: conn, limit: limit, in: &wsutil.Reader{Source: conn, State: ws.StateServerSide, CheckUTF8: true, MaxFrameSize: int64(limit),
-		OnIntermediate: wsutil.ControlFrameHandler(conn, ws.StateServerSide)}}
+		OnIntermediate: wsutil.ControlFrameHandler(answers{conn}, ws.StateServerSide)}}
 	return nil
+}
+
+// answers is where control frames are answered: the deadline that was set for the last
+// stanza may have passed long ago.
+type answers struct{ net.Conn }
+
+func (a answers) Write(b []byte) (int, error) {
+	a.SetWriteDeadline(time.Now().Add(writeLimit))
+	return a.Conn.Write(b)
 }
 
 // ourHost reports whether a Host header names this machine, or a page that may connect.
@@ -243,5 +253,7 @@ func appendOpen(b []byte, h stanza.Header) []byte {
 
 // CloseWrite says that no more will come (RFC 6455 section 5.5.1).
 func (f *framed) CloseWrite() error {
-	return ws.WriteFrame(f.Conn, ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusNormalClosure, "")))
+	// In one write, so that no answer to a ping gets in between.
+	_, err := f.Conn.Write(ws.MustCompileFrame(ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusNormalClosure, ""))))
+	return err
 }
