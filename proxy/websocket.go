@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -130,10 +131,12 @@ func loopbackName(name string) bool {
 func (f *framed) Read(b []byte) (int, error) {
 	for len(f.rest) == 0 {
 		m, err := f.message()
+		if err == nil {
+			f.rest, err = fromFrame(m)
+		}
 		if err != nil {
 			return 0, err
 		}
-		f.rest = fromFrame(m)
 	}
 	n := copy(b, f.rest)
 	f.rest = f.rest[n:]
@@ -144,44 +147,65 @@ func (f *framed) Read(b []byte) (int, error) {
 func (f *framed) message() ([]byte, error) {
 	for {
 		h, err := f.in.NextFrame()
-		if err != nil {
-			return nil, err
-		}
-		if h.OpCode.IsControl() {
-			var closed wsutil.ClosedError
-			if err := f.in.OnIntermediate(h, f.in); errors.As(err, &closed) {
-				return nil, io.EOF
-			} else if err != nil {
-				return nil, err
+		switch {
+		case err != nil:
+		case h.OpCode.IsControl():
+			if err = f.in.OnIntermediate(h, f.in); err == nil {
+				continue
 			}
-			continue
+		case h.OpCode != ws.OpText:
+			err = misframed("a message that is not text")
+		default:
+			var m []byte
+			if m, err = io.ReadAll(io.LimitReader(f.in, int64(f.limit)+1)); err == nil && len(m) <= f.limit {
+				return m, nil
+			} else if err == nil {
+				err = wsutil.ErrFrameTooLarge
+			}
 		}
-		if h.OpCode != ws.OpText {
-			return nil, errors.New("a message that is not text")
-		}
-		m, err := io.ReadAll(io.LimitReader(f.in, int64(f.limit)+1))
-		if err == nil && len(m) > f.limit {
-			err = errors.New("a message that is too large")
-		}
-		return m, err
+		return nil, f.because(err)
 	}
 }
 
-// fromFrame is a message as it stands in a stream.
-func fromFrame(m []byte) []byte {
-	if t := bytes.TrimLeft(m, " \t\r\n"); !bytes.HasPrefix(t, []byte("<open")) && !bytes.HasPrefix(t, []byte("<close")) {
-		return m
-	}
-	st, err := stanza.Parse(bytes.TrimSpace(m))
+// because is an error as the client is told of it.
+func (f *framed) because(err error) error {
+	var closed wsutil.ClosedError
+	var rule ws.ProtocolError
 	switch {
-	case err != nil:
-		return m // for which the stream is ended, with the reason
-	case st.Is(nsFraming, "open"):
-		return stanza.HeaderOf(st).AppendTo(nil)
-	case st.Is(nsFraming, "close"):
-		return []byte(stanza.StreamClose)
+	case errors.As(err, &closed):
+		return io.EOF
+	case errors.Is(err, wsutil.ErrFrameTooLarge):
+		return misframed("a message that is too large, of more than " + strconv.Itoa(f.limit) + " bytes")
+	case errors.Is(err, wsutil.ErrInvalidUTF8):
+		return &stanza.SyntaxError{Condition: "not-well-formed", Reason: "bytes that are not UTF-8"}
+	case errors.As(err, &rule):
+		return misframed("something that WebSocket forbids: " + rule.Error())
 	}
-	return m
+	return err
+}
+
+func misframed(reason string) error {
+	return &stanza.SyntaxError{Condition: "policy-violation", Reason: reason}
+}
+
+// fromFrame is a message as it stands in a stream. It is one element (RFC 7395 section
+// 3.3.3); white space does no harm.
+func fromFrame(m []byte) ([]byte, error) {
+	if m = bytes.Trim(m, " \t\r\n"); len(m) == 0 {
+		return nil, nil
+	}
+	st, err := stanza.Parse(m)
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, &stanza.SyntaxError{Condition: "not-well-formed", Reason: "a message that is not one whole element"}
+	case err != nil:
+		return nil, err
+	case st.Is(nsFraming, "open"):
+		return stanza.HeaderOf(st).AppendTo(nil), nil
+	case st.Is(nsFraming, "close"):
+		return []byte(stanza.StreamClose), nil
+	}
+	return m, nil
 }
 
 // Write takes whole pieces of our stream, as all our writers hand them over, and sends
