@@ -43,14 +43,14 @@ type Config struct {
 	// -PLUS, and Flag another gs2 flag than "n" for a SCRAM without.
 	Mechanism, Binding, Flag string
 
-	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil for this machine's network
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil for this machine's network; what it returns may be over TLS
 }
 
 // A Client is logged in until Close.
 type Client struct {
 	cfg  Config
 	conn net.Conn
-	tls  *tls.Conn // nil without
+	tls  interface{ ConnectionState() tls.ConnectionState } // nil without
 	scan *stanza.Scanner
 	JID  string // full
 
@@ -85,6 +85,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{cfg: cfg, conn: conn}
+	c.tls, _ = conn.(interface{ ConnectionState() tls.ConnectionState })
 	c.cond.L = &c.mu
 	if deadline, ok := ctx.Deadline(); ok {
 		conn.SetDeadline(deadline)
