@@ -13,14 +13,17 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 
+	"otrproxy/proxy/control"
 	"otrproxy/stanza"
 	"otrproxy/test/client"
 	"otrproxy/test/server"
@@ -292,11 +295,11 @@ func (b *box) webbed(secure bool, seen func([]byte)) func(*client.Config) {
 				return nil, err
 			}
 			s.seen = seen
-			if x := (&streamed{socket: s}); secure {
+			x := &streamed{socket: s}
+			if secure {
 				return secured{x}, nil
-			} else {
-				return x, nil
 			}
+			return x, nil
 		}
 	}
 }
@@ -318,8 +321,8 @@ func TestWebSocket(t *testing.T) {
 			s := startServer(t, server.Config{})
 			home, away := startProxy(t, s, ""), startProxy(t, s, "")
 			bob := away.login("bob", client.STARTTLS)
-			messages := 0
-			alice := home.loginWebbed("alice", secure, func([]byte) { messages++ })
+			var messages atomic.Int32
+			alice := home.loginWebbed("alice", secure, func([]byte) { messages.Add(1) })
 			for i := range 3 {
 				alice.Say("bob@"+domain, fmt.Sprint("a", i), fmt.Sprintf("%s %d", typed, i))
 			}
@@ -347,8 +350,8 @@ func TestWebSocket(t *testing.T) {
 			alice.Close()
 			home.stop()
 			away.stop()
-			if messages < 8 {
-				t.Errorf("%d messages", messages)
+			if n := messages.Load(); n < 8 {
+				t.Errorf("%d messages", n)
 			}
 			bob.Drop()
 			s.Close()
@@ -637,22 +640,22 @@ func TestWebSocketEnrolled(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := len(s.Received())
-	for _, x := range []struct {
+	for i, x := range []struct {
 		secure             bool
 		mechanism, binding string
 	}{{false, "SCRAM-SHA-256", ""}, {true, "SCRAM-SHA-256-PLUS", "tls-exporter"}, {true, "SCRAM-SHA-256-PLUS", "tls-server-end-point"}, {true, "SCRAM-SHA-256", ""}} {
 		c := b.open("alice", func(cfg *client.Config) {
 			b.webbed(x.secure, nil)(cfg)
-			cfg.From, cfg.Mechanism, cfg.Binding = true, x.mechanism, x.binding
+			cfg.From, cfg.Mechanism, cfg.Binding, cfg.Resource = true, x.mechanism, x.binding, fmt.Sprint("r", i)
 		})
 		if err := c.Login(); err != nil {
 			t.Fatalf("%+v: offered %v: %v", x, offers(c), err)
 		}
-		if st := statusOf(t, b).Sessions; len(st) != 1 || st[0].Login != strings.TrimSpace(x.mechanism+" "+x.binding) || st[0].Entry != "websocket" {
+		all := statusOf(t, b).Sessions
+		st := all[slices.IndexFunc(all, func(x control.SessionStatus) bool { return x.Resource == fmt.Sprint("r", i) })]
+		if st.Login != strings.TrimSpace(x.mechanism+" "+x.binding) || st.Entry != "websocket" {
 			t.Errorf("%+v", st)
 		}
-		c.Close()
-		c.Err()
 	}
 	c := b.open("alice", func(cfg *client.Config) {
 		b.webbed(true, nil)(cfg)

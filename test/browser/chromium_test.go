@@ -31,9 +31,8 @@ func open(t *testing.T) *tab {
 	return &tab{Tab: chromium.Open(t, []string{"rebound.example"}), t: t}
 }
 
-func (b *tab) do(actions ...chromedp.Action)        { b.t.Helper(); b.Do(actions...) }
-func (b *tab) try(actions ...chromedp.Action) error { b.t.Helper(); return b.Try(actions...) }
-func (b *tab) sees(text string)                     { b.t.Helper(); b.Sees(text) }
+func (b *tab) do(actions ...chromedp.Action) { b.t.Helper(); b.Do(actions...) }
+func (b *tab) sees(text string)              { b.t.Helper(); b.Sees(text) }
 
 // enter comes in through a link.
 func (b *tab) enter(w *world) {
