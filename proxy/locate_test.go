@@ -14,7 +14,7 @@ import (
 	"otrproxy/test/dns"
 )
 
-func names(t *testing.T) *dns.Server {
+func newNames(t *testing.T) *dns.Server {
 	t.Helper()
 	s, err := dns.New()
 	if err != nil {
@@ -75,7 +75,7 @@ func TestTargets(t *testing.T) {
 		{"signed, for dane", both, config.Domain{Trust: config.TrustDANE}, []string{"a.example.org:5223 (direct TLS)", "b.example.org:5222 (STARTTLS)", "c.example.org:443 (direct TLS)"}},
 		{"not signed, for dane", func(s *dns.Server) { both(s); s.Secure(false) }, config.Domain{Trust: config.TrustDANE}, []string{"dns"}},
 	} {
-		s := names(t)
+		s := newNames(t)
 		c.names(s)
 		c.d.Name = "example.org"
 		if c.d.TLS == "" {
@@ -93,7 +93,7 @@ func TestTargets(t *testing.T) {
 
 // An onion domain is never asked for in DNS.
 func TestTargetsOnion(t *testing.T) {
-	s := names(t)
+	s := newNames(t)
 	if got := places(t, at(s), config.Domain{Name: "abcdefghij.onion", TLS: config.TLSAuto}); !slices.Equal(got, []string{"dns"}) || len(s.Asked()) > 0 {
 		t.Errorf("%v, asked %v", got, s.Asked())
 	}
@@ -101,7 +101,7 @@ func TestTargetsOnion(t *testing.T) {
 
 // A domain with letters of any kind is asked for as DNS writes it.
 func TestTargetsIDN(t *testing.T) {
-	s := names(t)
+	s := newNames(t)
 	s.SRV("xmpp-client", "xn--bcher-kva.example", "host.example", 5222, 0, 0)
 	if got := places(t, at(s), config.Domain{Name: "bücher.example", TLS: config.TLSAuto}); !slices.Equal(got, []string{"host.example:5222 (STARTTLS)"}) {
 		t.Error(got)
@@ -140,7 +140,7 @@ func TestReachGoesOn(t *testing.T) {
 	}
 	closed.Close()
 	port := func(l net.Listener) uint16 { return uint16(l.Addr().(*net.TCPAddr).Port) }
-	s := names(t)
+	s := newNames(t)
 	s.SRV("xmpp-client", "example.org", "nobody.example", 5222, 1, 0) // no such host
 	s.SRV("xmpp-client", "example.org", "a.example", port(closed), 2, 0)
 	s.SRV("xmpp-client", "example.org", "b.example", port(l), 3, 0)
@@ -183,7 +183,7 @@ func TestReachRaces(t *testing.T) {
 		t.Skipf("the port is taken on IPv4: %v", err)
 	}
 	defer l.Close()
-	s := names(t)
+	s := newNames(t)
 	s.SRV("xmpp-client", "example.org", "both.example", uint16(silentPort), 0, 0)
 	s.Host("both.example", "::1", "127.0.0.1")
 	ctx, cancel := context.WithTimeout(t.Context(), dialLimit/2) // waiting for the one that hangs would take longer
