@@ -265,12 +265,12 @@ func (p *Proxy) provers(domain, from, host string) (out []string) {
 	until, plain := p.plainly[host]
 	plain = plain && time.Now().Before(until)
 	p.mu.Unlock()
-	accounts := slices.DeleteFunc(otrlayer.Accounts(p.state.Dir), func(a string) bool { return bareDomain(a) != domain })
-	if from != "" {
-		accounts = []string{from}
-	}
-	if len(accounts) == 0 || plain {
-		return nil
+	accounts := []string{from}
+	if from == "" {
+		accounts = slices.DeleteFunc(otrlayer.Accounts(p.state.Dir), func(a string) bool { return bareDomain(a) != domain })
+		if len(accounts) == 0 || plain {
+			return nil
+		}
 	}
 	for _, m := range mechanisms {
 		if !slices.ContainsFunc(accounts, func(a string) bool {
@@ -284,8 +284,44 @@ func (p *Proxy) provers(domain, from, host string) (out []string) {
 }
 
 // plainLife is for how long a host is offered PLAIN alone from which somebody came with
-// SCRAM whose account is not enrolled: the same client, which will try again.
+// SCRAM whose account is not enrolled: the same client, which will try again. Who says whose
+// the stream is is offered what that account has.
 const plainLife = 2 * time.Minute
+
+// Wrong proofs are tried here without the server noticing, so they are bounded here: from
+// the fifth on each costs twice the wait of the one before.
+const (
+	freeTries   = 4
+	longestWait = time.Minute
+)
+
+// wrong counts an account's wrong proofs.
+type wrong struct {
+	tries int
+	until time.Time // nothing is tried before
+}
+
+// mayTry reports whether an account's proof is looked at now.
+func (p *Proxy) mayTry(account string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !time.Now().Before(p.wrongs[account].until)
+}
+
+// tried counts a proof. Only enrolled accounts have any.
+func (p *Proxy) tried(account string, right bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if right {
+		delete(p.wrongs, account)
+		return
+	}
+	w := p.wrongs[account]
+	if w.tries++; w.tries > freeTries {
+		w.until = time.Now().Add(min(time.Second<<min(w.tries-freeTries-1, 10), longestWait))
+	}
+	p.wrongs[account] = w
+}
 
 func (p *Proxy) offerPlain(host string) {
 	p.mu.Lock()

@@ -137,9 +137,62 @@ func TestEnrolledAttacks(t *testing.T) {
 	login("-PLUS without TLS", func(c *client.Config) { c.Entry, c.Mechanism = client.Plain, "SCRAM-SHA-256-PLUS" }, "malformed-request")
 	login("a mechanism without keys", func(c *client.Config) { c.Mechanism = "SCRAM-SHA-512" }, "invalid-mechanism")
 	login("an account that is not enrolled", func(c *client.Config) { c.JID, c.Password = "bob@"+domain, "builder" }, "invalid-mechanism")
-	// After that, somebody from there is offered what works for everybody.
-	if got := offers(b.open("alice", func(c *client.Config) { c.From = true })); fmt.Sprint(got) != "[PLAIN]" {
+	// After that, somebody from there who does not say who they are is offered what works for
+	// everybody.
+	for _, who := range []string{"bob", "carol"} {
+		if _, err := admin(t, b.p, "login enroll", "account", who+"@"+domain, "password", users()[who]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := offers(b.open("alice", nil)); fmt.Sprint(got) != "[PLAIN]" {
 		t.Errorf("offered %v", got)
+	}
+	if got := offers(b.open("alice", func(c *client.Config) { c.From = true })); len(got) != 3 {
+		t.Errorf("offered %v to alice", got)
+	}
+}
+
+// Passwords are not guessed here without the server's noticing, by whatever way a name is
+// written.
+func TestEnrolledGuessing(t *testing.T) {
+	s := startServer(t, server.Config{})
+	b := startProxy(t, s, "")
+	if _, err := admin(t, b.p, "login enroll", "account", "alice@"+domain, "password", "wonderland"); err != nil {
+		t.Fatal(err)
+	}
+	guess := func(name, password string) string {
+		cl := b.open("alice", func(c *client.Config) {
+			c.From, c.Mechanism, c.JID, c.Password = false, "SCRAM-SHA-256", name+"@"+domain, password
+		})
+		defer cl.Drop()
+		err := cl.Login()
+		var le *client.LoginError
+		if !errors.As(err, &le) {
+			return fmt.Sprint(err)
+		}
+		return le.Condition
+	}
+	for i, name := range []string{"alice", "Alice", "ALICE", "alice", "alice"} {
+		if got := guess(name, fmt.Sprint("guess", i)); got != "not-authorized" {
+			t.Errorf("guess %d: %s", i, got)
+		}
+	}
+	for _, name := range []string{"alice", "aLICE"} {
+		if got := guess(name, "wonderland"); got != "temporary-auth-failure" {
+			t.Errorf("%s: the sixth try was looked at: %s", name, got)
+		}
+	}
+	b.login("alice", client.STARTTLS) // the server decides about passwords that are sent
+}
+
+// A mechanism that would be weaker than what the account has had is left out.
+func TestEnrolledWithoutTheWeaker(t *testing.T) {
+	s := startServer(t, server.Config{Mechanisms: []string{"SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1"}})
+	b := startProxy(t, s, "")
+	b.login("alice", client.STARTTLS)
+	r, err := admin(t, b.p, "login enroll", "account", "alice@"+domain, "password", "wonderland")
+	if err != nil || !strings.Contains(r.Text, "SCRAM-SHA-256:") || strings.Contains(r.Text, "SCRAM-SHA-1") {
+		t.Errorf("%v %s", err, r.Text)
 	}
 }
 

@@ -119,19 +119,27 @@ func (p *Proxy) enrolWith(ctx context.Context, account, password string) (names 
 	defer cancel()
 	var all enrolments
 	var offered []string
+	var weaker error
 	creds := credentials{j.Localpart(), password}
 	for _, m := range mechanisms {
 		if offered != nil && !slices.Contains(offered, m.name) && !slices.Contains(offered, m.name+"-PLUS") {
 			continue
 		}
-		e, f := p.enrolBy(ctx, d.Name, account, creds, m, least, &offered)
-		if f != nil {
-			return nil, f
+		e, err := p.enrolBy(ctx, d.Name, account, creds, m, least, &offered)
+		if f, ok := err.(*Failure); ok && f.Cause == FailDowngrade { // of no use to this account
+			weaker = err
+			continue
+		}
+		if err != nil {
+			return nil, err
 		}
 		if e != nil {
 			all = append(all, *e)
 			names = append(names, e.Mechanism)
 		}
+	}
+	if len(all) == 0 && weaker != nil {
+		return nil, weaker
 	}
 	if len(all) == 0 {
 		return nil, fmt.Errorf("the server of %s has no SCRAM (offered: %s), so there is nothing to enrol for", d.Name, strings.Join(offered, ", "))

@@ -92,6 +92,7 @@ func (c *client) reach(ctx context.Context, account string) *Failure {
 		account = ""
 	}
 	if c.up != nil && (c.upFor == account || c.upFor == "") {
+		c.upFor = account
 		return nil
 	}
 	c.hangUp()

@@ -247,34 +247,51 @@ func (p *Proxy) pinsFor(d config.Domain) []config.Pin {
 }
 
 // checkServer decides whether a server is who it should be. It runs on every
-// connection, resumed ones too, before anything of the client goes up.
-func (p *Proxy) checkServer(d config.Domain, cs tls.ConnectionState, said saidByDNS) (held string, f *Failure) {
+// connection, resumed ones too, before anything of the client goes up. Held is the pin that
+// speaks for it, the zero one where something else does.
+//
+// It is asked in the middle of the handshake, when the server has not proved yet that the
+// certificate is its own: nothing is remembered here.
+func (p *Proxy) checkServer(d config.Domain, cs tls.ConnectionState, said saidByDNS) (held config.Pin, f *Failure) {
 	if len(cs.PeerCertificates) == 0 {
-		return "", fail(FailTLS, nil, "The server of %s presented no certificate.", d.Name)
+		return held, fail(FailTLS, nil, "The server of %s presented no certificate.", d.Name)
 	}
-	cert := cs.PeerCertificates[0]
-	pin, f := p.vouched(d, cs.PeerCertificates, said)
-	if f != nil {
-		f.cert = cert
-		return "", f
+	if held, f = p.vouched(d, cs.PeerCertificates, said); f != nil {
+		f.cert = cs.PeerCertificates[0]
 	}
-	if pin != (config.Pin{}) {
-		held = pin.String()
-		renewed, err := p.pins.satisfied(d.Name, pin)
+	return held, f
+}
+
+// acquainted remembers what a server has presented and proved to be its own. At a first use that
+// may be refused still: of two at once, one decides.
+func (p *Proxy) acquainted(d config.Domain, cert *x509.Certificate, held config.Pin) (config.Pin, *Failure) {
+	if d.Trust == config.TrustTOFU && held == (config.Pin{}) {
+		leaf, spki := pinsOf(cert)
+		ok, err := p.pins.first(d.Name, spki)
+		if err != nil {
+			return held, fail(FailState, err, "The key of %s could not be remembered: %v.", d.Name, err)
+		}
+		if !ok {
+			return held, mismatch(d, p.pins.of(d.Name), cert)
+		}
+		held = spki
+		p.log.Info("the server's key is remembered from its first use", "domain", p.name(d.Name), "pin", spki.String(), "certificate", leaf.String())
+	}
+	if held != (config.Pin{}) {
+		renewed, err := p.pins.satisfied(d.Name, held)
 		if err != nil {
 			p.log.Warn("that a server has satisfied its pin could not be remembered", "domain", p.name(d.Name))
 		}
 		if renewed {
-			p.log.Info("the server presents what was announced", "domain", p.name(d.Name), "pin", held)
+			p.log.Info("the server presents what was announced", "domain", p.name(d.Name), "pin", held.String())
 			p.happened(EventServerRenewed, "", d.Name)
 		}
 	}
-	p.presents(d, cert, pin)
+	p.presents(d, cert, held)
 	return held, nil
 }
 
-// vouched is what speaks for a server's certificate: a pin, or none where something else
-// does.
+// vouched is what speaks for a server's certificate.
 func (p *Proxy) vouched(d config.Domain, certs []*x509.Certificate, said saidByDNS) (held config.Pin, f *Failure) {
 	cert := certs[0]
 	leaf, spki := pinsOf(cert)
@@ -309,17 +326,6 @@ func (p *Proxy) vouched(d config.Domain, certs []*x509.Certificate, said saidByD
 		return held, fail(FailCertificate, err, "The certificate of %s is not vouched for by any CA of this machine (%s), so nothing was sent. It presents %s. "+
 			"If that is what the people who run the server tell you, accept it with: otrproxy pin add %s %s", d.Name, reason(err), formats(cert), d.Name, leaf)
 	}
-	if d.Trust == config.TrustTOFU {
-		ok, err := p.pins.first(d.Name, spki)
-		if err != nil {
-			return held, fail(FailState, err, "The key of %s could not be remembered: %v.", d.Name, err)
-		}
-		if !ok {
-			return held, mismatch(d, p.pins.of(d.Name), cert)
-		}
-		p.log.Info("the server's key is remembered from its first use", "domain", p.name(d.Name), "pin", spki.String(), "certificate", leaf.String())
-		return spki, nil
-	}
 	return held, nil
 }
 
@@ -331,7 +337,7 @@ func mismatch(d config.Domain, pins []config.Pin, cert *x509.Certificate) *Failu
 	leaf, _ := pinsOf(cert)
 	f := fail(FailPin, nil, "The server of %s is not the one you pinned, so nothing was sent. Pinned: %s. Presented: %s. "+
 		"Ask the people who run the server whether they changed it; only if they did: otrproxy pin add %s %s", d.Name, strings.Join(want, ", "), formats(cert), d.Name, leaf)
-	f.Pinned = want
+	f.cert, f.Pinned = cert, want
 	return f
 }
 

@@ -261,3 +261,41 @@ func TestProbeTwoWays(t *testing.T) {
 		t.Errorf("a way that is closed: %v", err)
 	}
 }
+
+// A certificate is public; who shows it without its key has shown nothing.
+func TestCertificateWithoutItsKey(t *testing.T) {
+	w := renewing(t, "trust: tofu", "", long)
+	thief := newNotary(t)
+	stolen := *w.cert
+	stolen.PrivateKey = thief.key
+	w.gate.holds(func(b *beast) { b.secures(&stolen); b.waits() })
+	if err := w.login(); err == nil {
+		t.Error("let in")
+	}
+	if list := w.admin("pin list"); !strings.Contains(list, "no pins yet") {
+		t.Errorf("remembered: %s", list)
+	}
+	w.gate.leads(w.good)
+	if err := w.login(); err != nil {
+		t.Fatal(err)
+	}
+	next := w.ca.signs(t, domain, long)
+	w.admin("pin add", "domain", domain, "pin", spki(next.Leaf), "next", "yes")
+	stolen = *next
+	stolen.PrivateKey = thief.key
+	w.gate.holds(func(b *beast) { b.secures(&stolen); b.waits() })
+	if err := w.login(); err == nil {
+		t.Error("let in")
+	}
+	if list := w.admin("pin list"); !strings.Contains(list, spki(next.Leaf)+" (next, command)") {
+		t.Errorf("taken for the announced change: %s", list)
+	}
+	// Neither does looking change anything.
+	w.good.SetCertificate(next)
+	w.gate.leads(w.good)
+	w.admin("pin probe", "domain", domain)
+	w.admin("doctor", "name", domain)
+	if list := w.admin("pin list"); !strings.Contains(list, spki(next.Leaf)+" (next, command)") {
+		t.Errorf("a look was taken for the announced change: %s", list)
+	}
+}

@@ -175,9 +175,10 @@ func (c *client) prove(mech, initial string) (*claim, error) {
 		return nil, c.again("malformed-request", "")
 	}
 	var s shown
+	var account string
 	server, err := m.fcn.NewServer(func(user string) (scram.StoredCredentials, error) {
 		s.user = c.localpart(user)
-		if s.keys = c.keysOf(s.user, m); s.keys == nil {
+		if account, s.keys = c.keysOf(s.user, m); s.keys == nil {
 			return scram.StoredCredentials{}, errors.New("not enrolled")
 		}
 		return scram.StoredCredentials{KeyFactors: scram.KeyFactors{Salt: string(s.keys.Salt), Iters: s.keys.Iterations}, StoredKey: s.keys.StoredKey, ServerKey: s.keys.ServerKey}, nil
@@ -206,7 +207,11 @@ func (c *client) prove(mech, initial string) (*claim, error) {
 	if err != nil || final == nil {
 		return nil, err
 	}
+	if !c.p.mayTry(account) {
+		return nil, c.again("temporary-auth-failure", "Too many wrong passwords were tried here; wait a minute.")
+	}
 	last, err := conv.Step(string(final))
+	c.p.tried(account, err == nil && conv.Valid())
 	if err != nil || !conv.Valid() {
 		return nil, c.again("not-authorized", "The password is not the one with which this account was enrolled with otrproxy. If it was changed elsewhere, enrol the account anew: otrproxy login enroll "+s.user+"@"+c.domain.Name)
 	}
@@ -252,16 +257,17 @@ func clientKey(m *scramMechanism, k *enrolment, first, challenge, final string) 
 	return xor(sent, m.mac(k.StoredKey, []byte(bare+","+challenge+","+final[:at])))
 }
 
-// keysOf are what verifies a user's login; nil where they are not enrolled.
-func (c *client) keysOf(user string, m *scramMechanism) *enrolment {
+// keysOf is a user's account, and what verifies its login; nil where it is not enrolled.
+func (c *client) keysOf(user string, m *scramMechanism) (account string, _ *enrolment) {
 	bare, err := jid.New(user, c.domain.Name, "")
 	if err != nil {
-		return nil
+		return "", nil
 	}
-	e, err := c.p.enrolled(bare.Bare().String())
+	account = bare.String()
+	e, err := c.p.enrolled(account)
 	if err != nil {
-		c.p.log.Warn("what an account is enrolled with cannot be read", "account", c.p.name(bare.String()))
-		return nil
+		c.p.log.Warn("what an account is enrolled with cannot be read", "account", c.p.name(account))
+		return account, nil
 	}
-	return e.of(m.name)
+	return account, e.of(m.name)
 }

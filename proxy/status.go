@@ -24,7 +24,7 @@ func (p *Proxy) overview(account string) control.Status {
 	for _, s := range p.sessionsOf(account) {
 		_, resource, _ := strings.Cut(s.full(), "/")
 		x := control.SessionStatus{Account: s.jid, Resource: resource, Since: s.since, Entry: s.entry, ClientTLS: s.tls, Login: s.login, Domain: s.up.domain.Name,
-			Address: s.up.place, UpstreamTLS: s.upTLS, Pin: s.up.held, SASL: s.how, Conversations: []control.ContactLine{}}
+			Address: s.up.place, UpstreamTLS: s.upTLS, Pin: s.up.pin(), SASL: s.how, Conversations: []control.ContactLine{}}
 		for _, v := range s.account.Conversations() {
 			x.Conversations = append(x.Conversations, p.line(s.account, v))
 		}

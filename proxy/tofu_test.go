@@ -37,7 +37,11 @@ func TestTOFUDecidesOnce(t *testing.T) {
 		var ok [2]bool
 		for i := range 2 {
 			wg.Go(func() {
-				_, f := p.checkServer(config.Domain{Name: "example.org", Trust: config.TrustTOFU}, tls.ConnectionState{PeerCertificates: certs[i : i+1]}, saidByDNS{})
+				d := config.Domain{Name: "example.org", Trust: config.TrustTOFU}
+				held, f := p.checkServer(d, tls.ConnectionState{PeerCertificates: certs[i : i+1]}, saidByDNS{})
+				if f == nil {
+					_, f = p.acquainted(d, certs[i], held)
+				}
 				ok[i] = f == nil
 			})
 		}

@@ -30,10 +30,18 @@ type upstream struct {
 	conn     *tls.Conn
 	in       *inlet
 	scan     *stanza.Scanner
-	held     string // the pin that the server satisfied, "" for a CA
+	held     config.Pin // which the server satisfied; zero for a CA, or DNS
 	features *stanza.Stanza
 	factors  scram.KeyFactors // by which the last login was salted
 	unhook   func() bool      // it ends with the proxy no more
+}
+
+// pin is the pin that the server satisfied, "" for none.
+func (u *upstream) pin() string {
+	if u.held == (config.Pin{}) {
+		return ""
+	}
+	return u.held.String()
 }
 
 // dial connects to a domain's server for an account, secures the connection and checks
@@ -47,6 +55,11 @@ func (p *Proxy) dial(ctx context.Context, d config.Domain, account string) (*ups
 	u, f := p.connect(ctx, there, account)
 	if f != nil && moved && f.Cause != FailPin && f.Cause != FailCertificate {
 		u, f = p.connect(ctx, d, account)
+	}
+	if f == nil {
+		if u.held, f = p.acquainted(d, u.conn.ConnectionState().PeerCertificates[0], u.held); f != nil {
+			u.conn.Close()
+		}
 	}
 	if f != nil {
 		p.metrics.upstreamFailed(f.Cause)
@@ -143,7 +156,7 @@ func (p *Proxy) secure(ctx context.Context, conn net.Conn, d config.Domain, t ta
 		}
 		return nil, noTLS(d, err)
 	}
-	u.expectStream(stanza.Limits{Bytes: 64 << 10}) // no more than features, before the login
+	u.expectStream(stanza.Limits{Bytes: 128 << 10}) // no more than features, and forms to register with, before the login
 	if f := u.openStream(stanza.Header{To: d.Name}); f != nil {
 		return nil, f
 	}

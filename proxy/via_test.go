@@ -98,6 +98,28 @@ func TestVia(t *testing.T) {
 	_ = alice
 }
 
+// Whoever comes after an account was made on a connection has it for themselves.
+func TestViaRegisterThenAnother(t *testing.T) {
+	w := through(t, "", "")
+	cfg := w.b.config("alice", client.STARTTLS)
+	c, err := client.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Drop()
+	if st, err := c.Request("<iq type='get' id='1'><query xmlns='jabber:iq:register'/></iq>"); err != nil || st.Root().Attr("type") != "result" {
+		t.Fatal(err)
+	}
+	for _, who := range []string{"alice\x00wrong", "bob\x00wrong"} {
+		if st, err := c.Request("<auth xmlns='" + stanza.NSSASL + "' mechanism='PLAIN'>" + base64.StdEncoding.EncodeToString([]byte("\x00"+who)) + "</auth>"); err != nil || !st.Is(stanza.NSSASL, "failure") {
+			t.Fatalf("%v", err)
+		}
+	}
+	if asked := w.socks.Asked(); len(asked) != 2 || asked[0].User == asked[1].User {
+		t.Errorf("asked %+v", asked)
+	}
+}
+
 // What a SOCKS proxy answers becomes a sentence and a figure; no other way is tried.
 func TestViaRefused(t *testing.T) {
 	w := through(t, ", tls: starttls", "limits: {login: 2s}\n")
