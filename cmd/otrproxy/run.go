@@ -134,7 +134,7 @@ func check(w io.Writer, cfg *config.Config) error {
 	for _, a := range cfg.Listen {
 		how := "TLS only (not loopback)"
 		if config.Loopback(a) {
-			how = "plain, STARTTLS and direct TLS"
+			how = "plain, STARTTLS, direct TLS, WebSocket and SOCKS5"
 		}
 		fmt.Fprintf(w, "listen   %s, %s\n", a, how)
 	}
@@ -144,10 +144,23 @@ func check(w io.Writer, cfg *config.Config) error {
 	}
 	for name, d := range cfg.Domains {
 		where := d.Connect
-		if where == "" {
+		switch {
+		case where != "":
+		case d.Via != "":
+			where = "its own name"
+		default:
 			where = "as DNS says"
 		}
+		if d.Via != "" {
+			where += " through " + d.Via + " alone"
+		}
 		fmt.Fprintf(w, "domain   %s: %s, tls: %s, trust: %s, %d pins\n", name, where, d.TLS, d.Trust, len(d.Pins))
+	}
+	if len(cfg.Admins) > 0 {
+		fmt.Fprintf(w, "admins   %s\n", strings.Join(cfg.Admins, ", "))
+	}
+	if len(cfg.Origins) > 0 {
+		fmt.Fprintf(w, "origins  %s, besides pages of this machine\n", strings.Join(cfg.Origins, ", "))
 	}
 	for _, r := range cfg.OTR {
 		clear := ""
