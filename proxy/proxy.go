@@ -3,10 +3,12 @@
 //
 // The way of a byte, in the order of the files:
 //
-//	entry.go      accepts a client and tells by its first byte how it speaks
+//	entry.go      accepts a client and tells by its first byte how it speaks: as a stream,
+//	              over a WebSocket (websocket.go), or by SOCKS, which leads here (socks.go)
 //	negotiate.go  finds the domain, has the server dialled, takes the credentials
 //	locate.go     finds where the server is; dial.go, the way there, straight or through a SOCKS proxy
-//	upstream.go   secures the connection to it; pins.go decides whether it is the right one
+//	upstream.go   secures the connection to it; pins.go decides whether it is the right one,
+//	              by DNS where that is asked (dane.go, dnssec.go); renewal.go, how that changes
 //	scram.go      takes the login of an account that is enrolled (enrol.go), without its password
 //	login.go      logs in there with the strongest mechanism both have
 //	session.go    relays, one reader and one writer (leg.go) for each leg; acks.go knows what the server has taken
