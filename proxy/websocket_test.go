@@ -727,12 +727,18 @@ func TestWebSocketShutdown(t *testing.T) {
 	c := b.socket(true)
 	c.logIn("alice")
 	c.send("<message xmlns='jabber:client' to='carol@"+domain+"' id='waiting'><body>x</body></message>", "<message xmlns='jabber:client' to='carol@"+domain+"' id='last'><body>y</body></message>")
-	if !s.Wait(func(r []byte) bool { return bytes.Contains(r, []byte("?OTRv23?")) }) {
-		t.Fatal("no query")
-	}
+	c.send("<iq xmlns='jabber:client' type='get' id='behind'><query xmlns='jabber:iq:roster'/></iq>")
+	c.until("the roster", func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "behind" })
 	go b.stop()
-	for _, id := range []string{"waiting", "last"} {
-		c.until(id, func(st *stanza.Stanza) bool { return st.Root().Attr("id") == id && st.Root().Attr("type") == "error" })
+	var back []string
+	c.until("both", func(st *stanza.Stanza) bool {
+		if st.Root().Attr("type") == "error" {
+			back = append(back, st.Root().Attr("id"))
+		}
+		return len(back) == 2
+	})
+	if fmt.Sprint(back) != "[waiting last]" {
+		t.Error(back)
 	}
 	if condition, _, how := c.ends(); condition != "system-shutdown" || how == nil || how.code != ws.StatusNormalClosure {
 		t.Errorf("%s %v", condition, how)
