@@ -231,7 +231,14 @@ func (c *Config) domains(n *yaml.Node) error {
 // CheckVia checks the address of a SOCKS proxy, socks5://host:port.
 func CheckVia(via string) error {
 	u, err := url.Parse(via)
-	if err != nil || u.Scheme != "socks5" || u.Hostname() == "" || u.Port() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+	if err == nil && (via != "socks5://"+u.Host || u.Hostname() == "") { // nothing but host and port, which are dialled as they stand
+		err = errors.New("more or less than host and port")
+	}
+	port := 0
+	if err == nil {
+		port, err = strconv.Atoi(u.Port())
+	}
+	if err != nil || port < 1 || port > 65535 {
 		return fmt.Errorf("%q is not socks5://host:port, such as socks5://127.0.0.1:9050", via)
 	}
 	return nil
