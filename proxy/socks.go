@@ -6,6 +6,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,7 +86,7 @@ func (r destinations) Allow(ctx context.Context, q *socks5.Request) (context.Con
 
 // serves reports whether a place is that of a server people may log in to.
 func (p *Proxy) serves(ctx context.Context, host string, port int) bool {
-	host = ascii(strings.TrimSuffix(strings.ToLower(host), "."))
+	host = spelled(host)
 	at := net.JoinHostPort(host, strconv.Itoa(port))
 	usual := port == portSTARTTLS || port == portDirectTLS
 	domains := p.Config().Domains
@@ -93,7 +94,10 @@ func (p *Proxy) serves(ctx context.Context, host string, port int) bool {
 		return usual
 	}
 	for name, d := range domains {
-		if usual && (host == ascii(name) || strings.HasSuffix(host, "."+ascii(name))) || at == strings.ToLower(d.Connect) {
+		if usual && (host == ascii(name) || strings.HasSuffix(host, "."+ascii(name))) {
+			return true
+		}
+		if h, n, err := net.SplitHostPort(d.Connect); err == nil && net.JoinHostPort(spelled(h), n) == at {
 			return true
 		}
 	}
@@ -103,11 +107,19 @@ func (p *Proxy) serves(ctx context.Context, host string, port int) bool {
 		if d.Via != "" || d.Connect != "" || d.Trust == config.TrustDANE {
 			continue
 		}
-		if found, _, f := p.lookup(ctx, d); f == nil && slices.ContainsFunc(found, func(t target) bool { return strings.ToLower(t.addr()) == at }) {
+		if found, _, f := p.lookup(ctx, d); f == nil && slices.ContainsFunc(found, func(t target) bool { return t.port == uint16(port) && spelled(t.host) == host }) {
 			return true
 		}
 	}
 	return false
+}
+
+// spelled is a host as it is compared.
+func spelled(host string) string {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().String()
+	}
+	return ascii(strings.TrimSuffix(strings.ToLower(host), "."))
 }
 
 // pair is a TCP connection of this machine with itself: the library wants real ones.
