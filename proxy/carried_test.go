@@ -1,11 +1,17 @@
 package proxy_test
 
 import (
+	"context"
+	"errors"
+	"io"
+	"net"
 	"testing"
+	"time"
 
 	xproxy "golang.org/x/net/proxy"
 
 	"otrproxy/proxy"
+	"otrproxy/test/client"
 	"otrproxy/test/dns"
 	"otrproxy/test/server"
 )
@@ -36,5 +42,34 @@ func TestSOCKSEntrySpellings(t *testing.T) {
 		if err == nil {
 			c.Close()
 		}
+	}
+}
+
+// A stop does not wait for a name server that a client of the SOCKS entry has had asked.
+func TestSOCKSEntryStops(t *testing.T) {
+	s := startServer(t, server.Config{})
+	asked, why := make(chan bool, 100), make(chan error, 100)
+	silent := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		asked <- true
+		<-ctx.Done()
+		why <- ctx.Err()
+		return nil, ctx.Err()
+	}}
+	dir := stateDir(t)
+	b := startWith(t, dir, configFor(s, dir)+"  slow.example: {}\n", proxy.Options{Resolver: silent})
+	conn, err := net.Dial("tcp", b.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(client.Patience))
+	io.WriteString(conn, "\x05\x01\x00\x05\x01\x00\x03\x07a.test.\x14\x66")
+	<-asked
+	b.stop()
+	if err := <-why; !errors.Is(err, context.Canceled) {
+		t.Errorf("the name server was waited for: %v", err)
+	}
+	if got, _ := io.ReadAll(conn); len(got) > 3 && got[3] == 0 {
+		t.Errorf("answered %q", got)
 	}
 }

@@ -77,7 +77,7 @@ func (r destinations) Allow(ctx context.Context, q *socks5.Request) (context.Con
 	if host == "" {
 		host = q.DestAddr.IP.String()
 	}
-	if q.Command == socks5.ConnectCommand && r.p.serves(ctx, host, q.DestAddr.Port) {
+	if q.Command == socks5.ConnectCommand && r.p.serves(r.p.ctx, host, q.DestAddr.Port) {
 		return ctx, true
 	}
 	r.p.log.Info("a client asked the SOCKS entry for something that is no XMPP server it may log in to", "host", r.p.name(host), "port", q.DestAddr.Port)
