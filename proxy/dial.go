@@ -32,7 +32,7 @@ func (p *Proxy) reach(ctx context.Context, d config.Domain, account string, use 
 		case f == nil:
 			return nil
 		case late(ctx) && f.Cause != FailTimeout:
-			return fail(FailTimeout, f, "The server of %s did not answer in time.", d.Name)
+			return tooLate(d, f)
 		case f.Cause != FailTCP && f.Cause != FailDNS && f.Cause != FailTLS:
 			return f // what a server does wrong ends the search, and a person hears of it
 		}
@@ -52,13 +52,24 @@ func used(ctx context.Context, d config.Domain, conn net.Conn, t target, use fun
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })
 	f := use(conn, t)
 	if !stop() && f == nil {
-		f = fail(FailTimeout, ctx.Err(), "The server of %s did not answer in time.", d.Name)
+		f = tooLate(d, ctx.Err())
 	}
 	if f != nil {
 		conn.Close()
 	}
 	return f
 }
+
+func tooLate(d config.Domain, err error) *Failure {
+	by := ""
+	if d.Via != "" {
+		by = " through the SOCKS proxy at " + socksAt(d)
+	}
+	return fail(FailTimeout, err, "The server of %s did not answer in time%s.", d.Name, by)
+}
+
+// socksAt is where the SOCKS proxy of a domain is.
+func socksAt(d config.Domain) string { return strings.TrimPrefix(d.Via, "socks5://") }
 
 // tcp connects to one place: straight, or through the domain's SOCKS proxy, and then in
 // no other way.
@@ -89,7 +100,7 @@ func (p *Proxy) tcp(ctx context.Context, d config.Domain, account string, t targ
 // Each account has a user name and password of its own there (RFC 1929), by which Tor
 // keeps the circuits of different accounts apart; they tell the proxy nothing.
 func (p *Proxy) through(ctx context.Context, d config.Domain, account string, t target) (net.Conn, *Failure) {
-	at := strings.TrimPrefix(d.Via, "socks5://")
+	at := socksAt(d)
 	dctx, cancel := context.WithTimeout(ctx, dialLimit)
 	conn, err := p.opt.Dial(dctx, "tcp", at)
 	cancel()
@@ -107,11 +118,16 @@ func (p *Proxy) through(ctx context.Context, d config.Domain, account string, t 
 			DialWithConn(context.Context, net.Conn, string, string) (net.Addr, error)
 		}).DialWithConn(ctx, conn, "tcp", t.addr())
 	}
-	if err != nil {
+	switch said, answered := socksReply(err); {
+	case err == nil:
+		return conn, nil
+	case answered:
 		conn.Close()
-		return nil, fail(FailTCP, err, "The server of %s cannot be reached at %s through the SOCKS proxy at %s: %s.%s", d.Name, t.addr(), at, socksError(err), beyondSRV(d))
+		return nil, fail(FailTCP, err, "The server of %s cannot be reached at %s through the SOCKS proxy at %s: %s.%s", d.Name, t.addr(), at, said, beyondSRV(d))
+	default: // another place would fare no better
+		conn.Close()
+		return nil, fail(FailVia, err, "What listens at %s, through which %s is to be reached, is no SOCKS proxy that can be used: %s. Start one (Tor, for example), or change via in the configuration; no other way was tried.", at, d.Name, said)
 	}
-	return conn, nil
 }
 
 // beyondSRV is what a person may do where DNS could not be asked for the right place.
@@ -122,18 +138,27 @@ func beyondSRV(d config.Domain) string {
 	return " The server may be on another host than " + d.Name + ", which cannot be asked for through the proxy: set connect for the domain in the configuration."
 }
 
-// socksError is what a SOCKS proxy says went wrong (RFC 1928 section 6).
-func socksError(err error) string {
-	text := strings.TrimPrefix(short(err), "unknown error ")
-	if known := socksErrors[text]; known != "" {
-		return known
+// socksReply is what a SOCKS proxy says went wrong (RFC 1928 section 6), or what is wrong
+// with it where it answered something else.
+func socksReply(err error) (said string, answered bool) {
+	if err == nil {
+		return "", false
 	}
-	return text
+	var op *net.OpError
+	for errors.As(err, &op) && op.Err != nil { // the library's, and in it the network's
+		err = op.Err
+	}
+	said, answered = strings.CutPrefix(err.Error(), "unknown error ")
+	if known := socksErrors[said]; known != "" {
+		said = known
+	}
+	return said, answered
 }
 
 // socksErrors are what a person may not understand, or only Tor says, with its option
 // ExtendedErrors.
 var socksErrors = map[string]string{
+	"EOF":                          "it closed the connection",
 	"TTL expired":                  "it found no way there in time (TTL expired)",
 	"general SOCKS server failure": "it failed, without saying why (general SOCKS server failure)",
 	"unknown code: 240":            "there is no such onion service",

@@ -136,9 +136,12 @@ func TestViaRefused(t *testing.T) {
 		{"TTL", "tcp", "it found no way there in time", 6, nil},
 		{"no such onion service", "tcp", "there is no such onion service", 0xf0, nil},
 		{"no onion address", "tcp", "this is no valid onion address", 0xf6, nil},
-		{"garbage", "tcp", "through the SOCKS proxy", -1, func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }},
-		{"cut", "tcp", "through the SOCKS proxy", -1, func(net.Conn) {}},
-		{"silence", "timeout", "did not answer in time", -1, func(c net.Conn) { io.Copy(io.Discard, c) }},
+		{"a code that is none", "tcp", "unknown code: 255", 0xff, nil},
+		{"garbage", "socks", "is no SOCKS proxy that can be used", -1, func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }},
+		{"a name and password refused", "socks", "is no SOCKS proxy that can be used", -1, func(c net.Conn) { io.WriteString(c, "\x05\x02\x01\x01"); io.Copy(io.Discard, c) }},
+		{"no method", "socks", "no acceptable authentication methods", -1, func(c net.Conn) { io.WriteString(c, "\x05\xff") }},
+		{"cut", "socks", "it closed the connection", -1, func(c net.Conn) { io.ReadFull(c, make([]byte, 4)) }},
+		{"silence", "timeout", "did not answer in time through the SOCKS proxy at", -1, func(c net.Conn) { io.Copy(io.Discard, c) }},
 	} {
 		w.socks.Instead(c.raw)
 		w.socks.Reply(domain+":5222", c.code)
@@ -164,7 +167,7 @@ func TestViaRefused(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "The SOCKS proxy at "+w.socks.Addr()) || !strings.Contains(err.Error(), "no other way was tried") {
 		t.Errorf("without the proxy: %v", err)
 	}
-	if n := metric(w.b, `otrproxy_upstream_failures_total{cause="socks"}`); n != "1" {
+	if n := metric(w.b, `otrproxy_upstream_failures_total{cause="socks"}`); n != "5" { // garbage, a name refused, no method, cut, and this
 		t.Errorf("the figures: %s", n)
 	}
 }
