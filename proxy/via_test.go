@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -258,7 +259,83 @@ func TestViaServers(t *testing.T) {
 	if bytes.Contains(rogue.Received(), []byte("<auth")) || len(w.socks.Asked()) != 2 {
 		t.Errorf("it was sent %s; asked %+v", rogue.Received(), w.socks.Asked())
 	}
+}
 
+// Somebody of this machine who listens where the SOCKS proxy should learns which server is
+// meant, and of the account nothing, whatever they play.
+func TestViaThief(t *testing.T) {
+	rogue, err := server.SelfSigned(domain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pin := "sha256:" + strings.Repeat("00", 32)
+	for _, trust := range []string{"trust: tofu", "trust: ca", "trust: pin, pins: [" + pin + "]"} {
+		for name, c := range map[string]struct {
+			tls, cause string
+			plays      func(*beast)
+		}{
+			"no encryption":    {"starttls", "starttls_stripped", func(b *beast) { b.greets(offersSASL("PLAIN", "SCRAM-SHA-1")); b.hears() }},
+			"a login in clear": {"starttls", "protocol", func(b *beast) { b.greets("<success xmlns='" + stanza.NSSASL + "'/>"); b.hears() }},
+			"encryption refused": {"starttls", "tls", func(b *beast) {
+				b.greets(offersTLS)
+				b.hears()
+				b.says("<failure xmlns='" + stanza.NSTLS + "'/>")
+				b.hears()
+			}},
+			"bytes behind STARTTLS": {"starttls", "starttls_injection", func(b *beast) {
+				b.greets(offersTLS)
+				b.hears()
+				b.says("<proceed xmlns='" + stanza.NSTLS + "'/>" + offersSASL("PLAIN"))
+				b.hears()
+			}},
+			"its own certificate": {"starttls", "", func(b *beast) { b.secures(&rogue); b.greets(offersSASL("PLAIN")); b.hears() }},
+			"its own, direct": {"direct", "", func(b *beast) {
+				b.conn = tls.Server(b.conn, &tls.Config{Certificates: []tls.Certificate{rogue}})
+				b.scan = stanza.NewScanner(&noted{b.conn, b.g}, stanza.Limits{Bytes: 1 << 20})
+				b.greets(offersSASL("PLAIN"))
+				b.hears()
+			}},
+			"elsewhere": {"starttls", "protocol", func(b *beast) {
+				b.greets("<stream:error><see-other-host xmlns='" + stanza.NSStreams + "'>" + b.g.addr() + "</see-other-host></stream:error>")
+				b.hears()
+			}},
+		} {
+			if c.cause == "" {
+				c.cause = map[bool]string{true: "pin_mismatch", false: "certificate"}[strings.Contains(trust, "pins")]
+			}
+			thief, err := socks.Start()
+			if err != nil {
+				t.Fatal(err)
+			}
+			g := newGate(t)
+			g.holds(c.plays)
+			thief.Lead(domain+":5222", g.addr())
+			thief.Lead(domain+":5223", g.addr())
+			dir := stateDir(t)
+			b := startWith(t, dir, fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\ndomains:\n  %s: {via: \"socks5://%s\", tls: %s, plain_upstream: true, %s}\n", dir, domain, thief.Addr(), c.tls, trust), proxy.Options{})
+			if l, err := client.Dial(t.Context(), b.config("alice", client.Plain)); err == nil {
+				l.Drop()
+				t.Errorf("%s, %s: let in", trust, name)
+			}
+			if n := metric(b, `otrproxy_upstream_failures_total{cause="`+c.cause+`"}`); n != "1" {
+				t.Errorf("%s, %s: %s failures of the cause %s\n%s", trust, name, n, c.cause, b.log)
+			}
+			b.stop()
+			thief.Close()
+			got := g.received()
+			for _, r := range thief.Asked() {
+				got = append(got, r.User+r.Password...)
+			}
+			if len(thief.Asked()) != 1 || len(got) < 40 {
+				t.Errorf("%s, %s: it was not asked but %+v, %q", trust, name, thief.Asked(), got)
+			}
+			for _, word := range []string{"alice", "wonderland", "<auth", base64.StdEncoding.EncodeToString([]byte("\x00alice\x00wonderland")), "n,,n="} {
+				if bytes.Contains(got, []byte(word)) {
+					t.Errorf("%s, %s: it got %q", trust, name, got)
+				}
+			}
+		}
+	}
 }
 
 // A way that leads to ourselves would have no end.
