@@ -1,8 +1,11 @@
 package real
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	bin "encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -12,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/net/proxy"
 	"golang.org/x/sys/unix"
@@ -42,17 +46,28 @@ func apart(t *testing.T, test func(*testing.T)) {
 		return
 	}
 	need.Program(t, "ip")
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=3m")
-	cmd.Env = append(os.Environ(), insideVar+"="+binary)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	if os.Getuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	// With user namespaces it needs no rights; root may have them and not those.
+	run := func(flags uintptr) ([]byte, error) {
+		cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=3m")
+		cmd.Env = append(os.Environ(), insideVar+"="+binary)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
+		if flags&syscall.CLONE_NEWUSER != 0 {
+			cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+			cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+		}
+		return cmd.CombinedOutput()
 	}
-	out, err := cmd.CombinedOutput()
+	const own = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS
+	out, err := run(own)
+	if errors.Is(err, syscall.EPERM) {
+		out, err = run(own | syscall.CLONE_NEWUSER)
+	}
 	if _, ran := err.(*exec.ExitError); err != nil && !ran {
-		need.Missing(t, "network namespaces ("+err.Error()+")")
+		need.Missing(t, "network-namespaces ("+err.Error()+")")
+	}
+	if _, what, ok := strings.Cut(string(out), "missing program: "); ok {
+		what, _, _ = strings.Cut(what, "\n")
+		need.Missing(t, what)
 	}
 	for line := range strings.Lines(string(out)) {
 		if _, row, ok := strings.Cut(line, "_test.go:"); ok {
@@ -101,7 +116,7 @@ func world(t *testing.T) *capture {
 		"neigh add " + nameServer + " lladdr 02:00:00:00:00:01 dev out", "neigh add " + stranger + " lladdr 02:00:00:00:00:01 dev out", "neigh add 192.0.2.9 lladdr 02:00:00:00:00:01 dev out",
 	} {
 		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %s: %v %s", args, err, out)
+			need.Missing(t, fmt.Sprintf("network-interfaces (ip %s: %v %s)", args, err, bytes.TrimSpace(out)))
 		}
 	}
 	all := bin.BigEndian.Uint16([]byte{byte(unix.ETH_P_ALL >> 8), byte(unix.ETH_P_ALL)})
@@ -180,9 +195,15 @@ func (c *capture) settle(t *testing.T) (dns, direct int) {
 	}
 	defer conn.Close()
 	conn.Write([]byte("mark"))
+	late := time.Now().Add(patience)
+	timer := time.AfterFunc(patience, c.cond.Broadcast)
+	defer timer.Stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.marks == before {
+		if time.Now().After(late) {
+			t.Fatal("the capture does not see what is sent")
+		}
 		c.cond.Wait()
 	}
 	return c.dns, c.direct
@@ -196,9 +217,10 @@ func inside(t *testing.T) {
 	}
 	defer proxied.Close()
 	const onion = "abcdefghijklmnopqrstuvwxyz234567.onion"
-	ascii := map[string]string{"bücher.example": "xn--bcher-kva.example"}
+	ascii := map[string]string{"bücher.example": "xn--bcher-kva.example", "müller.example": "xn--mller-kva.example"}
 	var domains strings.Builder
-	for _, d := range []string{"example.org", "bücher.example", onion, "wrong.example"} {
+	servers := map[string]*server.Server{} // by where the SOCKS proxy is asked for them
+	for _, d := range []string{"example.org", "bücher.example", "müller.example", onion, "wrong.example"} {
 		name := d
 		if a := ascii[d]; a != "" {
 			name = a
@@ -220,6 +242,7 @@ func inside(t *testing.T) {
 			pin = "sha256:" + strings.Repeat("00", 32)
 		}
 		proxied.Lead(host+":5222", s.Addr())
+		servers[host+":5222"] = s
 		fmt.Fprintf(&domains, "  %s: {via: \"socks5://%s\", trust: pin, pins: [%q]%s}\n", d, proxied.Addr(), pin, connect)
 	}
 	fmt.Fprintf(&domains, "  refused.example: {via: \"socks5://%s\"}\n  down.example: {via: \"socks5://127.0.0.1:1\"}\n", proxied.Addr())
@@ -246,19 +269,52 @@ func inside(t *testing.T) {
 		}
 		return err
 	}
+	// What is asked for on behalf of somebody is asked for by one name and password, theirs
+	// alone; what is nobody's, by another each time.
+	owner, ways := map[string]string{}, map[string]string{}
+	by := func(who string, atLeast int, do func()) {
+		t.Helper()
+		before := len(proxied.Asked())
+		do()
+		asked := proxied.Asked()[before:]
+		if len(asked) < atLeast {
+			t.Errorf("%s asked the SOCKS proxy for %+v", cmp.Or(who, "nobody"), asked)
+		}
+		for _, r := range asked {
+			way := r.User + ":" + r.Password
+			had, used := owner[way]
+			if used && (had != who || who == "") || who != "" && ways[who] != "" && ways[who] != way {
+				t.Errorf("%s and %s are not apart: %+v", who, had, r)
+			}
+			owner[way], ways[who] = who, way
+			for _, word := range []string{"alice", "bob", "dave", r.Host} {
+				if strings.Contains(way, word) {
+					t.Errorf("the SOCKS proxy is told %s: %+v", word, r)
+				}
+			}
+			if !r.Named {
+				t.Errorf("an address was asked for: %+v", r)
+			}
+		}
+	}
 	good := func(jid string, entry client.Entry, with func(*client.Config)) {
 		t.Helper()
-		if err := login(jid, entry, with); err != nil {
-			t.Errorf("%s: %v", jid, err)
-		}
+		by(jid, 1, func() {
+			if err := login(jid, entry, with); err != nil {
+				t.Errorf("%s: %v", jid, err)
+			}
+		})
 	}
-	bad := func(jid, part string) {
+	bad := func(jid, part string, asks int) {
 		t.Helper()
-		if err := login(jid, client.STARTTLS, nil); err == nil || !strings.Contains(err.Error(), part) {
-			t.Errorf("%s: %v, want %q", jid, err, part)
-		}
+		by(jid, asks, func() {
+			if err := login(jid, client.STARTTLS, nil); err == nil || !strings.Contains(err.Error(), part) {
+				t.Errorf("%s: %v, want %q", jid, err, part)
+			}
+		})
 	}
-	for _, d := range []string{"example.org", "bücher.example", onion} {
+	reachable := []string{"example.org", "bücher.example", "müller.example", onion}
+	for _, d := range reachable {
 		good("alice@"+d, client.STARTTLS, nil)
 		good("bob@"+d, client.Direct, nil)
 		good("alice@"+d, client.Plain, nil)
@@ -273,48 +329,72 @@ func inside(t *testing.T) {
 			return d.Dial(network, addr)
 		}
 	})
-	bad("alice@wrong.example", "is not the one you pinned")
-	bad("alice@refused.example", "through the SOCKS proxy")
-	bad("alice@down.example", "no other way was tried")
-	bad("alice@unknown.example", "does not serve")
-	fresh, err := client.Open(t.Context(), client.Config{Addr: h.addr, JID: "dave@example.org", Entry: client.STARTTLS})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if st, err := fresh.Request("<iq type='set' id='1'><query xmlns='jabber:iq:register'><username>dave</username><password>secret</password></query></iq>"); err != nil || st.Root().Attr("type") != "result" {
-		t.Errorf("registering: %v", err)
-	}
-	fresh.Close()
-	word := func(words ...string) {
-		cmd := exec.Command(binary, append(words, "--config", h.conf)...)
-		cmd.Stdin = strings.NewReader("secret\n")
-		out, err := cmd.CombinedOutput()
+	by("bob@example.org", 2, func() { // whose server goes away and comes back
+		c, err := client.Dial(t.Context(), client.Config{Addr: h.addr, JID: "bob@example.org", Password: "secret", Entry: client.STARTTLS})
 		if err != nil {
-			t.Errorf("%v: %v\n%s", words, err, out)
+			t.Error(err)
+			return
 		}
+		servers["example.org:5222"].Cut()
+		c.Err()
+		if err := login("bob@example.org", client.STARTTLS, nil); err != nil {
+			t.Errorf("again: %v", err)
+		}
+	})
+	bad("alice@wrong.example", "is not the one you pinned", 1)
+	bad("alice@refused.example", "through the SOCKS proxy", 2)
+	bad("alice@down.example", "no other way was tried", 0)
+	bad("alice@unknown.example", "does not serve", 0)
+	by("", 1, func() {
+		fresh, err := client.Open(t.Context(), client.Config{Addr: h.addr, JID: "dave@example.org", Entry: client.STARTTLS})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, err := fresh.Request("<iq type='set' id='1'><query xmlns='jabber:iq:register'><username>dave</username><password>secret</password></query></iq>"); err != nil || st.Root().Attr("type") != "result" {
+			t.Errorf("registering: %v", err)
+		}
+		fresh.Close()
+	})
+	word := func(who string, atLeast int, says string, words ...string) {
+		t.Helper()
+		by(who, atLeast, func() {
+			cmd := exec.Command(binary, append(words, "--config", h.conf)...)
+			cmd.Stdin = strings.NewReader("secret\n")
+			out, err := cmd.CombinedOutput()
+			if !strings.Contains(string(out), says) || err != nil && words[0] != "doctor" { // which says by its code what it found
+				t.Errorf("%v: %v, want %q\n%s", words, err, says, out)
+			}
+		})
 	}
-	word("login", "enroll", "alice@example.org")
-	for _, d := range []string{"example.org", "bücher.example", onion} {
-		word("pin", "probe", d)
-		word("doctor", d)
+	word("alice@example.org", 1, "", "login", "enroll", "alice@example.org")
+	for _, d := range reachable {
+		word("", 1, "sha256:", "pin", "probe", d)
+		word("", 3, "SCRAM-SHA-256-PLUS", "doctor", d)
 	}
-	word("pin", "probe", "example.org", "--via", "socks5://"+proxied.Addr())
+	word("", 2, "lead to the same certificate", "pin", "probe", "example.org", "--via", "socks5://"+proxied.Addr())
+	word("", 0, "no other way was tried", "doctor", "down.example")
 	h.kill(syscall.SIGTERM)
-	exec.Command(binary, "doctor", "example.org", "--config", h.conf).Run() // looks without a running one
-	exec.Command(binary, "doctor", "down.example", "--config", h.conf).Run()
+	for _, d := range reachable { // looks without a running one
+		word("", 3, "SCRAM-SHA-256-PLUS", "doctor", d)
+	}
+	word("", 0, "no other way was tried", "doctor", "down.example")
 
 	dns, direct := c.settle(t)
 	if dns != 0 || direct != 0 {
 		t.Errorf("%d questions to name servers, %d packets of direct connections: %v", dns, direct, c.seen)
 	}
-	credentials := map[string]bool{}
-	for _, r := range proxied.Asked() {
-		credentials[r.User] = true
-		if !r.Named {
-			t.Errorf("an address was asked for: %+v", r)
+	for place, s := range servers {
+		led := 0
+		for _, r := range proxied.Asked() {
+			if net.JoinHostPort(r.Host, fmt.Sprint(r.Port)) == place {
+				led++
+			}
+		}
+		if n := s.Accepted(); n != led {
+			t.Errorf("%s was reached %d times, and %d of them through the SOCKS proxy", place, n, led)
 		}
 	}
-	t.Logf("via: %d requests to the SOCKS proxy, all by name, with %d names and passwords; %d DNS packets, %d packets of direct connections", len(proxied.Asked()), len(credentials), dns, direct)
+	t.Logf("via: %d requests to the SOCKS proxy, all by name, with %d names and passwords; %d DNS packets, %d packets of direct connections", len(proxied.Asked()), len(owner), dns, direct)
 
 	// That the capture would have seen it.
 	configure("  example.org: {}\n  stranger.example: {connect: \"" + stranger + ":5222\"}\n")
@@ -325,7 +405,7 @@ func inside(t *testing.T) {
 	if dns == 0 || direct == 0 {
 		t.Errorf("without via, %d questions and %d packets were seen", dns, direct)
 	}
-	t.Logf("via: without it, the same capture saw %d DNS packets and %d packets of direct connections", dns, direct)
+	t.Logf("via: %d DNS packets and %d packets of direct connections without it, by the same capture", dns, direct)
 }
 
 // Tor, without any network, understands how it is asked, and what it answers reaches the
@@ -343,7 +423,7 @@ func insideTor(t *testing.T) {
 		t.Fatal(err)
 	}
 	tor := start(t, "tor", nil, dir, "tor", "-f", empty, "--defaults-torrc", empty, "--DataDirectory", filepath.Join(dir, "data"),
-		"--SocksPort", "127.0.0.1:auto IsolateSOCKSAuth ExtendedErrors", "--SocksTimeout", "5", "--Log", "info stdout", "--RunAsDaemon", "0")
+		"--SocksPort", "127.0.0.1:auto IsolateSOCKSAuth ExtendedErrors", "--SocksTimeout", "2", "--TestSocks", "1", "--Log", "[app]debug notice stdout", "--RunAsDaemon", "0")
 	line := tor.says(t, `Opened Socks listener connection \(ready\) on 127\.0\.0\.1:\d+`)
 	at := line[strings.LastIndex(line, " ")+1:]
 	const (
@@ -367,8 +447,9 @@ func insideTor(t *testing.T) {
 		}
 		t.Logf("tor: %s: %v", domain, err)
 	}
-	tor.says(t, "New SOCKS connection opened")
-	if strings.Contains(tor.output(), "authentication failed") || strings.Contains(tor.output(), "Socks version") {
+	tor.says(t, `accepted method 2 \(username/password\)`)
+	tor.says(t, `instructed Tor to take care of the DNS resolution itself`)
+	if strings.Contains(tor.output(), "authentication failed") || strings.Contains(tor.output(), "Socks version") || strings.Contains(tor.output(), "accepted method 0") || strings.Contains(tor.output(), "giving Tor only an IP address") {
 		t.Errorf("tor did not understand:\n%s", tor.output())
 	}
 }
