@@ -1,7 +1,6 @@
 package real
 
 import (
-	"encoding/pem"
 	"fmt"
 	"net"
 	"strings"
@@ -16,14 +15,13 @@ func TestPidginBySOCKS(t *testing.T) {
 	h := startOTRProxy(t, s, "")
 	s.register(t, "alice", "bob")
 	jid := "alice@" + s.domain
-	leaf := vouched(t, h, s.domain) // as if somebody had said yes to Pidgin's question
 	host, port, _ := net.SplitHostPort(h.addr)
 	other := startSlixmpp(t, jid, s.ip+":5222", "starttls") // says yes to bob, for which Pidgin has a window
 	other.online()
 	befriended(t, s, "bob", jid)
 	other.quit()
 	alice := openPidgin(t, s, "alice", "bob@"+s.domain, "", fmt.Sprintf("<proxy><type>socks5</type><host>%s</host><port>%s</port></proxy>", host, port), nil,
-		map[string]string{"certificates/x509/tls_peers/" + s.domain: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}))})
+		map[string]string{"certificates/x509/tls_peers/" + s.domain: shown(t, h, s.domain)})
 	bob := startMcabber(t, s, "bob", jid)
 	alice.say(typed)
 	bob.reads(typed)

@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -247,6 +248,18 @@ func closed(c chan struct{}) bool {
 	}
 }
 
+// write writes files below a directory.
+func write(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		os.MkdirAll(filepath.Dir(path), 0o700)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A household is a running otrproxy.
 type household struct {
 	*process
@@ -290,6 +303,13 @@ func vouched(t *testing.T, h *household, name string) *x509.Certificate {
 	}
 	defer conn.Close()
 	return conn.ConnectionState().PeerCertificates[0]
+}
+
+// shown is that certificate as a file, for clients that keep those to which somebody has
+// said yes.
+func shown(t *testing.T, h *household, name string) string {
+	t.Helper()
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: vouched(t, h, name).Raw}))
 }
 
 func (h *household) status(t *testing.T) control.Status {

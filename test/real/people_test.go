@@ -26,7 +26,7 @@ type slixmpp struct {
 	chat reading
 }
 
-// startSlixmpp starts one; more are words for the script: a resource, "carbons".
+// startSlixmpp starts one; more are words for the script: a resource, "carbons", "ca=FILE".
 func startSlixmpp(t *testing.T, jid, addr, entry string, more ...string) *slixmpp {
 	t.Helper()
 	need.PythonModule(t, "slixmpp")
@@ -187,10 +187,16 @@ otrpolicy default opportunistic
 	return m
 }
 
+// runMcabber runs mcabber with a directory of its files.
+func runMcabber(t *testing.T, dir string) *process {
+	t.Helper()
+	return startOnTerminal(t, "mcabber", []string{"TERM=xterm-256color", "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "HOME=" + dir}, "mcabber", "-f", filepath.Join(dir, "rc"))
+}
+
 func (m *mcabber) run() {
 	m.t.Helper()
 	os.Remove(filepath.Join(m.dir, "trace"))
-	m.process = startOnTerminal(m.t, "mcabber", []string{"TERM=xterm-256color", "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "HOME=" + m.dir}, "mcabber", "-f", filepath.Join(m.dir, "rc"))
+	m.process = runMcabber(m.t, m.dir)
 	eventually(m.t, "mcabber's login", fileHas(filepath.Join(m.dir, "trace"), `Carbons enabled|status has been set`))
 	eventually(m.t, "mcabber's FIFO", func() bool {
 		st, err := os.Stat(filepath.Join(m.dir, "fifo"))
@@ -472,13 +478,18 @@ var contacts = map[string]func(*testing.T, *xmppServer, string, string) contact{
 // everyContact are those and others.
 var everyContact = map[string]func(*testing.T, *xmppServer, string, string) contact{"mcabber": startMcabber, "bitlbee": startBitlbee, "profanity": startProfanity, "pidgin": startPidgin, "otrproxy": startProxied}
 
-// goSendxmpp sends one message through the proxy.
+// goSendxmpp sends one message through the proxy, whatever certificate that has.
 func goSendxmpp(t *testing.T, from, addr, to, text string) {
 	t.Helper()
+	runGoSendxmpp(t, nil, text, "-u", from, "-p", "secret", "-j", addr, "-n", to)
+}
+
+func runGoSendxmpp(t *testing.T, env []string, text string, words ...string) {
+	t.Helper()
 	need.Program(t, "go-sendxmpp")
-	cmd := exec.Command("go-sendxmpp", "-u", from, "-p", "secret", "-j", addr, "-n", to)
+	cmd := exec.Command("go-sendxmpp", words...)
 	cmd.Stdin = strings.NewReader(text + "\n")
-	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+	cmd.Env = append(append(os.Environ(), env...), "HOME="+t.TempDir())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go-sendxmpp: %v\n%s", err, out)
 	}

@@ -70,25 +70,30 @@ func openPidgin(t *testing.T, s *xmppServer, user, peer, settings, way string, p
 		loaded += `<item value='` + plugin + `'/>`
 	}
 	all := map[string]string{
-		"accounts.xml": `<?xml version='1.0' encoding='UTF-8' ?><account version='1.0'><account><protocol>prpl-jabber</protocol><name>` + p.jid() + `/pidgin</name><password>secret</password>
-<settings><setting name='port' type='int'>5222</setting>` + settings + `<setting name='connection_security' type='string'>require_tls</setting></settings>
-<settings ui='gtk-gaim'><setting name='auto-login' type='bool'>1</setting></settings>` + way + `</account></account>`,
+		"accounts.xml": pidginAccount(p.jid(), "5222", settings, way),
 		"prefs.xml": `<?xml version='1.0' encoding='UTF-8' ?><pref version='1' name='/'>
 <pref name='purple'><pref name='logging'><pref name='log_ims' type='bool' value='1'/><pref name='format' type='string' value='txt'/></pref><pref name='savedstatus'><pref name='startup_current_status' type='bool' value='1'/></pref></pref>
 <pref name='pidgin'><pref name='plugins'><pref name='loaded' type='pathlist'>` + loaded + `</pref></pref><pref name='debug'><pref name='enabled' type='bool' value='0'/></pref></pref>
 <pref name='OTR'><pref name='enabled' type='bool' value='1'/><pref name='automatic' type='bool' value='1'/><pref name='onlyprivate' type='bool' value='0'/><pref name='avoidloggingotr' type='bool' value='0'/></pref></pref>`,
 	}
 	maps.Copy(all, files)
-	for file, text := range all {
-		path := filepath.Join(p.dir, file)
-		os.MkdirAll(filepath.Dir(path), 0o700)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p.env = append(startDesktop(t, p.dir), "HOME="+p.dir)
+	write(t, p.dir, all)
+	p.env = startDesktop(t, p.dir)
 	p.run()
 	return p
+}
+
+// pidginAccount is Pidgin's file with an account that logs in at the start.
+func pidginAccount(jid, port, settings, way string) string {
+	return `<?xml version='1.0' encoding='UTF-8' ?><account version='1.0'><account><protocol>prpl-jabber</protocol><name>` + jid + `/pidgin</name><password>secret</password>
+<settings><setting name='port' type='int'>` + port + `</setting>` + settings + `<setting name='connection_security' type='string'>require_tls</setting></settings>
+<settings ui='gtk-gaim'><setting name='auto-login' type='bool'>1</setting></settings>` + way + `</account></account>`
+}
+
+// runPidgin runs Pidgin with a directory of its files.
+func runPidgin(t *testing.T, desktop []string, dir string) *process {
+	t.Helper()
+	return start(t, "pidgin", append(desktop, "HOME="+dir), dir, "pidgin", "-m", "-c", dir)
 }
 
 // startDesktop starts a screen and a bus for graphical programs, and returns how they find
@@ -104,7 +109,7 @@ func startDesktop(t *testing.T, dir string) (env []string) {
 
 func (p *pidgin) run() {
 	p.t.Helper()
-	p.process = start(p.t, "pidgin", p.env, p.dir, "pidgin", "-m", "-c", p.dir)
+	p.process = runPidgin(p.t, p.env, p.dir)
 	eventually(p.t, "Pidgin's login", func() bool { return p.account() != "0" })
 }
 

@@ -2,7 +2,6 @@ package real
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -29,26 +28,25 @@ func startProfanity(t *testing.T, s *xmppServer, user, peer string) contact {
 	t.Helper()
 	need.Program(t, "profanity")
 	p := &profanity{t: t, s: s, user: user, dir: t.TempDir(), peer: peer}
-	files := map[string]string{
+	write(t, p.dir, map[string]string{
 		"config/profanity/profrc": "[connection]\naccount=" + p.jid() + "\n[logging]\nchlog=true\n[otr]\nlog=on\npolicy=manual\n[ui]\nsplash=false\n[chatstates]\nenabled=false\n",
 		"data/profanity/accounts": fmt.Sprintf("[%s]\nenabled=true\njid=%s\nserver=%s\nport=5222\nresource=profanity\npassword=secret\ntls.policy=trust\notr.policy=manual\n", p.jid(), p.jid(), s.ip),
 		"data/profanity/otr/" + strings.Replace(p.jid(), "@", "_at_", 1) + "/keys.txt": string(need.KeyFile(t, "bob", p.jid(), "xmpp")),
-	}
-	for name, text := range files {
-		path := filepath.Join(p.dir, name)
-		os.MkdirAll(filepath.Dir(path), 0o700)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	})
 	p.run()
 	p.chat = reading{what: "Profanity", text: p.output}
 	return p
 }
 
+// runProfanity runs Profanity with a directory of its files.
+func runProfanity(t *testing.T, dir string, env ...string) *process {
+	t.Helper()
+	return startOnTerminal(t, "profanity", append(env, "TERM=xterm", "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "HOME="+dir, "XDG_CONFIG_HOME="+dir+"/config", "XDG_DATA_HOME="+dir+"/data"), "profanity")
+}
+
 func (p *profanity) run() {
 	p.t.Helper()
-	p.process = startOnTerminal(p.t, "profanity", []string{"TERM=xterm", "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "HOME=" + p.dir, "XDG_CONFIG_HOME=" + p.dir + "/config", "XDG_DATA_HOME=" + p.dir + "/data"}, "profanity")
+	p.process = runProfanity(p.t, p.dir)
 	p.says(p.t, `logged in successfully`)
 	p.type_("/roster add " + p.peer)
 	p.type_("/sub request " + p.peer)

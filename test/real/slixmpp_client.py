@@ -1,6 +1,6 @@
 """An unmodified slixmpp client without OTR, driven by lines on standard input.
 
-usage: slixmpp_client.py JID PASSWORD HOST PORT plain|starttls|direct [RESOURCE [carbons]]
+usage: slixmpp_client.py JID PASSWORD HOST PORT plain|starttls|direct [RESOURCE [carbons] [ca=FILE]]
 input: say JID ID TEXT (TEXT as a JSON string)   archive   quit
     items JID NODE   execute JID NODE VALUES (a form's values as JSON; NODE as a JSON string)   add JID   remove JID
 output, a line each: online FULLJID   text FROM JSON   error ID CONDITION TEXT   present FROM   failed WHY   closed
@@ -17,6 +17,7 @@ import slixmpp
 jid, password, host, port, entry = sys.argv[1:6]
 resource = sys.argv[6] if len(sys.argv) > 6 else "slixmpp"
 carbons = "carbons" in sys.argv[7:]
+ca = [w[3:] for w in sys.argv[7:] if w.startswith("ca=")]  # without one, any certificate will do
 
 
 def say(*words):
@@ -26,8 +27,11 @@ def say(*words):
 class Client(slixmpp.ClientXMPP):
     def __init__(self):
         super().__init__(jid + "/" + resource, password)
-        self.ssl_context.check_hostname = False
-        self.ssl_context.verify_mode = ssl.CERT_NONE
+        if ca:
+            self.ssl_context.load_verify_locations(ca[0])
+        else:
+            self.ssl_context.check_hostname = False
+            self.ssl_context.verify_mode = ssl.CERT_NONE
         self["feature_mechanisms"].unencrypted_plain = True
         self.auto_authorize = True
         self.auto_subscribe = True
