@@ -26,7 +26,7 @@ type slixmpp struct {
 	chat reading
 }
 
-// startSlixmpp starts one; more are words for the script: a resource, "carbons", "ca=FILE".
+// startSlixmpp starts one; more are words for the script: a resource, "carbons", "tls1.2", "ca=FILE".
 func startSlixmpp(t *testing.T, jid, addr, entry string, more ...string) *slixmpp {
 	t.Helper()
 	need.PythonModule(t, "slixmpp")

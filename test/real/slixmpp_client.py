@@ -1,6 +1,6 @@
 """An unmodified slixmpp client without OTR, driven by lines on standard input.
 
-usage: slixmpp_client.py JID PASSWORD HOST PORT plain|starttls|direct [RESOURCE [carbons] [ca=FILE]]
+usage: slixmpp_client.py JID PASSWORD HOST PORT plain|starttls|direct [RESOURCE [carbons] [tls1.2] [ca=FILE]]
 input: say JID ID TEXT (TEXT as a JSON string)   archive   quit
     items JID NODE   execute JID NODE VALUES (a form's values as JSON; NODE as a JSON string)   add JID   remove JID
 output, a line each: online FULLJID   text FROM JSON   error ID CONDITION TEXT   present FROM   failed WHY   closed
@@ -27,6 +27,8 @@ def say(*words):
 class Client(slixmpp.ClientXMPP):
     def __init__(self):
         super().__init__(jid + "/" + resource, password)
+        if "tls1.2" in sys.argv[7:]:
+            self.ssl_context.maximum_version = ssl.TLSVersion.TLSv1_2
         if ca:
             self.ssl_context.load_verify_locations(ca[0])
         else:
