@@ -67,6 +67,7 @@ type Faults struct {
 	NoCounting    bool   // XEP-0198 is not offered
 	Forgetful     bool   // sessions cannot be resumed
 	Unconfirmed   bool   // it does not say what it has taken, until a session is resumed
+	FreshSalts    bool   // each login has another one, as ejabberd does where it keeps passwords as they are
 }
 
 // A Server runs until Close.
@@ -539,14 +540,18 @@ func (x *session) login(mech, initial string) bool {
 		key := strings.TrimSuffix(mech, "-PLUS") + user + p
 		x.s.mu.Lock()
 		defer x.s.mu.Unlock()
-		if c, ok := x.s.creds[key]; ok && iters == 4096 {
+		if c, ok := x.s.creds[key]; ok && iters == 4096 && !x.faults.FreshSalts {
 			return c, nil
 		}
 		cl, err := fcn.NewClientUnprepped(user, p, "")
 		if err != nil {
 			return scram.StoredCredentials{}, err
 		}
-		c, err := cl.GetStoredCredentialsWithError(scram.KeyFactors{Salt: salt(user, p), Iters: min(iters, 4096)})
+		salt := salt(user, p)
+		if x.faults.FreshSalts {
+			salt = rand.Text()
+		}
+		c, err := cl.GetStoredCredentialsWithError(scram.KeyFactors{Salt: salt, Iters: min(iters, 4096)})
 		c.Iters = iters
 		if iters == 4096 {
 			x.s.creds[key] = c
