@@ -41,7 +41,8 @@ type client struct {
 	failures   int
 
 	up       *upstream // nil until it is needed
-	upFor    string    // whose connection it is, "" for the first who comes
+	upFor    string    // whose connection it is, "" for nobody's or everybody's
+	upBy     *config.Config
 	deadline time.Time // for the end of the login
 }
 
@@ -86,13 +87,18 @@ func (c *client) negotiate() {
 	s.relay()
 }
 
-// reach connects to the server, for an account where each has a way of its own.
+// reach connects to the server, for an account where each has a way of its own: what was
+// nobody's, such as the way of a request to register, is not an account's afterwards.
 func (c *client) reach(ctx context.Context, account string) *Failure {
-	if c.domain.Via == "" {
+	cfg := c.p.Config() // what was reached and checked as an earlier one said does not count
+	d, ok := cfg.Domain(c.domain.Name)
+	if !ok {
+		return fail(FailDomain, nil, "This otrproxy does not serve %s any more.", c.domain.Name)
+	}
+	if c.domain = d; d.Via == "" {
 		account = ""
 	}
-	if c.up != nil && (c.upFor == account || c.upFor == "") {
-		c.upFor = account
+	if c.up != nil && c.upFor == account && c.upBy == cfg {
 		return nil
 	}
 	c.hangUp()
@@ -102,7 +108,7 @@ func (c *client) reach(ctx context.Context, account string) *Failure {
 	}
 	u.conn.SetDeadline(c.deadline)
 	u.unhook = context.AfterFunc(c.p.ctx, func() { u.conn.NetConn().Close() })
-	c.up, c.upFor = u, account
+	c.up, c.upFor, c.upBy = u, account, cfg
 	return nil
 }
 

@@ -239,7 +239,7 @@ func TestViaRegister(t *testing.T) {
 	if err := c.Login(); err != nil {
 		t.Fatal(err)
 	}
-	if asked := w.socks.Asked(); len(asked) != 1 {
+	if asked := w.socks.Asked(); len(asked) != 2 || asked[0].User == asked[1].User {
 		t.Errorf("asked %+v", asked)
 	}
 }
