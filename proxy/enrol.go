@@ -234,6 +234,19 @@ func (p *Proxy) stale(account string) {
 	p.log.Warn("an account has to be enrolled anew: the server has other keys of it than before", "account", p.name(account))
 }
 
+// without ends an account's enrolment for one mechanism, which the server has no more.
+func (p *Proxy) without(account, mechanism string) {
+	p.remembering.Lock()
+	defer p.remembering.Unlock()
+	all, err := p.enrolled(account)
+	if err == nil {
+		err = p.saveEnrolments(account, slices.DeleteFunc(all, func(e enrolment) bool { return e.Mechanism == mechanism }))
+	}
+	if err != nil {
+		p.log.Warn("what an account was enrolled with could not be removed", "account", p.name(account))
+	}
+}
+
 // admitted remembers how an account has logged in, or that its server wanted less than
 // before.
 func (p *Proxy) admitted(account, how string, weaker *Failure) {

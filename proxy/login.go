@@ -47,6 +47,8 @@ type loginError struct {
 	refused   bool // by the server itself, which is ready for another try
 	first     bool // the server refused our first message, before any proof of a password
 	stale     bool // the account's enrolment is of no use any more
+
+	gone string // the mechanism for which it is of no use any more
 }
 
 func unusable(format string, args ...any) *loginError {
@@ -138,8 +140,11 @@ func (u *upstream) login(s secret, least strength) (how string, le *loginError) 
 			}
 		}
 	}
-	if k, ok := s.(shown); ok && !slices.Contains(mechs, k.keys.Mechanism) && !tried {
-		return "", stale(u.domain.Name)
+	if k, ok := s.(shown); ok && !tried {
+		name, best := k.keys.Mechanism, strongest(mechs)
+		if best >= least && (least == byBinding || !slices.Contains(mechs, name)) && !slices.Contains(mechs, name+"-PLUS") {
+			return "", gone(u.domain.Name, name)
+		}
 	}
 	if least == byBinding {
 		return "", weaker("The server of %s has tied logins to the encrypted connection before and does not now, which may mean that somebody is in between; the login was broken off.", u.domain.Name)
@@ -180,6 +185,24 @@ func stale(domain string) *loginError {
 	le := loginFailed("temporary-auth-failure", FailSASL, "The server of %s has other keys of this account than it had when the account was enrolled with otrproxy; maybe the password was changed elsewhere.", domain)
 	le.stale = true
 	return le
+}
+
+// gone is a login with keys of a mechanism that the server has not got any more, or not as
+// strong as another.
+func gone(domain, mechanism string) *loginError {
+	le := loginFailed("temporary-auth-failure", FailSASL, "The server of %s does not have %s any more as it had when the account was enrolled with otrproxy, and has others.", domain, mechanism)
+	le.gone = mechanism
+	return le
+}
+
+// strongest is the strength of the best of a server's mechanisms that we know.
+func strongest(mechs []string) (best strength) {
+	for _, name := range mechs {
+		if mechanismOf(name) != nil {
+			best = max(best, strengthOf(name))
+		}
+	}
+	return best
 }
 
 func (c credentials) plain() (credentials, bool) { return c, true }

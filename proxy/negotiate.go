@@ -543,6 +543,9 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 	}
 	f := le.failure
 	switch {
+	case le.gone != "":
+		f.Text += " Log in again; where the client has no other way, enrol the account anew: otrproxy login enroll " + who.account
+		c.p.without(who.account, le.gone)
 	case le.stale:
 		f.Text += " Log in with the password once, if the client can, or enrol the account anew: otrproxy login enroll " + who.account
 		c.p.stale(who.account)
