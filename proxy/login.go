@@ -51,8 +51,11 @@ type loginError struct {
 	gone string // the mechanism for which it is of no use any more
 }
 
-func unusable(format string, args ...any) *loginError {
-	le := loginFailed("mechanism-too-weak", FailMechanism, format, args...)
+// unusable is a server that offers nothing we may use; the format is of its domain and of
+// what it offers.
+func unusable(mechs []string, format, domain string) *loginError {
+	le := loginFailed("mechanism-too-weak", FailMechanism, format, domain, words(mechs))
+	le.failure.Quoted = words(mechs)
 	le.refused = true // nothing was begun
 	return le
 }
@@ -170,9 +173,9 @@ func (u *upstream) login(s secret, least strength) (how string, le *loginError) 
 		if c, ok := s.plain(); ok && u.domain.PlainUpstream {
 			return "PLAIN", u.plain(c)
 		}
-		return "", unusable("The server of %s offers only a login that sends the password itself (%s), which is refused. If you accept that over this checked connection, set plain_upstream: true for the domain.", u.domain.Name, strings.Join(mechs, ", "))
+		return "", unusable(mechs, "The server of %s offers only a login that sends the password itself (%s), which is refused. If you accept that over this checked connection, set plain_upstream: true for the domain.", u.domain.Name)
 	}
-	return "", unusable("The server of %s offers no login that otrproxy knows (offered: %s).", u.domain.Name, strings.Join(mechs, ", "))
+	return "", unusable(mechs, "The server of %s offers no login that otrproxy knows (offered: %s).", u.domain.Name)
 }
 
 // weaker is a login that would be worth less than one before.
@@ -194,6 +197,9 @@ func gone(domain, mechanism string) *loginError {
 	le.gone = mechanism
 	return le
 }
+
+// words are a server's names of mechanisms, as part of a line of ours.
+func words(mechs []string) string { return oneLine(strings.Join(mechs, ", ")) }
 
 // strongest is the strength of the best of a server's mechanisms that we know.
 func strongest(mechs []string) (best strength) {
@@ -303,7 +309,7 @@ func (u *upstream) refusedLogin(root stanza.Element) *loginError {
 		}
 	}
 	if text != "" {
-		text = " (" + text + ")"
+		text = " (" + oneLine(text) + ")"
 	}
 	quote := func(le *loginError) *loginError {
 		le.failure.Quoted = text
@@ -361,7 +367,7 @@ func (u *upstream) scram(name string, conv prover, h hash.Hash, mechs, named []s
 			}
 		case "i":
 			if n, err := strconv.Atoi(value); err != nil || n < 1 || n > maxIterations {
-				return loginFailed("temporary-auth-failure", FailSASL, "The server of %s demands %.20s rounds of hashing for the login; at most %d are done.", u.domain.Name, value, maxIterations)
+				return loginFailed("temporary-auth-failure", FailSASL, "The server of %s demands %s rounds of hashing for the login; at most %d are done.", u.domain.Name, rounds(value), maxIterations)
 			} else {
 				u.factors.Iters = n
 			}
@@ -401,6 +407,14 @@ func (u *upstream) scram(name string, conv prover, h hash.Hash, mechs, named []s
 		}
 	}
 	return nil
+}
+
+// rounds is how many a server demands, in words of ours where it is no number.
+func rounds(value string) string {
+	if value == "" || strings.Trim(value, "-0123456789") != "" {
+		return "no number of"
+	}
+	return value[:min(len(value), 20)]
 }
 
 // downgradeHash is the hash of the offered mechanisms and bindings (XEP-0474
