@@ -157,7 +157,8 @@ func (p *Proxy) enrolled(account string) (enrolments, error) {
 	return out, nil
 }
 
-// enrol replaces what verifies an account's logins; none ends its enrolment.
+// enrol replaces what verifies an account's logins; nil ends its enrolment, and what is
+// empty waits for the next login with the password.
 func (p *Proxy) enrol(account string, e enrolments) error {
 	p.remembering.Lock()
 	defer p.remembering.Unlock()
@@ -166,7 +167,7 @@ func (p *Proxy) enrol(account string, e enrolments) error {
 
 func (p *Proxy) saveEnrolments(account string, e enrolments) error {
 	path := p.loginPath(account, keysFile)
-	if len(e) == 0 {
+	if e == nil {
 		return errors.Join(removed(path), removed(path+sealedExt))
 	}
 	b, err := yaml.Marshal(e)
@@ -195,7 +196,7 @@ func (p *Proxy) sealLogin(account string) error {
 	p.remembering.Lock()
 	defer p.remembering.Unlock()
 	e, err := p.enrolled(account)
-	if err != nil || len(e) == 0 {
+	if err != nil || e == nil {
 		return err
 	}
 	return p.saveEnrolments(account, e)
@@ -207,7 +208,7 @@ func (p *Proxy) inStep(account string, fresh *enrolment) {
 	p.remembering.Lock()
 	defer p.remembering.Unlock()
 	all, err := p.enrolled(account)
-	if err != nil || len(all) == 0 || fresh == nil {
+	if err != nil || all == nil || fresh == nil {
 		return
 	}
 	old := all.of(fresh.Mechanism)
@@ -226,9 +227,10 @@ func (p *Proxy) inStep(account string, fresh *enrolment) {
 	p.log.Info("an account's enrolment follows its password", "account", p.name(account), "mechanism", fresh.Mechanism)
 }
 
-// stale ends an enrolment that is of no use any more: the server has other keys.
+// stale has an enrolment wait for the next login with the password: the server has other
+// keys.
 func (p *Proxy) stale(account string) {
-	if err := p.enrol(account, nil); err != nil {
+	if err := p.enrol(account, enrolments{}); err != nil {
 		p.log.Warn("what an account was enrolled with could not be removed", "account", p.name(account))
 	}
 	p.log.Warn("an account has to be enrolled anew: the server has other keys of it than before", "account", p.name(account))

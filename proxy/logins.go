@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -93,6 +94,8 @@ type one struct {
 	m *scramMechanism
 }
 
+func (o one) plain() (credentials, bool) { return credentials{}, false }
+
 func (o one) prover(m *scramMechanism, b *scram.ChannelBinding, unseen bool) (prover, *loginError) {
 	if m != o.m {
 		return nil, nil
@@ -120,12 +123,13 @@ func (p *Proxy) enrolWith(ctx context.Context, account, password string) (names 
 	var all enrolments
 	var offered []string
 	var weaker error
+	var best strength
 	creds := credentials{j.Localpart(), password}
 	for _, m := range mechanisms {
 		if offered != nil && !slices.Contains(offered, m.name) && !slices.Contains(offered, m.name+"-PLUS") {
 			continue
 		}
-		e, err := p.enrolBy(ctx, d.Name, account, creds, m, least, &offered)
+		e, s, err := p.enrolBy(ctx, d.Name, account, creds, m, least, &offered)
 		if f, ok := err.(*Failure); ok && f.Cause == FailDowngrade { // of no use to this account
 			weaker = err
 			continue
@@ -133,40 +137,56 @@ func (p *Proxy) enrolWith(ctx context.Context, account, password string) (names 
 		if err != nil {
 			return nil, err
 		}
-		if e != nil {
-			all = append(all, *e)
-			names = append(names, e.Mechanism)
+		if e == nil || s < best { // a client that used it would have the server let us in by less
+			continue
 		}
+		if s > best {
+			all = nil
+		}
+		all, best = append(all, *e), s
 	}
 	if len(all) == 0 && weaker != nil {
 		return nil, weaker
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("the server of %s has no SCRAM (offered: %s), so there is nothing to enrol for", d.Name, strings.Join(offered, ", "))
+		return nil, fmt.Errorf("the server of %s has no SCRAM (offered: %s), so there is nothing to enrol for", d.Name, words(offered))
+	}
+	again, _, err := p.enrolBy(ctx, d.Name, account, creds, mechanismOf(all[0].Mechanism), least, &offered)
+	if err != nil {
+		return nil, err
+	}
+	if again == nil || !bytes.Equal(again.Salt, all[0].Salt) || again.Iterations != all[0].Iterations {
+		return nil, fmt.Errorf("the server of %s has another salt for each login, as servers do that keep passwords as they are, so its accounts cannot be enrolled; ask the people who run it to keep them hashed (for SCRAM)", d.Name)
+	}
+	for _, e := range all {
+		names = append(names, e.Mechanism)
 	}
 	return names, p.enrol(account, all)
 }
 
 // enrolBy logs in by one mechanism; nil where the server has not got it.
-func (p *Proxy) enrolBy(ctx context.Context, domain, account string, creds credentials, m *scramMechanism, least strength, offered *[]string) (*enrolment, error) {
-	d, _ := p.Config().Domain(domain)
+func (p *Proxy) enrolBy(ctx context.Context, domain, account string, creds credentials, m *scramMechanism, least strength, offered *[]string) (*enrolment, strength, error) {
+	d, ok := p.Config().Domain(domain)
+	if !ok {
+		return nil, 0, fmt.Errorf("the configuration does not allow %s any more", domain)
+	}
 	u, f := p.dial(ctx, d, account)
 	if f != nil {
-		return nil, f
+		return nil, 0, f
 	}
 	defer u.conn.Close()
 	stop := context.AfterFunc(ctx, func() { u.conn.NetConn().Close() })
 	defer stop()
 	if *offered, _ = u.offered(); !slices.Contains(*offered, m.name) && !slices.Contains(*offered, m.name+"-PLUS") {
-		return nil, nil
+		return nil, 0, nil
 	}
 	how, le := u.login(one{creds, m}, least)
 	if le != nil {
 		p.metrics.upstreamFailed(le.failure.Cause)
-		return nil, le.failure
+		return nil, 0, le.failure
 	}
 	p.admitted(account, how, nil)
-	return u.enrolment(creds, how), nil
+	return u.enrolment(creds, how), strengthOf(how), nil
 }
 
 func (p *Proxy) loginForget(_ context.Context, c control.Call) (control.Reply, error) {
@@ -235,7 +255,7 @@ func (s *session) changed(root stanza.Element) {
 		}
 		return
 	}
-	if e, err := s.p.enrolled(s.jid); err != nil || len(e) == 0 {
+	if e, err := s.p.enrolled(s.jid); err != nil || e == nil {
 		return
 	}
 	s.p.wg.Go(func() { // the server is asked in a connection of its own
