@@ -53,7 +53,8 @@ func (p *Proxy) loginList(_ context.Context, c control.Call) (control.Reply, err
 		}
 		l, err := p.loginLine(account)
 		if err != nil {
-			return control.Reply{}, err
+			fmt.Fprintf(&b, "%s: %v\n", account, err)
+			continue
 		}
 		lines = append(lines, l)
 		how := "has not logged in yet"

@@ -456,12 +456,17 @@ func (c *client) auth(ctx context.Context, mech, initial string) (account *otrla
 		c.last = who.last
 		return account, how, nil
 	}
+	return nil, "", c.noFiles(who.account, err)
+}
+
+// noFiles tells of an account whose files cannot be used.
+func (c *client) noFiles(account string, err error) error {
 	if errors.Is(err, otrlayer.ErrLocked) {
 		err = c.p.locked()
 	}
 	c.p.metrics.upstreamFailed(FailState)
-	c.p.log.Error("an account's files cannot be used", "account", c.p.name(who.account), "err", strings.ReplaceAll(err.Error(), who.account, c.p.name(who.account)))
-	return nil, "", c.broken("temporary-auth-failure", fail(FailState, err, "otrproxy cannot use the files of this account: %v.", err))
+	c.p.log.Error("an account's files cannot be used", "account", c.p.name(account), "err", strings.ReplaceAll(err.Error(), account, c.p.name(account)))
+	return c.broken("temporary-auth-failure", fail(FailState, err, "otrproxy cannot use the files of this account: %v.", err))
 }
 
 // localpart is a user's name: some clients send the whole JID.
@@ -528,7 +533,7 @@ func (c *client) response(initial string) ([]byte, error) {
 func (c *client) admitted(ctx context.Context, who *claim) (how string, err error) {
 	least, _, err := c.p.least(who.account)
 	if err != nil {
-		return "", c.broken("temporary-auth-failure", fail(FailState, err, "otrproxy cannot use the files of this account: %v.", err))
+		return "", c.noFiles(who.account, err)
 	}
 	le := &loginError{condition: "temporary-auth-failure"}
 	if le.failure = c.reach(ctx, who.account); le.failure == nil {

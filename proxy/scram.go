@@ -14,6 +14,7 @@ import (
 	"github.com/xdg-go/scram"
 	"mellium.im/xmpp/jid"
 
+	"otrproxy/otrlayer"
 	"otrproxy/stanza"
 )
 
@@ -190,6 +191,8 @@ func (c *client) prove(mech, initial string) (*claim, error) {
 	challenge, err := conv.Step(string(first))
 	switch enrol := "otrproxy login enroll " + s.user + "@" + c.domain.Name; {
 	case err == nil:
+	case s.user != "" && s.keys == nil && c.p.vault.locked():
+		return nil, c.noFiles(s.user+"@"+c.domain.Name, otrlayer.ErrLocked)
 	case s.user != "" && s.keys == nil:
 		c.p.offerPlain(c.host())
 		return nil, c.again("invalid-mechanism", "This account is not enrolled for SCRAM with otrproxy; try again, or have its administrator enrol it: "+enrol)
