@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
 	"maps"
@@ -17,8 +18,8 @@ import (
 // A certificateSeen is what a server presented last, and what it was held to.
 type certificateSeen struct {
 	cert *x509.Certificate
-	pin  config.Pin // zero where something else spoke for it
-	told bool       // that it ends soon
+	pin  config.Pin                 // zero where something else spoke for it
+	told map[[sha256.Size]byte]bool // of which of the domain's certificates somebody has heard that they end soon
 }
 
 const (
@@ -26,6 +27,8 @@ const (
 	leafWarning  = 30 * day // before the end of a certificate that is pinned itself
 	keyWarning   = 14 * day // of one whose key is pinned, which may stay
 	chainWarning = 7 * day  // of one that is not pinned
+
+	maxCertificates = 100 // certificates of one domain
 )
 
 // presents notes what a server presents, and tells once if it ends soon.
@@ -36,7 +39,11 @@ func (p *Proxy) presents(d config.Domain, cert *x509.Certificate, pin config.Pin
 		if len(p.certificates) > 1000 { // names come from clients
 			clear(p.certificates)
 		}
-		p.certificates[d.Name] = &certificateSeen{cert: cert, pin: pin, told: old != nil && old.told && old.cert.Equal(cert)}
+		seen := &certificateSeen{cert: cert, pin: pin, told: map[[sha256.Size]byte]bool{}}
+		if old != nil && len(old.told) < maxCertificates {
+			seen.told = old.told // a server may have several
+		}
+		p.certificates[d.Name] = seen
 	}
 	p.mu.Unlock()
 	text := p.ending(d.Name)
@@ -45,9 +52,10 @@ func (p *Proxy) presents(d config.Domain, cert *x509.Certificate, pin config.Pin
 	}
 	p.mu.Lock()
 	seen := p.certificates[d.Name]
-	fresh := seen != nil && !seen.told
+	sum := sha256.Sum256(cert.Raw)
+	fresh := seen != nil && !seen.told[sum]
 	if fresh {
-		seen.told = true
+		seen.told[sum] = true
 	}
 	p.mu.Unlock()
 	if fresh {
