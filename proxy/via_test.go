@@ -116,7 +116,8 @@ func TestViaRegisterThenAnother(t *testing.T) {
 			t.Fatalf("%v", err)
 		}
 	}
-	if asked := w.socks.Asked(); len(asked) != 2 || asked[0].User == asked[1].User {
+	asked := w.socks.Asked() // nobody's, alice's, bob's
+	if len(asked) != 3 || asked[0].User == asked[1].User || asked[1].User == asked[2].User || asked[0].User == asked[2].User {
 		t.Errorf("asked %+v", asked)
 	}
 }
