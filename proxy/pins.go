@@ -76,12 +76,21 @@ func openPins(dir string) (*pinStore, error) {
 	return s, nil
 }
 
+// of are all pins of a domain.
 func (s *pinStore) of(domain string) []config.Pin {
+	return s.those(domain, func(StoredPin) bool { return true })
+}
+
+// current are those that are not for later.
+func (s *pinStore) current(domain string) []config.Pin {
+	return s.those(domain, func(p StoredPin) bool { return p.Slot != slotNext })
+}
+
+func (s *pinStore) those(domain string, fits func(StoredPin) bool) (out []config.Pin) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []config.Pin
 	for _, p := range s.pins[domain] {
-		if pin, err := config.ParsePin(p.Pin); err == nil {
+		if pin, err := config.ParsePin(p.Pin); err == nil && fits(p) {
 			out = append(out, pin)
 		}
 	}

@@ -211,6 +211,10 @@ func (p *Proxy) pinAdd(ctx context.Context, c control.Call) (control.Reply, erro
 	slot := slotCurrent
 	if c.Has("next") {
 		slot = slotNext
+		now := slices.DeleteFunc(slices.Concat(d.Pins, p.pins.current(d.Name)), func(x config.Pin) bool { return x == pin })
+		if len(now) == 0 && d.Trust != config.TrustCA && d.Trust != config.TrustDANE {
+			return control.Reply{}, fmt.Errorf("no other pin is in force for %s, and with one for later alone its server would be refused now; first: %s", d.Name, c.How("pin add", "domain", d.Name, "pin", "PIN"))
+		}
 	}
 	if err := p.pins.add(d.Name, pin, slot); err != nil {
 		return control.Reply{}, err
