@@ -5,12 +5,15 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
 	xproxy "golang.org/x/net/proxy"
 
 	"otrproxy/proxy"
+	"otrproxy/stanza"
 	"otrproxy/test/client"
 	"otrproxy/test/dns"
 	"otrproxy/test/server"
@@ -71,5 +74,70 @@ func TestSOCKSEntryStops(t *testing.T) {
 	}
 	if got, _ := io.ReadAll(conn); len(got) > 3 && got[3] == 0 {
 		t.Errorf("answered %q", got)
+	}
+}
+
+// However somebody goes who came by SOCKS, and however far they were: nothing is left of
+// them, and nobody else is disturbed.
+func TestSOCKSEntryLeavesNothing(t *testing.T) {
+	s := startServer(t, server.Config{})
+	b := startProxy(t, s, "")
+	bob := b.login("bob", client.Plain)
+	const request = "\x05\x01\x00\x05\x01\x00\x03\x0bexample.org\x14\x66"
+	for _, says := range []string{"\x05", "\x05\x01\x00", request[:9], request[:len(request)-1], request, request + rhead, request + rhead + "<starttls xmlns='" + stanza.NSTLS + "'/>"} {
+		for _, end := range []func(*net.TCPConn){func(c *net.TCPConn) { c.SetLinger(0); c.Close() }, func(c *net.TCPConn) { c.CloseWrite(); io.Copy(io.Discard, c) }} {
+			c, err := net.Dial("tcp", b.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.SetDeadline(time.Now().Add(client.Patience))
+			io.WriteString(c, says)
+			end(c.(*net.TCPConn))
+			c.Close()
+		}
+	}
+	carried := func(entry client.Entry) (*client.Client, *net.TCPConn) {
+		t.Helper()
+		var conn net.Conn
+		c, err := b.bySOCKS(domain+":5222", func(cfg *client.Config) {
+			cfg.Entry = entry
+			dial := cfg.Dial
+			cfg.Dial = func(ctx context.Context, network, addr string) (_ net.Conn, err error) {
+				conn, err = dial(ctx, network, addr)
+				return conn, err
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c, conn.(*net.TCPConn)
+	}
+	for _, entry := range []client.Entry{client.Plain, client.STARTTLS, client.Direct} {
+		_, conn := carried(entry)
+		conn.SetLinger(0)
+		conn.Close()
+		_, conn = carried(entry)
+		conn.CloseWrite()
+		defer conn.Close()
+	}
+	bob.Say("alice@"+domain, "m", "!otr status")
+	if _, err := bob.Notice("server at"); err != nil {
+		t.Error(err)
+	}
+
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(client.Patience); ; <-tick.C {
+		stacks := make([]byte, 4<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		if !strings.Contains(string(stacks), "socksEntry") && !strings.Contains(string(stacks), "go-socks5") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("left behind:\n%s", stacks)
+		}
+	}
+	if n := len(statusOf(t, b).Sessions); n != 1 {
+		t.Errorf("%d sessions are left, and bob's is one", n)
 	}
 }
