@@ -372,6 +372,48 @@ func TestViaMoved(t *testing.T) {
 	}
 }
 
+// Where a server sends its clients is reached through the proxy even where it is an address
+// of this machine, before the login and after it; for the account that comes next, by a way
+// of its own.
+func TestViaMovedByAddress(t *testing.T) {
+	w := through(t, ", tls: starttls", "")
+	near := newGate(t)
+	near.holds(func(b *beast) { b.hears() })
+	const sends = "<stream:error><see-other-host xmlns='" + stanza.NSStreams + "'>%s</see-other-host></stream:error></stream:stream>"
+	alice := w.b.login("alice", client.Plain)
+	w.s.Send("alice", fmt.Sprintf(sends, near.addr()))
+	alice.Err()
+	w.b.login("bob", client.Plain) // there is nobody, as far as the proxy knows; the server has not gone
+	w.b.login("alice", client.Plain)
+
+	g := newGate(t)
+	cert := w.s.TLS()
+	g.holds(func(b *beast) {
+		b.secures(&cert)
+		b.greets(fmt.Sprintf(sends, near.addr()))
+	})
+	w.socks.Lead(domain+":5222", g.addr())
+	if err := w.tries("carol"); err == nil || !strings.Contains(err.Error(), "at "+near.addr()+" through the SOCKS proxy") {
+		t.Error(err)
+	}
+	asked := ""
+	ways := map[string]int{}
+	for _, r := range w.socks.Asked() {
+		if ways[r.User] == 0 {
+			ways[r.User] = len(ways) + 1
+		}
+		asked += fmt.Sprintf("%d %v %s:%d\n", ways[r.User], r.Named, r.Host, r.Port)
+	}
+	_, port, _ := net.SplitHostPort(near.addr())
+	there := "false 127.0.0.1:" + port + "\n"
+	if want := "1 true example.org:5222\n2 " + there + "2 true example.org:5222\n1 true example.org:5222\n3 true example.org:5222\n3 " + there; asked != want {
+		t.Errorf("asked\n%s, want\n%s", asked, want)
+	}
+	if n := near.dialed.Load(); n != 0 {
+		t.Errorf("it was reached straight, %d times", n)
+	}
+}
+
 // Two ways to look at a server: they agree, or a person is told that they do not.
 func TestProbeCompares(t *testing.T) {
 	w := renewing(t, "trust: tofu", "", long)
