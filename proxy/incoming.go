@@ -53,7 +53,7 @@ func (s *session) inNonza(st *stanza.Stanza) {
 	cond, text := streamError(st)
 	s.p.log.Warn("a server ended a session", "account", s.p.name(s.jid), "condition", cond)
 	if _, sent := st.Root().Child(stanza.NSStreams, "see-other-host"); sent { // following it, the client would leave us out
-		s.p.move(s.up.domain.Name, sentTo(st))
+		s.p.move(s.up.domain, s.jid, sentTo(st))
 		cond, text = "remote-connection-failed", " (the server asked to connect elsewhere)"
 	}
 	s.endBeside(func() {

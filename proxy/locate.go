@@ -213,22 +213,32 @@ type moved struct {
 	until time.Time
 }
 
-func (p *Proxy) move(domain string, t *target) {
+// moves are kept by domain; where accounts are kept apart, by account, too: else a server
+// could tell by where somebody comes that two belong together.
+func moveKey(d config.Domain, account string) string {
+	if d.Via == "" {
+		return d.Name
+	}
+	return d.Name + "/" + account
+}
+
+func (p *Proxy) move(d config.Domain, account string, t *target) {
 	if t == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.moves[domain] = moved{*t, time.Now().Add(movedLife)}
+	p.moves[moveKey(d, account)] = moved{*t, time.Now().Add(movedLife)}
 }
 
 // whereTo is a domain as the next connection finds it, and whether its server has moved
 // us there.
-func (p *Proxy) whereTo(d config.Domain) (config.Domain, bool) {
+func (p *Proxy) whereTo(d config.Domain, account string) (config.Domain, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m, ok := p.moves[d.Name]
-	delete(p.moves, d.Name)
+	key := moveKey(d, account)
+	m, ok := p.moves[key]
+	delete(p.moves, key)
 	if !ok || time.Now().After(m.until) {
 		return d, false
 	}

@@ -636,7 +636,7 @@ func (c *client) restart(account *otrlayer.Account, how string) (*session, error
 	}
 	u.expectStream(c.p.serverLimits())
 	if f := u.openStream(stanza.Header{To: c.domain.Name, Declared: c.scan.Declared()}); f != nil {
-		c.p.move(c.domain.Name, f.elsewhere)
+		c.p.move(c.domain, account.JID(), f.elsewhere)
 		c.failed(f)
 		return nil, errEnded
 	}

@@ -87,7 +87,7 @@ type Proxy struct {
 	accounts     map[string]*otrlayer.Account
 	refusals     map[string]*refusal
 	certificates map[string]*certificateSeen // last seen, by domain
-	moves        map[string]moved            // where servers have sent their clients, by domain
+	moves        map[string]moved            // where servers have sent their clients
 	toldOf       map[string]bool             // rooms that were said not to be encrypted, by account and room
 	weaker       map[string]*Failure         // logins that a server wants to be weaker than before, by account
 	plainly      map[string]time.Time        // until when a host is offered PLAIN alone

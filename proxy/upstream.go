@@ -51,7 +51,7 @@ func (p *Proxy) dial(ctx context.Context, d config.Domain, account string) (*ups
 	if f := p.refused(d.Name); f != nil {
 		return nil, f
 	}
-	there, moved := p.whereTo(d)
+	there, moved := p.whereTo(d, account)
 	u, f := p.connect(ctx, there, account)
 	if f != nil && moved && f.Cause != FailPin && f.Cause != FailCertificate {
 		u, f = p.connect(ctx, d, account)
