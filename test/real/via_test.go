@@ -104,11 +104,19 @@ func world(t *testing.T) *capture {
 		}
 	}
 	must(syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""))
-	conf := filepath.Join(t.TempDir(), "resolv.conf")
-	must(os.WriteFile(conf, []byte("nameserver "+nameServer+"\noptions timeout:1 attempts:1\n"), 0o644))
-	at, err := filepath.EvalSymlinks("/etc/resolv.conf")
-	must(err)
-	must(syscall.Mount(conf, at, "", syscall.MS_BIND, ""))
+	for name, text := range map[string]string{
+		"/etc/resolv.conf":   "nameserver " + nameServer + "\noptions timeout:1 attempts:1\n",
+		"/etc/nsswitch.conf": "hosts: files dns\n", // nobody is asked by another way than packets
+	} {
+		at, err := filepath.EvalSymlinks(name)
+		if errors.Is(err, os.ErrNotExist) && name == "/etc/nsswitch.conf" { // then that is so anyway
+			continue
+		}
+		must(err)
+		file := filepath.Join(t.TempDir(), filepath.Base(name))
+		must(os.WriteFile(file, []byte(text), 0o644))
+		must(syscall.Mount(file, at, "", syscall.MS_BIND, ""))
+	}
 	for _, args := range []string{
 		"link set lo up", "link add out type veth peer name world", "link set out up", "link set world up",
 		"addr add " + ours + "/24 dev out", "neigh add " + gateway + " lladdr 02:00:00:00:00:01 dev out", "route add default via " + gateway,
