@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -136,8 +137,16 @@ func TestViaRefused(t *testing.T) {
 		{"host unreachable", "tcp", "host unreachable", 4, nil},
 		{"refused", "tcp", "connection refused", 5, nil},
 		{"TTL", "tcp", "it found no way there in time", 6, nil},
+		{"no command", "tcp", "command not supported", 7, nil},
+		{"no names", "tcp", "address type not supported", 8, nil},
 		{"no such onion service", "tcp", "there is no such onion service", 0xf0, nil},
+		{"onion descriptor", "tcp", "the descriptor of the onion service is invalid", 0xf1, nil},
+		{"onion introduction", "tcp", "the onion service could not be introduced to.", 0xf2, nil},
+		{"onion rendezvous", "tcp", "the onion service could not be met", 0xf3, nil},
+		{"onion without authorization", "tcp", "the onion service wants client authorization", 0xf4, nil},
+		{"onion with another's", "tcp", "the client authorization for the onion service is wrong", 0xf5, nil},
 		{"no onion address", "tcp", "this is no valid onion address", 0xf6, nil},
+		{"onion in time", "tcp", "the onion service could not be introduced to in time", 0xf7, nil},
 		{"a code that is none", "tcp", "unknown code: 255", 0xff, nil},
 		{"garbage", "socks", "is no SOCKS proxy that can be used", -1, func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }},
 		{"a name and password refused", "socks", "is no SOCKS proxy that can be used", -1, func(c net.Conn) { io.WriteString(c, "\x05\x02\x01\x01"); io.Copy(io.Discard, c) }},
@@ -147,6 +156,14 @@ func TestViaRefused(t *testing.T) {
 	} {
 		w.socks.Instead(c.raw)
 		w.socks.Reply(domain+":5222", c.code)
+		figure := func() int {
+			n, err := strconv.Atoi(metric(w.b, `otrproxy_upstream_failures_total{cause="`+c.cause+`"}`))
+			if err != nil {
+				t.Error(err)
+			}
+			return n
+		}
+		before := figure()
 		err := w.tries("alice")
 		var le *client.LoginError
 		var se *client.StreamError
@@ -156,8 +173,8 @@ func TestViaRefused(t *testing.T) {
 		case le != nil && le.Condition != "temporary-auth-failure":
 			t.Errorf("%s: %v", c.name, le)
 		}
-		if n := metric(w.b, `otrproxy_upstream_failures_total{cause="`+c.cause+`"}`); n == "0" {
-			t.Errorf("%s: the figures say nothing of %s", c.name, c.cause)
+		if n := figure(); n != before+1 {
+			t.Errorf("%s: %d failures of the cause %s, after %d", c.name, n, c.cause, before)
 		}
 	}
 	w.socks.Instead(nil)
