@@ -108,7 +108,7 @@ func (p *Proxy) examine(ctx context.Context, d *diagnosis, how config.Domain, c 
 	if !ok {
 		return
 	}
-	if !p.examineCertificate(d, how, cs, c) {
+	if !p.examineCertificate(ctx, d, how, place, cs, c) {
 		d.warn("login", "mend the step above first", "not tried, for nothing is sent to a server that is not the right one")
 		return
 	}
@@ -159,7 +159,7 @@ func (p *Proxy) examinePlaces(ctx context.Context, d *diagnosis, how config.Doma
 }
 
 // examineCertificate reports whether a login would go on.
-func (p *Proxy) examineCertificate(d *diagnosis, how config.Domain, cs tls.ConnectionState, c control.Call) bool {
+func (p *Proxy) examineCertificate(ctx context.Context, d *diagnosis, how config.Domain, place target, cs tls.ConnectionState, c control.Call) bool {
 	cert := cs.PeerCertificates[0]
 	leaf, spki := pinsOf(cert)
 	add := c.How("pin add", "domain", how.Name, "pin", leaf.String())
@@ -173,6 +173,18 @@ func (p *Proxy) examineCertificate(d *diagnosis, how config.Domain, cs tls.Conne
 		d.warn("certificate", "the people who run the server should renew it soon; if it is pinned, have them tell you the next one: otrproxy pin add --next", "expires on %s", cert.NotAfter.Format(time.DateOnly))
 	default:
 		d.ok("certificate", "%s, until %s", leaf, cert.NotAfter.Format(time.DateOnly))
+	}
+	if how.Trust == config.TrustDANE {
+		said, f := p.saysDNS(ctx, how, place)
+		if f == nil {
+			_, f = p.vouched(how, cs.PeerCertificates, said)
+		}
+		if f != nil {
+			d.fail("dane", "ask the people who run the server, or set another trust for the domain in the configuration", "%s", f.Text)
+			return false
+		}
+		d.ok("dane", "it is what DNS says, signed (TLSA)")
+		return true
 	}
 	chain := p.checkChain(how.Name, cs.PeerCertificates)
 	switch {

@@ -379,3 +379,73 @@ func TestReviewedByTurns(t *testing.T) {
 		t.Errorf("told %d times", n)
 	}
 }
+
+// The doctor holds a domain to what a login holds it to.
+func TestReviewedDoctorDANE(t *testing.T) {
+	for trusted, mechs := range map[string][]string{"dane": {"SCRAM-SHA-256"}} {
+		w := attack{trust: trusted}.world(t)
+		r := w.admin("doctor", "name", domain)
+		if strings.Contains(r, "fail ") || strings.Contains(r, "not tried") || !strings.Contains(r, mechs[0]) {
+			t.Errorf("a login works, and the doctor says:\n%s", r)
+		}
+	}
+	w := attack{trust: "dane"}.world(t)
+	w.gate.holds(func(b *beast) { b.secures(w.rogue.signs(t, domain, time.Hour)); b.greets(offersSASL("PLAIN")); b.waits() })
+	if r := w.admin("doctor", "name", domain); !strings.Contains(r, "fail ") || !strings.Contains(r, "not tried") {
+		t.Errorf("another certificate, and the doctor says:\n%s", r)
+	}
+}
+
+// A server that has no time for us does not hide its bindings.
+func TestReviewedBusyIsNoDowngrade(t *testing.T) {
+	for _, cond := range []string{"temporary-auth-failure", "account-disabled", "credentials-expired"} {
+		w := attack{trust: "bound"}.world(t)
+		w.gate.holds(func(b *beast) {
+			b.secures(w.cert)
+			b.greets(offersSASL("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"))
+			for b.hears() != nil {
+				b.says("<failure xmlns='" + stanza.NSSASL + "'><" + cond + "/></failure>")
+			}
+		})
+		if err := w.login(); err == nil || strings.Contains(err.Error(), "in between") {
+			t.Errorf("%s: told %v", cond, err)
+		}
+		if st := statusOf(t, w.b); len(st.Decisions) != 0 {
+			t.Errorf("%s: to decide: %+v", cond, st.Decisions)
+		}
+	}
+}
+
+// Nothing that a client without the password says has it let in, or the server asked.
+func TestReviewedNoPassword(t *testing.T) {
+	s := startServer(t, server.Config{})
+	b := startProxy(t, s, "")
+	if _, err := admin(t, b.p, "login enroll", "account", "alice@"+domain, "password", "wonderland"); err != nil {
+		t.Fatal(err)
+	}
+	before := len(s.Received())
+	for _, first := range []string{"n,,n=alice,r=", "n,,n=ALICE,r=x", "n,,n=alice=40example.org,r=x", "n,,n=alice@example.org,r=x", "n,a=alice@example.org,n=alice,r=x", "n,a=bob@example.org,n=alice,r=x", "y,,n=alice,r=x",
+		"n,,m=x,n=alice,r=x", "n,,n=alice,r=x,e=y", "p=tls-exporter,,n=alice,r=x", ",,n=alice,r=x", "", "n", "n,,,", "n,,n=,r=x", "n,,n=alice\x00,r=x", "n,,n=alice,r=\x00", "n,,n=\xff,r=x", "n,,n=alice/phone,r=x"} {
+		for _, final := range []string{"c=biws,r=NONCE,p=", "c=biws,r=NONCE,p=AAAA", "c=biws,r=NONCE,p=" + base64.StdEncoding.EncodeToString(make([]byte, 32)), "c=biws,r=NONCE", "c=biws,r=NONCE,p=x,p=" + base64.StdEncoding.EncodeToString(make([]byte, 32)),
+			"c=biws,r=NONCE,m=x,p=AAAA", "", ",,", "p=", "\x00"} {
+			x := b.talk()
+			st := x.auth("SCRAM-SHA-256", first)
+			for string(st.Root().Local()) == "challenge" {
+				b, _ := base64.StdEncoding.DecodeString(st.Root().Text())
+				nonce, _, _ := strings.Cut(strings.TrimPrefix(string(b), "r="), ",")
+				fmt.Fprintf(x.conn, "<response xmlns='%s'>%s</response>", stanza.NSSASL, base64.StdEncoding.EncodeToString([]byte(strings.ReplaceAll(final, "NONCE", nonce))))
+				st = x.next()
+			}
+			if string(st.Root().Local()) != "failure" {
+				t.Errorf("%q, %q: %s", first, final, st.Raw)
+			}
+			x.conn.Close()
+		}
+	}
+	if got := s.Received()[before:]; strings.Contains(string(got), "<auth") {
+		t.Errorf("the server was asked: %s", got)
+	}
+	if x, err := os.ReadDir(filepath.Join(b.state, "accounts")); err != nil || len(x) > 3 {
+		t.Errorf("%v %v", x, err)
+	}
+}
