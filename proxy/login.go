@@ -44,9 +44,10 @@ const maxIterations = 1_000_000
 type loginError struct {
 	condition string
 	failure   *Failure
-	refused   bool // by the server itself, which is ready for another try
-	first     bool // the server refused our first message, before any proof of a password
-	stale     bool // the account's enrolment is of no use any more
+	refused   bool   // by the server itself, which is ready for another try
+	word      string // the server's own condition, where it refused
+	first     bool   // the server refused our first message, before any proof of a password
+	stale     bool   // the account's enrolment is of no use any more
 
 	gone string // the mechanism for which it is of no use any more
 }
@@ -294,6 +295,9 @@ func (u *upstream) reply() (kind string, data []byte, le *loginError) {
 	return "", nil, loginFailed("temporary-auth-failure", FailProtocol, "The server of %s broke off the login.", u.domain.Name)
 }
 
+// otherwise are conditions that have nothing to do with how somebody logs in.
+var otherwise = map[string]bool{"account-disabled": true, "credentials-expired": true, "temporary-auth-failure": true}
+
 // plainWord is a condition's name as RFCs write them.
 var plainWord = regexp.MustCompile(`^[a-z-]{1,40}$`)
 
@@ -311,8 +315,9 @@ func (u *upstream) refusedLogin(root stanza.Element) *loginError {
 	if text != "" {
 		text = " (" + oneLine(text) + ")"
 	}
+	word := cond
 	quote := func(le *loginError) *loginError {
-		le.failure.Quoted = text
+		le.failure.Quoted, le.word = text, word
 		return le
 	}
 	switch cond {
@@ -351,7 +356,7 @@ func (u *upstream) scram(name string, conv prover, h hash.Hash, mechs, named []s
 	}
 	kind, data, le := u.reply()
 	if le != nil {
-		le.first = le.refused && le.failure.Cause == FailSASL
+		le.first = le.refused && le.failure.Cause == FailSASL && !otherwise[le.word]
 		return le
 	}
 	if kind != "challenge" {
