@@ -87,7 +87,7 @@ func onion(host string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	return strings.HasSuffix(strings.ToLower(strings.TrimSuffix(host, ".")), ".onion")
+	return strings.HasSuffix(strings.ToLower(strings.TrimSuffix(ascii(host), ".")), ".onion")
 }
 
 // lookup asks DNS for both services at once. None reports that DNS says there is no such
@@ -228,6 +228,9 @@ func (p *Proxy) move(d config.Domain, account string, t *target) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.moves) > 1000 {
+		clear(p.moves)
+	}
 	p.moves[moveKey(d, account)] = moved{*t, time.Now().Add(movedLife)}
 }
 

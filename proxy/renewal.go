@@ -90,7 +90,10 @@ func (p *Proxy) ending(domain string) string {
 	switch announced := p.pins.announced(domain); {
 	case x.pin == (config.Pin{}):
 		if left < min(chainWarning, life/6) {
-			return fmt.Sprintf("The certificate of %s %s %s. Unless the people who run the server renew it, nobody can log in from then on.", domain, ends, on)
+			if left < 0 {
+				return fmt.Sprintf("The certificate of %s has ended on %s. Until the people who run the server renew it, nobody can log in.", domain, on)
+			}
+			return fmt.Sprintf("The certificate of %s ends on %s. Unless the people who run the server renew it, nobody can log in from then on.", domain, on)
 		}
 	case announced:
 	case !x.pin.SPKI && left < min(leafWarning, life/3):

@@ -1,0 +1,17 @@
+package proxy
+
+import (
+	"testing"
+
+	"otrproxy/config"
+)
+
+// An onion address in letters that mean the same goes nowhere without via.
+func TestReviewedOnionSpelled(t *testing.T) {
+	p := prepared(config.Default(), Options{})
+	for _, at := range []string{"abc.onion:5222", "abc.ONION.:5222", "abc.ｏnion:5222", "abc。onion:5222"} {
+		if places, f := p.targets(t.Context(), config.Domain{Name: "example.org", Connect: at, TLS: config.TLSAuto}); f == nil {
+			t.Errorf("%s: %v", at, places)
+		}
+	}
+}
