@@ -72,6 +72,17 @@ func (p *Proxy) seen() []string {
 	return slices.Sorted(maps.Keys(p.certificates))
 }
 
+// heldTo is the pin that a server has satisfied last; none where something else spoke for
+// it, and no other pin would.
+func (p *Proxy) heldTo(domain string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if x := p.certificates[domain]; x != nil && x.pin != (config.Pin{}) {
+		return []string{x.pin.String()}
+	}
+	return nil
+}
+
 // ending is what there is to say of a certificate that ends soon, and what to do; "" where
 // that is far, or the next one is known.
 func (p *Proxy) ending(domain string) string {

@@ -325,6 +325,11 @@ func TestReviewedExpiringCA(t *testing.T) {
 	if len(st.Decisions) != 1 || st.Decisions[0].Kind != "server-expiring" || st.Decisions[0].Known != nil {
 		t.Errorf("%+v", st.Decisions)
 	}
+	w = renewing(t, "trust: tofu", "", 2*24*time.Hour)
+	w.b.login("alice", client.Plain)
+	if st := statusOf(t, w.b); len(st.Decisions) != 1 || len(st.Decisions[0].Known) != 1 {
+		t.Errorf("%+v", st.Decisions)
+	}
 }
 
 // What an account's memory is damaged by stands in the log.

@@ -146,7 +146,7 @@ func (p *Proxy) serverDecisions() (out []control.Decision) {
 	}
 	for _, domain := range p.seen() {
 		if text := p.ending(domain); text != "" && refusals[domain] == nil && p.concerns(domain) {
-			out = append(out, control.Decision{Kind: "server-expiring", Domain: domain, Text: text})
+			out = append(out, control.Decision{Kind: "server-expiring", Domain: domain, Known: p.heldTo(domain), Text: text})
 		}
 	}
 	return out
