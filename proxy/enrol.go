@@ -271,6 +271,12 @@ func (p *Proxy) admitted(account, how string, weaker *Failure) {
 	}
 }
 
+// fellBehind says what to do about a server that wants less than before, and remembers it.
+func (p *Proxy) fellBehind(account string, f *Failure) {
+	f.Text += " Ask the people who run the server; only if they changed it: otrproxy login forget " + account
+	p.admitted(account, "", f)
+}
+
 // provers are the mechanisms that a client may be offered besides PLAIN: those with
 // which its account is enrolled. From is the account where the client's stream says so;
 // where not, it may be any account of the domain, and all of them have to be enrolled. A

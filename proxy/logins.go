@@ -184,6 +184,9 @@ func (p *Proxy) enrolBy(ctx context.Context, domain, account string, creds crede
 	how, le := u.login(one{creds, m}, least)
 	if le != nil {
 		p.metrics.upstreamFailed(le.failure.Cause)
+		if le.failure.Cause == FailDowngrade {
+			p.fellBehind(account, le.failure)
+		}
 		return nil, 0, le.failure
 	}
 	p.admitted(account, how, nil)

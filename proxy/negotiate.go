@@ -556,8 +556,7 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 		c.p.stale(who.account)
 		c.p.offerPlain(c.host())
 	case f.Cause == FailDowngrade:
-		f.Text += " Ask the people who run the server; only if they changed it: otrproxy login forget " + who.account
-		c.p.admitted(who.account, "", f)
+		c.p.fellBehind(who.account, f)
 	}
 	if c.up != nil { // else it was counted already
 		c.p.metrics.upstreamFailed(f.Cause)

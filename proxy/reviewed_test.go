@@ -454,3 +454,88 @@ func TestReviewedNoPassword(t *testing.T) {
 		t.Errorf("%v %v", x, err)
 	}
 }
+
+// An enrolment that is refused because the server asks less than before says what to do.
+func TestReviewedEnrolRefused(t *testing.T) {
+	w := attack{trust: "bound"}.world(t)
+	w.gate.leads(startServer(t, server.Config{Cert: w.cert, Mechanisms: []string{"SCRAM-SHA-256"}}))
+	_, err := admin(t, w.b.p, "login enroll", "account", "alice@"+domain, "password", "wonderland")
+	if err == nil || !strings.Contains(err.Error(), "otrproxy login forget alice@"+domain) {
+		t.Errorf("told %v", err)
+	}
+}
+
+// What fails on the way to a login leaves nothing running.
+func TestReviewedNoLeaks(t *testing.T) {
+	w := attack{trust: "pin"}.world(t)
+	if err := w.login(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(500 * time.Millisecond)
+	before := goroutines()
+	for i, f := range []func(*beast){
+		func(b *beast) { b.secures(w.cert); b.greets(offersSASL("PLAIN")) },
+		func(b *beast) { b.secures(w.cert) },
+		func(b *beast) { b.greets(offersSASL("PLAIN")) },
+		func(b *beast) { b.secures(w.cert); b.greets(offersSASL("SCRAM-SHA-256")); b.hears(); b.says("<x/>") },
+		func(b *beast) { b.secures(w.cert); b.greets(offersSASL("SCRAM-SHA-256")); b.hears(); b.waits() },
+	} {
+		w.gate.holds(f)
+		for range 4 {
+			if err := w.login(); err == nil {
+				t.Errorf("%d: let in", i)
+			}
+			admin(t, w.b.p, "login enroll", "account", "alice@"+domain, "password", "wonderland")
+			admin(t, w.b.p, "pin probe", "domain", domain)
+		}
+	}
+	w.gate.leads(w.good)
+	for range 50 {
+		if goroutines() <= before+2 {
+			return
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	t.Errorf("%d goroutines, and there were %d", goroutines(), before)
+}
+
+// An end during the enrolment behind a changed password.
+func TestReviewedShutdownWhileEnrolling(t *testing.T) {
+	w := attack{trust: "pin"}.world(t)
+	w.admin("login enroll", "account", "alice@"+domain, "password", "wonderland")
+	alice := w.b.login("alice", client.Plain)
+	w.gate.holds(func(b *beast) { b.secures(w.cert); b.greets(offersSASL("SCRAM-SHA-256")); b.hears(); b.waits() })
+	alice.Send("<iq type='set' id='change'><query xmlns='jabber:iq:register'><username>alice</username><password>looking-glass</password></query></iq>")
+	alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "change" })
+	began := time.Now()
+	w.b.stop()
+	if d := time.Since(began); d > 10*time.Second {
+		t.Errorf("it took %v", d)
+	}
+	if strings.Contains(w.b.log.String(), "looking-glass") {
+		t.Error("the log holds the password")
+	}
+}
+
+// How fast somebody can guess who is not seen by the server.
+func TestReviewedGuesses(t *testing.T) {
+	w := through(t, "", "")
+	if _, err := admin(t, w.b.p, "login enroll", "account", "alice@"+domain, "password", "wonderland"); err != nil {
+		t.Fatal(err)
+	}
+	began, n := time.Now(), 0
+	asked := len(w.socks.Asked())
+	for range 40 {
+		x := w.b.talk()
+		for range 4 {
+			st := x.auth("SCRAM-SHA-256", "n,,n=alice,r=x")
+			b, _ := base64.StdEncoding.DecodeString(st.Root().Text())
+			nonce, _, _ := strings.Cut(strings.TrimPrefix(string(b), "r="), ",")
+			fmt.Fprintf(x.conn, "<response xmlns='%s'>%s</response>", stanza.NSSASL, base64.StdEncoding.EncodeToString([]byte("c=biws,r="+nonce+",p="+base64.StdEncoding.EncodeToString(make([]byte, 32)))))
+			x.next()
+			n++
+		}
+		x.conn.Close()
+	}
+	t.Logf("%d guesses in %v, of which the server saw %d", n, time.Since(began), len(w.socks.Asked())-asked)
+}
