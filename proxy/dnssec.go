@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -56,6 +57,10 @@ func newValidating(trusted bool, servers ...string) *validating {
 	return &validating{servers: servers, trusted: trusted, timeout: 5 * time.Second, attempts: 2}
 }
 
+// forwarders are on this machine and validate nothing: they hand on what others say, with
+// their AD bit. Docker's, and the second one of systemd-resolved(8).
+var forwarders = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 11}), netip.AddrFrom4([4]byte{127, 0, 0, 54})}
+
 // parseResolvConf reads a resolv.conf as glibc does. A resolver on this machine is
 // trusted; where there is one, those elsewhere are not asked, unless the file says that
 // the way to all of them is safe.
@@ -78,7 +83,7 @@ func parseResolvConf(text string) *validating {
 			}
 			server := net.JoinHostPort(addr.String(), "53")
 			v.servers = append(v.servers, server)
-			if addr.Unmap().IsLoopback() {
+			if addr = addr.Unmap(); addr.IsLoopback() && !slices.Contains(forwarders, addr) {
 				here = append(here, server)
 			}
 		case "options":
@@ -121,7 +126,7 @@ func (v *validating) usable() error {
 	case v.err != nil:
 		return v.err
 	case !v.trusted:
-		return fmt.Errorf("the DNS resolver at %s is on another machine, and anybody on the way could say that DNSSEC holds; "+
+		return fmt.Errorf("the DNS resolver at %s is on another machine or only hands on what one says, and anybody on the way could say that DNSSEC holds; "+
 			"run a validating resolver on this machine, or put \"options trust-ad\" into %s where the way is safe", strings.Join(v.servers, ", "), resolvConf)
 	}
 	return nil
