@@ -36,6 +36,10 @@ func (t target) String() string {
 	return t.addr() + " (STARTTLS)"
 }
 
+// maxPlaces are tried of those that DNS names: who writes there does not have us knock at
+// thousands of doors.
+const maxPlaces = 20
+
 // Ports of XMPP clients where nothing else is said.
 const (
 	portSTARTTLS  = 5222
@@ -61,7 +65,8 @@ func (p *Proxy) targets(ctx context.Context, d config.Domain) ([]target, *Failur
 		return nil, f
 	}
 	if len(found) > 0 {
-		return inOrder(found), nil
+		found = inOrder(found)
+		return found[:min(len(found), maxPlaces)], nil
 	}
 	if none {
 		return nil, fail(FailDNS, nil, "%s says in DNS that it has no XMPP service.", d.Name)
@@ -131,6 +136,9 @@ func (p *Proxy) lookup(ctx context.Context, d config.Domain) (found []target, no
 		for _, r := range a.records {
 			if r.Target == "." || r.Target == "" {
 				none = none || !overTLS || d.TLS == config.TLSDirect
+				continue
+			}
+			if r.Port == 0 {
 				continue
 			}
 			found = append(found, target{strings.TrimSuffix(r.Target, "."), r.Port, overTLS, r.Priority, r.Weight})
