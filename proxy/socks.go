@@ -101,8 +101,12 @@ func (p *Proxy) serves(ctx context.Context, host string, port int) bool {
 			return true
 		}
 	}
+	if !hostName.MatchString(host) || net.ParseIP(host) != nil {
+		return false // no record of DNS could name it
+	}
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
+	defer context.AfterFunc(p.ctx, cancel)() // the library's context knows of no end
 	for _, d := range domains { // the client may have asked DNS itself
 		if d.Via != "" || d.Connect != "" || d.Trust == config.TrustDANE {
 			continue
