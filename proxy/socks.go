@@ -36,7 +36,7 @@ func (p *Proxy) socksEntry(conn *peeked, local bool) {
 			conn.SetDeadline(time.Time{}) // the login has its own, on the inner one
 			p.wg.Go(func() {
 				defer inner.Close()
-				p.enter(inner, local, "socks5 ")
+				p.enter(relayed{inner.(*net.TCPConn), conn.RemoteAddr()}, local, "socks5 ")
 				inner.Close()
 				conn.SetDeadline(time.Now().Add(lastWords)) // a client that does not close holds nothing
 			})
@@ -56,6 +56,14 @@ func (p *Proxy) socksEntry(conn *peeked, local bool) {
 		p.log.Debug("a client's SOCKS connection ended")
 	}
 }
+
+// relayed is a connection that comes from where the one does in which it is carried.
+type relayed struct {
+	*net.TCPConn
+	from net.Addr
+}
+
+func (c relayed) RemoteAddr() net.Addr { return c.from }
 
 // anybody may come, with whatever name and password: who somebody is shows at the login.
 type anybody struct{}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -217,5 +218,45 @@ func TestSOCKSEntryEnds(t *testing.T) {
 	b.stop()
 	if err := c.Err(); err == nil || !strings.Contains(err.Error(), "being stopped") {
 		t.Errorf("the client was told %v", err)
+	}
+}
+
+// sometimesListener has those come from another machine for whom it is so.
+type sometimesListener struct {
+	net.Listener
+	elsewhere *atomic.Bool
+}
+
+func (l sometimesListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil && l.elsewhere.Load() {
+		c = elsewhereConn{c.(*net.TCPConn)}
+	}
+	return c, err
+}
+
+// Who comes by SOCKS comes from where the connection does, not from this machine: what is
+// remembered of a host is remembered of that one.
+func TestSOCKSEntryFrom(t *testing.T) {
+	s := startServer(t, server.Config{})
+	dir := stateDir(t)
+	var elsewhere atomic.Bool
+	b := startWith(t, dir, configFor(s, dir), proxy.Options{Listen: func(network, addr string) (net.Listener, error) {
+		l, err := net.Listen(network, addr)
+		return sometimesListener{l, &elsewhere}, err
+	}})
+	for who, password := range map[string]string{"alice": "wonderland", "bob": "builder", "carol": "singer"} {
+		if _, err := admin(t, b.p, "login enroll", "account", who+"@"+domain, "password", password); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := fmt.Sprint(offers(b.open("alice", nil)))
+	elsewhere.Store(true)
+	if c, err := b.bySOCKS(domain+":5222", func(cfg *client.Config) { cfg.JID, cfg.Mechanism = "nobody@"+domain, "SCRAM-SHA-256" }); err == nil || !strings.Contains(err.Error(), "invalid-mechanism") {
+		t.Fatal(c, err)
+	}
+	elsewhere.Store(false)
+	if after := fmt.Sprint(offers(b.open("alice", nil))); after != before {
+		t.Errorf("somebody elsewhere had this machine offered %s instead of %s", after, before)
 	}
 }
