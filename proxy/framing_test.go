@@ -56,6 +56,19 @@ func TestWebSocketOffLoopback(t *testing.T) {
 	}
 }
 
+// A page of a browser's own machine is one of this machine only where the browser is here.
+func TestWebSocketLocalPages(t *testing.T) {
+	p := &Proxy{}
+	p.cfg.Store(config.Default())
+	for _, local := range []bool{true, false} {
+		for _, origin := range []string{"http://localhost:8080", "https://127.0.0.1", "http://[::1]"} {
+			if p.ourOrigin(origin, local) != local {
+				t.Errorf("%s, local %v: %v", origin, local, !local)
+			}
+		}
+	}
+}
+
 // A ping is answered, however long ago we have last had something to say.
 func TestPingAfterSilence(t *testing.T) {
 	c := &client{local: true}

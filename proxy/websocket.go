@@ -69,19 +69,21 @@ func (c *client) webSocket(conn net.Conn) error {
 				return nil, refused(403, "otrproxy: this address speaks TLS only; use wss")
 			case !c.tls && !c.p.ourHost(host):
 				return nil, refused(403, "otrproxy: this is not the address of otrproxy")
-			case origin != "" && !c.p.ourOrigin(origin):
+			case origin != "" && !c.p.ourOrigin(origin, c.local):
 				return nil, refused(403, "otrproxy: pages from there may not connect; list them under origins in the configuration")
 			}
 			return nil, nil
 		},
 	}
-	hs, err := u.Upgrade(struct { // the library sets a header no bounds
+	request := &head{r: io.LimitReader(conn, maxRequest)} // the library sets a header no bounds
+	hs, err := u.Upgrade(struct {
 		io.Reader
 		io.Writer
-	}{io.LimitReader(conn, maxRequest), conn})
+	}{request, conn})
 	if err != nil {
 		return err
 	}
+	conn = &peeked{Conn: conn, first: request.rest}
 	if hs.Protocol != subprotocol {
 		ws.WriteFrame(conn, ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusProtocolError, "the subprotocol is xmpp (RFC 7395)")))
 		return errors.New("another subprotocol than xmpp")
@@ -91,6 +93,28 @@ func (c *client) webSocket(conn net.Conn) error {
 		OnIntermediate: wsutil.ControlFrameHandler(answers{conn}, ws.StateServerSide)}}
 	return nil
 }
+
+// head reads an HTTP request up to the end of its header; what was read behind that is
+// the rest. The library would read on, and lose it.
+type head struct {
+	r          io.Reader
+	last, rest []byte
+}
+
+func (h *head) Read(b []byte) (int, error) {
+	n, err := h.r.Read(b)
+	seen := append(h.last, b[:n]...)
+	if _, behind, ended := bytes.Cut(seen, []byte("\r\n\r\n")); ended {
+		h.r, h.rest = eof{}, bytes.Clone(behind)
+		n -= len(behind)
+	}
+	h.last = bytes.Clone(seen[max(0, len(seen)-3):])
+	return n, err
+}
+
+type eof struct{}
+
+func (eof) Read([]byte) (int, error) { return 0, io.EOF }
 
 // answers is where control frames are answered: the deadline that was set for the last
 // stanza may have passed long ago.
@@ -113,13 +137,14 @@ func (p *Proxy) ourHost(host string) bool {
 	})
 }
 
-// ourOrigin reports whether a page may connect: from this machine, or by the configuration.
-func (p *Proxy) ourOrigin(origin string) bool {
+// ourOrigin reports whether a page may connect: from this machine, to a browser on it, or
+// by the configuration.
+func (p *Proxy) ourOrigin(origin string, local bool) bool {
 	u, err := url.Parse(origin)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.Path != "" {
 		return false
 	}
-	return loopbackName(u.Hostname()) || slices.Contains(p.Config().Origins, strings.ToLower(origin))
+	return local && loopbackName(u.Hostname()) || slices.Contains(p.Config().Origins, strings.ToLower(origin))
 }
 
 func loopbackName(name string) bool {

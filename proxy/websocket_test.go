@@ -581,7 +581,7 @@ func TestWebSocketHandshake(t *testing.T) {
 		"no Host":           {"GET /xmpp-websocket HTTP/1.1\r\n" + upgrade, 400},
 		"POST":              {"POST /xmpp-websocket HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 0},
 		"XMPP in a POST":    {"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200\r\n\r\n" + string(stanza.Header{To: domain}.AppendTo(nil)), 0},
-		"an endless header": {"GET /xmpp-websocket HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 100<<10), 0},
+		"too long a header": {"GET /xmpp-websocket HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 100<<10) + "\r\n" + upgrade, 0},
 	} {
 		if got := b.raw(x.request); got != x.status {
 			t.Errorf("%s: %d, want %d", name, got, x.status)
@@ -589,6 +589,33 @@ func TestWebSocketHandshake(t *testing.T) {
 	}
 	if got := s.Received(); len(got) > 0 {
 		t.Errorf("the server received %s", got)
+	}
+}
+
+// What is sent behind the handshake before it is answered is read, or refused; it is not
+// lost in silence.
+func TestWebSocketBehindHandshake(t *testing.T) {
+	s := startServer(t, server.Config{})
+	b := startProxy(t, s, "limits: {login: 5s}\n")
+	c, err := net.Dial("tcp", b.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(client.Patience))
+	const request = "GET /xmpp-websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: xmpp\r\n\r\n"
+	began := time.Now()
+	c.Write(append([]byte(request), ws.MustCompileFrame(ws.MaskFrame(ws.NewTextFrame([]byte(opening))))...))
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != 101 {
+		return // refused
+	}
+	h, err := ws.ReadHeader(r)
+	m := make([]byte, h.Length)
+	io.ReadFull(r, m)
+	if time.Since(began) > 3*time.Second {
+		t.Errorf("it was lost: after %v, %s %v", time.Since(began), m, err)
 	}
 }
 
