@@ -56,6 +56,7 @@ type Failure struct {
 	Text   string
 	Quoted string // the part of Text that others wrote, which the log must not hold
 	Err    error
+	host   string // which Text names, where others wrote it (DNS, or the server)
 
 	// Of a certificate that was refused: what was presented, and the pins it should have
 	// satisfied.

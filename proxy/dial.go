@@ -28,9 +28,13 @@ func (p *Proxy) reach(ctx context.Context, d config.Domain, account string, use 
 		if conn, f = p.tcp(ctx, d, account, t); f == nil {
 			f = used(ctx, d, conn, t, use)
 		}
-		switch {
-		case f == nil:
+		if f == nil {
 			return nil
+		}
+		if f.host = t.host; t.addr() == p.Config().Domains[d.Name].Connect {
+			f.host = "" // our own people did
+		}
+		switch {
 		case late(ctx) && f.Cause != FailTimeout:
 			return tooLate(d, f)
 		case f.Cause != FailTCP && f.Cause != FailDNS && f.Cause != FailTLS:

@@ -239,6 +239,9 @@ func (p *Proxy) redact(f *Failure, names ...string) string {
 	if f.Quoted != "" {
 		text = strings.ReplaceAll(text, f.Quoted, "")
 	}
+	if f.host != "" {
+		names = append(names, f.host)
+	}
 	for _, name := range names {
 		text = strings.NewReplacer(name, p.name(name), ascii(name), p.name(name)).Replace(text)
 	}

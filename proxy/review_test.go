@@ -1,0 +1,122 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"otrproxy/config"
+)
+
+// Forwarders that hand on the AD bit of whoever is behind them do not validate: Docker's
+// resolver, and systemd-resolved's second one (systemd-resolved.service(8)).
+func TestResolvConfForwarders(t *testing.T) {
+	for text, usable := range map[string]bool{
+		"nameserver 127.0.0.11\noptions ndots:0":          false,
+		"nameserver 127.0.0.54":                           false,
+		"nameserver ::ffff:127.0.0.54":                    false,
+		"nameserver 127.0.0.11\nnameserver 127.0.0.1":     true,
+		"nameserver 127.0.0.11\noptions trust-ad ndots:0": true,
+	} {
+		v := parseResolvConf(text)
+		if (v.usable() == nil) != usable {
+			t.Errorf("%q: %v, %v", text, v.servers, v.usable())
+		}
+		if usable && !strings.Contains(text, "trust-ad") && len(v.servers) != 1 {
+			t.Errorf("%q: %v", text, v.servers)
+		}
+	}
+}
+
+// A domain whose DNS names thousands of places does not have all of them tried.
+func TestTargetsHostile(t *testing.T) {
+	s := newNames(t)
+	s.Truncate(true) // so that they come over TCP
+	for range 300 {
+		s.SRV("xmpp-client", "example.org", "a.example", 5222, 1, 0)
+		s.SRV("xmpps-client", "example.org", "a.example", 5223, 2, 0)
+	}
+	var dials atomic.Int32
+	p := prepared(config.Default(), Options{Resolver: s.Resolver(), Dial: func(context.Context, string, string) (net.Conn, error) {
+		dials.Add(1)
+		return nil, &net.OpError{Op: "dial", Err: io.EOF}
+	}})
+	p.reach(t.Context(), config.Domain{Name: "example.org", TLS: config.TLSAuto}, "", nil)
+	if n := dials.Load(); n == 0 || n > 20 {
+		t.Errorf("%d places were tried", n)
+	}
+}
+
+// Port 0 is no place.
+func TestTargetsPortZero(t *testing.T) {
+	s := newNames(t)
+	s.SRV("xmpp-client", "example.org", "a.example", 0, 1, 0)
+	s.SRV("xmpp-client", "example.org", "b.example", 5222, 2, 0)
+	if got := places(t, at(s), config.Domain{Name: "example.org", TLS: config.TLSAuto}); len(got) != 1 {
+		t.Error(got)
+	}
+}
+
+// The log names no host that is not the configuration's own.
+func TestLogsNoHosts(t *testing.T) {
+	s := newNames(t)
+	s.SRV("xmpp-client", "example.org", "alices-own.example", 5222, 1, 0)
+	var log bytes.Buffer
+	p := prepared(config.Default(), Options{Resolver: s.Resolver(), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	f := p.reach(t.Context(), config.Domain{Name: "example.org", TLS: config.TLSAuto}, "", nil)
+	if f == nil {
+		t.Fatal("reached")
+	}
+	if text := p.redact(f, "example.org"); strings.Contains(text, "alices-own") {
+		t.Errorf("the log: %s", text)
+	}
+	if !strings.Contains(f.Text, "alices-own") {
+		t.Errorf("the person: %s", f.Text)
+	}
+}
+
+// The SOCKS entry asks DNS for nothing that cannot be a server's name there.
+func TestServesAsksLittle(t *testing.T) {
+	s := newNames(t)
+	cfg := config.Default()
+	cfg.Domains = map[string]config.Domain{"example.org": {Name: "example.org", TLS: config.TLSAuto, Trust: config.TrustTOFU}}
+	p := prepared(cfg, Options{Resolver: s.Resolver()})
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	for _, host := range []string{"192.0.2.1", "2001:db8::1", "a b", "<nil>", ""} {
+		if p.serves(t.Context(), host, 5269) {
+			t.Errorf("%q is served", host)
+		}
+	}
+	if asked := s.Asked(); len(asked) > 0 {
+		t.Errorf("DNS was asked %v", asked)
+	}
+}
+
+// A stop does not wait for a resolver that says nothing longer than one question takes.
+func TestServesEnds(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default()
+	cfg.Domains = map[string]config.Domain{"example.org": {Name: "example.org", TLS: config.TLSAuto, Trust: config.TrustTOFU}}
+	p := prepared(cfg, Options{})
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	p.resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", silent.LocalAddr().String())
+	}}
+	time.AfterFunc(200*time.Millisecond, p.cancel)
+	began := time.Now()
+	p.serves(context.Background(), "host.example", 5269)
+	if d := time.Since(began); d > 8*time.Second {
+		t.Errorf("a stop waited for %v", d)
+	}
+}
