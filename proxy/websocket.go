@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -33,9 +34,10 @@ const (
 type framed struct {
 	net.Conn
 	in     *wsutil.Reader
-	limit  int    // bytes of one message
-	rest   []byte // of what was received, not read yet
-	header []byte // of our stream, as it was written
+	limit  int          // bytes of one message
+	rest   []byte       // of what was received, not read yet
+	header []byte       // of our stream, as it was written
+	until  atomic.Int64 // the deadline for writing, in nanoseconds
 }
 
 // webSocket does the opening handshake (RFC 6455 section 4.2) with a client that begins
@@ -89,8 +91,9 @@ func (c *client) webSocket(conn net.Conn) error {
 		return errors.New("another subprotocol than xmpp")
 	}
 	limit := c.p.Config().Limits.Stanza + 4096
-	c.conn = &framed{Conn: conn, limit: limit, in: &wsutil.Reader{Source: conn, State: ws.StateServerSide, CheckUTF8: true, MaxFrameSize: int64(limit),
-		OnIntermediate: wsutil.ControlFrameHandler(answers{conn}, ws.StateServerSide)}}
+	f := &framed{Conn: conn, limit: limit}
+	f.in = &wsutil.Reader{Source: conn, State: ws.StateServerSide, CheckUTF8: true, MaxFrameSize: int64(limit), OnIntermediate: wsutil.ControlFrameHandler(answers{f}, ws.StateServerSide)}
+	c.conn = f
 	return nil
 }
 
@@ -117,12 +120,21 @@ type eof struct{}
 func (eof) Read([]byte) (int, error) { return 0, io.EOF }
 
 // answers is where control frames are answered: the deadline that was set for the last
-// stanza may have passed long ago.
-type answers struct{ net.Conn }
+// stanza may have passed long ago. One that has not is not put off: what is being written
+// ends by it.
+type answers struct{ f *framed }
 
 func (a answers) Write(b []byte) (int, error) {
-	a.SetWriteDeadline(time.Now().Add(writeLimit))
-	return a.Conn.Write(b)
+	if now := time.Now(); a.f.until.Load() < now.UnixNano() {
+		a.f.Conn.SetWriteDeadline(now.Add(writeLimit))
+	}
+	return a.f.Conn.Write(b)
+}
+
+// SetWriteDeadline remembers the deadline.
+func (f *framed) SetWriteDeadline(t time.Time) error {
+	f.until.Store(t.UnixNano())
+	return f.Conn.SetWriteDeadline(t)
 }
 
 // ourHost reports whether a Host header names this machine, or a page that may connect.

@@ -807,3 +807,27 @@ func TestWebSocketCanary(t *testing.T) {
 		}
 	}
 }
+
+// A client that does not read does not hold up a stop, whatever it asks meanwhile.
+func TestWebSocketStopsWhileAsked(t *testing.T) {
+	s := startServer(t, server.Config{})
+	b := startProxy(t, s, "")
+	c := b.socket(false)
+	c.logIn("alice")
+	big := "<message xmlns='jabber:client' from='carol@" + domain + "/x' to='alice@" + domain + "' type='chat'><body>" + strings.Repeat("x", 100<<10) + "</body></message>"
+	go func() {
+		for range 400 {
+			s.Send("alice", big)
+		}
+	}()
+	time.Sleep(2 * time.Second) // until nothing moves any more
+	stopped := make(chan struct{})
+	began := time.Now()
+	go func() { b.stop(); close(stopped) }()
+	time.Sleep(500 * time.Millisecond)
+	c.frame(ws.OpPing, true, "still there?")
+	<-stopped
+	if d := time.Since(began); d > 30*time.Second {
+		t.Errorf("stopped after %v", d)
+	}
+}
