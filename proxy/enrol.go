@@ -316,32 +316,37 @@ const (
 	longestWait = time.Minute
 )
 
-// wrong counts an account's wrong proofs.
+// wrong counts an account's wrong proofs, from one host: who guesses elsewhere does not
+// keep the account's own people out.
 type wrong struct {
 	tries int
 	until time.Time // nothing is tried before
 }
 
-// mayTry reports whether an account's proof is looked at now.
-func (p *Proxy) mayTry(account string) bool {
+// mayTry reports whether a proof of an account is looked at now.
+func (p *Proxy) mayTry(account, host string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !time.Now().Before(p.wrongs[account].until)
+	return !time.Now().Before(p.wrongs[[2]string{account, host}].until)
 }
 
 // tried counts a proof. Only enrolled accounts have any.
-func (p *Proxy) tried(account string, right bool) {
+func (p *Proxy) tried(account, host string, right bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	key := [2]string{account, host}
 	if right {
-		delete(p.wrongs, account)
+		delete(p.wrongs, key)
 		return
 	}
-	w := p.wrongs[account]
+	if len(p.wrongs) > 1000 { // a network of hosts
+		clear(p.wrongs)
+	}
+	w := p.wrongs[key]
 	if w.tries++; w.tries > freeTries {
 		w.until = time.Now().Add(min(time.Second<<min(w.tries-freeTries-1, 10), longestWait))
 	}
-	p.wrongs[account] = w
+	p.wrongs[key] = w
 }
 
 func (p *Proxy) offerPlain(host string) {

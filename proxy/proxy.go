@@ -91,7 +91,7 @@ type Proxy struct {
 	toldOf       map[string]bool             // rooms that were said not to be encrypted, by account and room
 	weaker       map[string]*Failure         // logins that a server wants to be weaker than before, by account
 	plainly      map[string]time.Time        // until when a host is offered PLAIN alone
-	wrongs       map[string]wrong            // proofs of passwords, by account
+	wrongs       map[[2]string]wrong         // proofs of passwords, by account and host
 	suspended    map[[2]string]*suspended    // sessions that lost their server, by account and resource
 	closing      bool
 }
@@ -139,7 +139,7 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 // prepared is a proxy without its state.
 func prepared(cfg *config.Config, opt Options) *Proxy {
 	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, started: time.Now(), vault: &vault{},
-		conns: map[net.Conn]struct{}{}, sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[string]time.Time{}, wrongs: map[string]wrong{}, toldOf: map[string]bool{}, suspended: map[[2]string]*suspended{}}
+		conns: map[net.Conn]struct{}{}, sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[string]time.Time{}, wrongs: map[[2]string]wrong{}, toldOf: map[string]bool{}, suspended: map[[2]string]*suspended{}}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}

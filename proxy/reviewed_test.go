@@ -395,7 +395,11 @@ func TestReviewedDoctorDANE(t *testing.T) {
 		}
 	}
 	w := attack{trust: "dane"}.world(t)
-	w.gate.holds(func(b *beast) { b.secures(w.rogue.signs(t, domain, time.Hour)); b.greets(offersSASL("PLAIN")); b.waits() })
+	w.gate.holds(func(b *beast) {
+		b.secures(w.rogue.signs(t, domain, time.Hour))
+		b.greets(offersSASL("PLAIN"))
+		b.waits()
+	})
 	if r := w.admin("doctor", "name", domain); !strings.Contains(r, "fail ") || !strings.Contains(r, "not tried") {
 		t.Errorf("another certificate, and the doctor says:\n%s", r)
 	}

@@ -210,11 +210,11 @@ func (c *client) prove(mech, initial string) (*claim, error) {
 	if err != nil || final == nil {
 		return nil, err
 	}
-	if !c.p.mayTry(account) {
+	if !c.p.mayTry(account, c.host()) {
 		return nil, c.again("temporary-auth-failure", "Too many wrong passwords were tried here; wait a minute.")
 	}
 	last, err := conv.Step(string(final))
-	c.p.tried(account, err == nil && conv.Valid())
+	c.p.tried(account, c.host(), err == nil && conv.Valid())
 	if err != nil || !conv.Valid() {
 		return nil, c.again("not-authorized", "The password is not the one with which this account was enrolled with otrproxy. If it was changed elsewhere, enrol the account anew: otrproxy login enroll "+s.user+"@"+c.domain.Name)
 	}
