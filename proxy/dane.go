@@ -212,17 +212,18 @@ func (p *Proxy) saysDNS(ctx context.Context, d config.Domain, t target) (saidByD
 	failed := func(err error) (saidByDNS, *Failure) {
 		return saidByDNS{}, fail(FailCertificate, err, "Who the server of %s is cannot be learned from DNS, as trust: dane demands: %v. Nothing was sent. If that lasts, set another trust for the domain in the configuration.", d.Name, err)
 	}
-	if err := p.dns.usable(); err != nil {
+	dns := p.dns()
+	if err := dns.usable(); err != nil {
 		return failed(err)
 	}
-	secure, err := p.dns.secureHost(ctx, t.host)
+	secure, err := dns.secureHost(ctx, t.host)
 	if err == nil && !secure {
 		err = fmt.Errorf("the address of %s is not signed", t.host)
 	}
 	if err != nil {
 		return failed(err)
 	}
-	records, err := p.dns.tlsa(ctx, t.host, t.port)
+	records, err := dns.tlsa(ctx, t.host, t.port)
 	if err == nil && len(records) == 0 {
 		err = fmt.Errorf("there is no TLSA record for %s", t.addr())
 	}

@@ -32,9 +32,9 @@ type validating struct {
 	err      error         // why nothing is known of them
 }
 
-const (
-	resolvConf = "/etc/resolv.conf"
+var resolvConf = "/etc/resolv.conf"
 
+const (
 	maxDatagram = 1232 // what a datagram carries everywhere without fragments
 	maxStray    = 20   // datagrams that answer nothing, before a question is given up
 	maxAliases  = 16

@@ -109,7 +109,7 @@ func (p *Proxy) lookup(ctx context.Context, d config.Domain) (found []target, no
 			return a
 		}
 		secure := false
-		if a.records, secure, a.err = p.dns.secureSRV(ctx, service, d.Name); a.err == nil && !secure {
+		if a.records, secure, a.err = p.dns().secureSRV(ctx, service, d.Name); a.err == nil && !secure {
 			a.err = errors.New("its records in DNS are not signed")
 		}
 		return a

@@ -60,7 +60,7 @@ type Proxy struct {
 	log      *slog.Logger
 	roots    *x509.CertPool
 	resolver *net.Resolver
-	dns      *validating
+	dns      func() *validating // as the machine is set now
 	state    *State
 	ca       *authority
 	pins     *pinStore
@@ -146,9 +146,10 @@ func prepared(cfg *config.Config, opt Options) *Proxy {
 	if p.resolver == nil {
 		p.resolver = net.DefaultResolver
 	}
-	p.dns = systemResolver()
+	p.dns = systemResolver
 	if opt.DNSSEC != "" {
-		p.dns = newValidating(true, opt.DNSSEC)
+		v := newValidating(true, opt.DNSSEC)
+		p.dns = func() *validating { return v }
 	}
 	if p.opt.Listen == nil {
 		p.opt.Listen = net.Listen

@@ -247,6 +247,23 @@ func TestMoved(t *testing.T) {
 	}
 }
 
+// Where the place that a server sends its clients to is another server, nobody goes back
+// to the first as if nothing had been.
+func TestMovedToAStranger(t *testing.T) {
+	w := renewing(t, "trust: tofu", "", long)
+	w.gate.leads(w.good)
+	alice := w.b.login("alice", client.Plain)
+	w.good.Send("alice", "<stream:error><see-other-host xmlns='"+stanza.NSStreams+"'>"+startServer(t, server.Config{Cert: newNotary(t).signs(t, domain, long)}).Addr()+"</see-other-host></stream:error></stream:stream>")
+	alice.Err()
+	before := w.gate.dialed.Load()
+	if err := w.login(); err == nil || !strings.Contains(err.Error(), "policy-violation") {
+		t.Errorf("the stranger: %v", err)
+	}
+	if w.gate.dialed.Load() != before {
+		t.Error("the first was dialled behind it")
+	}
+}
+
 // What a server presents is looked at by two ways.
 func TestProbeTwoWays(t *testing.T) {
 	w := renewing(t, "trust: tofu", "", long)

@@ -114,8 +114,7 @@ func (p *Proxy) serves(ctx context.Context, host string, port int) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
-	defer context.AfterFunc(p.ctx, cancel)() // the library's context knows of no end
-	for _, d := range domains {              // the client may have asked DNS itself
+	for _, d := range domains { // the client may have asked DNS itself
 		if d.Via != "" || d.Connect != "" || d.Trust == config.TrustDANE {
 			continue
 		}

@@ -221,6 +221,39 @@ func TestSOCKSEntryEnds(t *testing.T) {
 	}
 }
 
+// Who is done and does not hang up takes nobody's place for long; until then there is none.
+func TestSOCKSEntryLingers(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, server.Config{})
+	b := startProxy(t, s, "limits: {sessions: 1}\n")
+	conn, err := net.Dial("tcp", b.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(client.Patience))
+	io.WriteString(conn, "\x05\x01\x00\x05\x01\x00\x03\x0bexample.org\x14\x66<nonsense/>")
+	if b, err := io.ReadAll(conn); err != nil || !bytes.Contains(b, []byte("<stream:error>")) {
+		t.Fatalf("%s %v", b, err)
+	}
+	if err := b.tries(client.Plain); err == nil || !strings.Contains(err.Error(), "limits.sessions") {
+		t.Errorf("there is room: %v", err)
+	}
+	for deadline := time.Now().Add(client.Patience); b.tries(client.Plain) != nil; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the place is never free")
+		}
+	}
+}
+
+func (b *box) tries(entry client.Entry) error {
+	c, err := client.Dial(b.t.Context(), b.config("alice", entry))
+	if err == nil {
+		c.Drop()
+	}
+	return err
+}
+
 // sometimesListener has those come from another machine for whom it is so.
 type sometimesListener struct {
 	net.Listener

@@ -63,7 +63,7 @@ func (x *talk) auth(mech, initial string) *stanza.Stanza {
 
 // The connection on which an account was asked for, or one failed to log in, is not
 // another account's.
-func TestReviewedViaAfterRegister(t *testing.T) {
+func TestHardenedViaAfterRegister(t *testing.T) {
 	w := through(t, "", "")
 	x := w.b.talk()
 	io.WriteString(x.conn, "<iq type='get' id='1'><query xmlns='jabber:iq:register'/></iq>")
@@ -79,7 +79,7 @@ func TestReviewedViaAfterRegister(t *testing.T) {
 }
 
 // Who registers carol and then logs in as alice, does not show that they are one.
-func TestReviewedViaRegisterThenOther(t *testing.T) {
+func TestHardenedViaRegisterThenOther(t *testing.T) {
 	w := through(t, "", "")
 	x := w.b.talk()
 	io.WriteString(x.conn, "<iq type='set' id='1'><query xmlns='jabber:iq:register'><username>dora</username><password>explorer</password></query></iq>")
@@ -94,7 +94,7 @@ func TestReviewedViaRegisterThenOther(t *testing.T) {
 
 // via that is set while a client is about to log in: the connection straight to the server
 // is not used.
-func TestReviewedViaByReload(t *testing.T) {
+func TestHardenedViaByReload(t *testing.T) {
 	w := through(t, "", "")
 	// straight first
 	straight := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\ndomains:\n  %s: {connect: %q, trust: pin, pins: [%q]}\n", w.b.state, domain, w.s.Addr(), w.s.Pin())
@@ -121,7 +121,7 @@ func TestReviewedViaByReload(t *testing.T) {
 
 // Somebody on this machine who names accounts that are not enrolled does not have others
 // hand over their passwords.
-func TestReviewedStrangerHidesSCRAM(t *testing.T) {
+func TestHardenedStrangerHidesSCRAM(t *testing.T) {
 	s := startServer(t, server.Config{})
 	b := startProxy(t, s, "")
 	if _, err := admin(t, b.p, "login enroll", "account", "alice@"+domain, "password", "wonderland"); err != nil {
@@ -153,7 +153,7 @@ func downgraded(t *testing.T, before, after []string) (*zooWorld, error) {
 
 // A server that offers an enrolled account less than before is refused for that, and does
 // not end the enrolment.
-func TestReviewedDowngradeOfEnrolled(t *testing.T) {
+func TestHardenedDowngradeOfEnrolled(t *testing.T) {
 	for _, c := range [][2][]string{
 		{{"SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"}, {"PLAIN"}},
 		{{"SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"}, {"SCRAM-SHA-1", "PLAIN"}},
@@ -171,7 +171,7 @@ func TestReviewedDowngradeOfEnrolled(t *testing.T) {
 }
 
 // A server that gives up one mechanism ends the enrolment for that one.
-func TestReviewedStaleOne(t *testing.T) {
+func TestHardenedStaleOne(t *testing.T) {
 	w, err := downgraded(t, []string{"SCRAM-SHA-256", "SCRAM-SHA-512"}, []string{"SCRAM-SHA-512"})
 	if err == nil {
 		t.Fatal("let in")
@@ -182,7 +182,7 @@ func TestReviewedStaleOne(t *testing.T) {
 }
 
 // "Log in with the password once": and then?
-func TestReviewedOnceWithThePassword(t *testing.T) {
+func TestHardenedOnceWithThePassword(t *testing.T) {
 	s := startServer(t, server.Config{})
 	b := startProxy(t, s, "")
 	if _, err := admin(t, b.p, "login enroll", "account", "alice@"+domain, "password", "wonderland"); err != nil {
@@ -212,7 +212,7 @@ func TestReviewedOnceWithThePassword(t *testing.T) {
 
 // A server that makes a new salt for each login (ejabberd as it comes) cannot be enrolled
 // for, and that is said at once.
-func TestReviewedFreshSalts(t *testing.T) {
+func TestHardenedFreshSalts(t *testing.T) {
 	s := startServer(t, server.Config{Faults: server.Faults{FreshSalts: true}})
 	b := startProxy(t, s, "")
 	r, err := admin(t, b.p, "login enroll", "account", "alice@"+domain, "password", "wonderland")
@@ -229,7 +229,7 @@ func TestReviewedFreshSalts(t *testing.T) {
 }
 
 // Only what is as strong as the rest is enrolled for.
-func TestReviewedEnrolMixed(t *testing.T) {
+func TestHardenedEnrolMixed(t *testing.T) {
 	s := startServer(t, server.Config{Mechanisms: []string{"SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1"}})
 	b := startProxy(t, s, "")
 	for range 2 {
@@ -250,7 +250,7 @@ func TestReviewedEnrolMixed(t *testing.T) {
 }
 
 // The doctor looks, and changes nothing of what is known of a certificate.
-func TestReviewedDoctorLeavesNothing(t *testing.T) {
+func TestHardenedDoctorLeavesNothing(t *testing.T) {
 	w := renewing(t, "trust: ca", "", 20*24*time.Hour)
 	w.b.login("alice", client.Plain)
 	w.admin("doctor", "name", domain)
@@ -260,7 +260,7 @@ func TestReviewedDoctorLeavesNothing(t *testing.T) {
 }
 
 // So does the one without a proxy, which did not even end well.
-func TestReviewedDoctorAlone(t *testing.T) {
+func TestHardenedDoctorAlone(t *testing.T) {
 	ca := newNotary(t)
 	s := startServer(t, server.Config{Cert: ca.signs(t, domain, 20*24*time.Hour)})
 	dir := t.TempDir()
@@ -288,7 +288,7 @@ func TestReviewedDoctorAlone(t *testing.T) {
 }
 
 // Locked keys are not "not enrolled".
-func TestReviewedLockedIsSaid(t *testing.T) {
+func TestHardenedLockedIsSaid(t *testing.T) {
 	s := startServer(t, server.Config{})
 	dir := stateDir(t)
 	b := startConfigured(t, dir, configFor(s, dir))
@@ -308,7 +308,7 @@ func TestReviewedLockedIsSaid(t *testing.T) {
 }
 
 // A pin for later does not lock out what is there now.
-func TestReviewedNextAlone(t *testing.T) {
+func TestHardenedNextAlone(t *testing.T) {
 	w := renewing(t, "trust: tofu", "", long)
 	next := w.ca.signs(t, domain, long)
 	_, err := admin(t, w.b.p, "pin add", "domain", domain, "pin", spki(next.Leaf), "next", "yes")
@@ -318,7 +318,7 @@ func TestReviewedNextAlone(t *testing.T) {
 }
 
 // A domain that is not pinned has no pin to come.
-func TestReviewedExpiringCA(t *testing.T) {
+func TestHardenedExpiringCA(t *testing.T) {
 	w := renewing(t, "trust: ca", "", 2*24*time.Hour)
 	w.b.login("alice", client.Plain)
 	st := statusOf(t, w.b)
@@ -333,7 +333,7 @@ func TestReviewedExpiringCA(t *testing.T) {
 }
 
 // What an account's memory is damaged by stands in the log.
-func TestReviewedDamagedMemory(t *testing.T) {
+func TestHardenedDamagedMemory(t *testing.T) {
 	s := startServer(t, server.Config{})
 	b := startProxy(t, s, "")
 	b.login("alice", client.Plain).Close()
@@ -360,7 +360,7 @@ func TestReviewedDamagedMemory(t *testing.T) {
 }
 
 // What a server calls its mechanisms is its own words.
-func TestReviewedOfferedWords(t *testing.T) {
+func TestHardenedOfferedWords(t *testing.T) {
 	s := startServer(t, server.Config{Mechanisms: []string{"X-" + strings.Repeat("A", 5000), "X-canary\u009b31m"}})
 	b := startProxy(t, s, "")
 	_, err := client.Dial(t.Context(), b.config("alice", client.Plain))
@@ -373,7 +373,7 @@ func TestReviewedOfferedWords(t *testing.T) {
 }
 
 // Two certificates by turns, which both end soon, are told of once each.
-func TestReviewedByTurns(t *testing.T) {
+func TestHardenedByTurns(t *testing.T) {
 	w := renewing(t, "trust: ca", "", 2*24*time.Hour)
 	other := w.ca.signs(t, domain, 2*24*time.Hour)
 	for i := range 6 {
@@ -386,7 +386,7 @@ func TestReviewedByTurns(t *testing.T) {
 }
 
 // The doctor holds a domain to what a login holds it to.
-func TestReviewedDoctorDANE(t *testing.T) {
+func TestHardenedDoctorDANE(t *testing.T) {
 	for trusted, mechs := range map[string][]string{"dane": {"SCRAM-SHA-256"}} {
 		w := attack{trust: trusted}.world(t)
 		r := w.admin("doctor", "name", domain)
@@ -406,7 +406,7 @@ func TestReviewedDoctorDANE(t *testing.T) {
 }
 
 // A server that has no time for us does not hide its bindings.
-func TestReviewedBusyIsNoDowngrade(t *testing.T) {
+func TestHardenedBusyIsNoDowngrade(t *testing.T) {
 	for _, cond := range []string{"temporary-auth-failure", "account-disabled", "credentials-expired"} {
 		w := attack{trust: "bound"}.world(t)
 		w.gate.holds(func(b *beast) {
@@ -426,7 +426,7 @@ func TestReviewedBusyIsNoDowngrade(t *testing.T) {
 }
 
 // Nothing that a client without the password says has it let in, or the server asked.
-func TestReviewedNoPassword(t *testing.T) {
+func TestHardenedNoPassword(t *testing.T) {
 	s := startServer(t, server.Config{})
 	b := startProxy(t, s, "")
 	if _, err := admin(t, b.p, "login enroll", "account", "alice@"+domain, "password", "wonderland"); err != nil {
@@ -460,7 +460,7 @@ func TestReviewedNoPassword(t *testing.T) {
 }
 
 // An enrolment that is refused because the server asks less than before says what to do.
-func TestReviewedEnrolRefused(t *testing.T) {
+func TestHardenedEnrolRefused(t *testing.T) {
 	w := attack{trust: "bound"}.world(t)
 	w.gate.leads(startServer(t, server.Config{Cert: w.cert, Mechanisms: []string{"SCRAM-SHA-256"}}))
 	_, err := admin(t, w.b.p, "login enroll", "account", "alice@"+domain, "password", "wonderland")
@@ -470,7 +470,7 @@ func TestReviewedEnrolRefused(t *testing.T) {
 }
 
 // What fails on the way to a login leaves nothing running.
-func TestReviewedNoLeaks(t *testing.T) {
+func TestHardenedNoLeaks(t *testing.T) {
 	w := attack{trust: "pin"}.world(t)
 	if err := w.login(); err != nil {
 		t.Fatal(err)
@@ -504,7 +504,7 @@ func TestReviewedNoLeaks(t *testing.T) {
 }
 
 // An end during the enrolment behind a changed password.
-func TestReviewedShutdownWhileEnrolling(t *testing.T) {
+func TestHardenedShutdownWhileEnrolling(t *testing.T) {
 	w := attack{trust: "pin"}.world(t)
 	w.admin("login enroll", "account", "alice@"+domain, "password", "wonderland")
 	alice := w.b.login("alice", client.Plain)
@@ -522,7 +522,7 @@ func TestReviewedShutdownWhileEnrolling(t *testing.T) {
 }
 
 // How fast somebody can guess who is not seen by the server.
-func TestReviewedGuesses(t *testing.T) {
+func TestHardenedGuesses(t *testing.T) {
 	w := through(t, "", "")
 	if _, err := admin(t, w.b.p, "login enroll", "account", "alice@"+domain, "password", "wonderland"); err != nil {
 		t.Fatal(err)

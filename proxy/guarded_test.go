@@ -6,6 +6,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -118,5 +121,72 @@ func TestServesEnds(t *testing.T) {
 	p.serves(context.Background(), "host.example", 5269)
 	if d := time.Since(began); d > 8*time.Second {
 		t.Errorf("a stop waited for %v", d)
+	}
+}
+
+// The machine's resolver is asked about as it is now: a word that it could be trusted is
+// not kept for another network.
+func TestResolverChanges(t *testing.T) {
+	before := resolvConf
+	defer func() { resolvConf = before }()
+	resolvConf = filepath.Join(t.TempDir(), "resolv.conf")
+	for text, usable := range map[string]bool{"nameserver 192.0.2.1\noptions trust-ad\n": true, "nameserver 192.0.2.1\n": false} {
+		if err := os.WriteFile(resolvConf, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := prepared(config.Default(), Options{})
+		if (p.dns().usable() == nil) != usable {
+			t.Errorf("%q: %v", text, p.dns().usable())
+		}
+		if err := os.WriteFile(resolvConf, []byte("nameserver 192.0.2.2\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if p.dns().usable() == nil {
+			t.Error("still trusted")
+		}
+	}
+}
+
+// What DNS says of a place counts only where the place's address is signed, too; and the
+// certificate may be for the place as well as for the domain.
+func TestSaysDNS(t *testing.T) {
+	s := newNames(t)
+	s.Host("xmpp.example", "192.0.2.1")
+	s.TLSA("xmpp.example", 5269, 3, 1, 1, make([]byte, 32))
+	d, at, p := config.Domain{Name: "example.org", Trust: config.TrustDANE}, target{host: "xmpp.example", port: 5269}, at(s)
+	said, f := p.saysDNS(t.Context(), d, at)
+	if f != nil || len(said.records) != 1 || !slices.Equal(said.names, []string{"example.org", "xmpp.example"}) {
+		t.Errorf("%+v, %v", said, f)
+	}
+	s.Secure(false, "xmpp.example")
+	if _, f = p.saysDNS(t.Context(), d, at); f == nil || !strings.Contains(f.Text, "is not signed") {
+		t.Errorf("an address that is not signed: %v", f)
+	}
+}
+
+// Where a server has sent its clients is kept for a minute, for one connection of that
+// domain, and through a proxy of that account.
+func TestWhereTo(t *testing.T) {
+	p := prepared(config.Default(), Options{})
+	straight, via := config.Domain{Name: "a.example"}, config.Domain{Name: "b.example", Via: "socks5://127.0.0.1:9050"}
+	there := &target{host: "there.example", port: 5222}
+	goes := func(d config.Domain, account string) bool { _, moved := p.whereTo(d, account); return moved }
+	p.move(straight, "x@a.example", there)
+	p.move(via, "x@b.example", there)
+	p.move(straight, "x@a.example", nil) // no word is no news
+	switch {
+	case goes(config.Domain{Name: "c.example"}, ""):
+		t.Error("another domain's")
+	case goes(via, "y@b.example"), goes(via, ""):
+		t.Error("another account's")
+	case !goes(straight, ""), !goes(via, "x@b.example"):
+		t.Error("not its own")
+	case goes(straight, ""), goes(via, "x@b.example"):
+		t.Error("twice")
+	}
+	p.move(straight, "", there)
+	p.moves[moveKey(straight, "")] = moved{*there, time.Now().Add(-time.Second)}
+	if goes(straight, "") {
+		t.Error("too late")
 	}
 }

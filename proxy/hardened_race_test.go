@@ -9,7 +9,7 @@ import (
 )
 
 // Logins, enrolments and their ends at once leave what one of them has left.
-func TestReviewedMemoryRaces(t *testing.T) {
+func TestHardenedMemoryRaces(t *testing.T) {
 	cfg := config.Default()
 	cfg.State = t.TempDir() + "/s"
 	p, err := New(cfg, Options{})
