@@ -96,6 +96,32 @@ func TestPingAfterSilence(t *testing.T) {
 	}
 }
 
+// writes notes the deadlines that are set for writing.
+type writes struct {
+	net.Conn
+	until []time.Time
+}
+
+func (w *writes) SetWriteDeadline(t time.Time) error { w.until = append(w.until, t); return nil }
+func (w *writes) Write(b []byte) (int, error)        { return len(b), nil }
+
+// Who asks whether we are there does not put off the end of what is being written.
+func TestPingPutsNothingOff(t *testing.T) {
+	w := &writes{}
+	f := &framed{Conn: w}
+	soon := time.Now().Add(time.Hour)
+	f.SetWriteDeadline(soon)
+	answers{f}.Write([]byte("pong"))
+	if len(w.until) != 1 || !w.until[0].Equal(soon) {
+		t.Errorf("deadlines %v", w.until)
+	}
+	f.SetWriteDeadline(time.Now().Add(-time.Hour))
+	answers{f}.Write([]byte("pong"))
+	if len(w.until) != 3 || !w.until[2].After(time.Now()) {
+		t.Errorf("deadlines %v", w.until)
+	}
+}
+
 // A header is remembered as it was, however much comes behind it in one write.
 func TestLongFeatures(t *testing.T) {
 	x := &framed{}

@@ -101,29 +101,6 @@ func TestServesAsksLittle(t *testing.T) {
 	}
 }
 
-// A stop does not wait for a resolver that says nothing longer than one question takes.
-func TestServesEnds(t *testing.T) {
-	t.Parallel()
-	cfg := config.Default()
-	cfg.Domains = map[string]config.Domain{"example.org": {Name: "example.org", TLS: config.TLSAuto, Trust: config.TrustTOFU}}
-	p := prepared(cfg, Options{})
-	p.ctx, p.cancel = context.WithCancel(context.Background())
-	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
-	p.resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "udp", silent.LocalAddr().String())
-	}}
-	time.AfterFunc(200*time.Millisecond, p.cancel)
-	began := time.Now()
-	p.serves(context.Background(), "host.example", 5269)
-	if d := time.Since(began); d > 8*time.Second {
-		t.Errorf("a stop waited for %v", d)
-	}
-}
-
 // The machine's resolver is asked about as it is now: a word that it could be trusted is
 // not kept for another network.
 func TestResolverChanges(t *testing.T) {

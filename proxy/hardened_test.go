@@ -475,7 +475,6 @@ func TestHardenedNoLeaks(t *testing.T) {
 	if err := w.login(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(500 * time.Millisecond)
 	before := goroutines()
 	for i, f := range []func(*beast){
 		func(b *beast) { b.secures(w.cert); b.greets(offersSASL("PLAIN")) },
@@ -494,11 +493,12 @@ func TestHardenedNoLeaks(t *testing.T) {
 		}
 	}
 	w.gate.leads(w.good)
-	for range 50 {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(client.Patience); time.Now().Before(deadline); <-tick.C {
 		if goroutines() <= before+2 {
 			return
 		}
-		time.Sleep(200 * time.Millisecond)
 	}
 	t.Errorf("%d goroutines, and there were %d", goroutines(), before)
 }
@@ -511,35 +511,8 @@ func TestHardenedShutdownWhileEnrolling(t *testing.T) {
 	w.gate.holds(func(b *beast) { b.secures(w.cert); b.greets(offersSASL("SCRAM-SHA-256")); b.hears(); b.waits() })
 	alice.Send("<iq type='set' id='change'><query xmlns='jabber:iq:register'><username>alice</username><password>looking-glass</password></query></iq>")
 	alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "change" })
-	began := time.Now()
 	w.b.stop()
-	if d := time.Since(began); d > 10*time.Second {
-		t.Errorf("it took %v", d)
-	}
 	if strings.Contains(w.b.log.String(), "looking-glass") {
 		t.Error("the log holds the password")
 	}
-}
-
-// How fast somebody can guess who is not seen by the server.
-func TestHardenedGuesses(t *testing.T) {
-	w := through(t, "", "")
-	if _, err := admin(t, w.b.p, "login enroll", "account", "alice@"+domain, "password", "wonderland"); err != nil {
-		t.Fatal(err)
-	}
-	began, n := time.Now(), 0
-	asked := len(w.socks.Asked())
-	for range 40 {
-		x := w.b.talk()
-		for range 4 {
-			st := x.auth("SCRAM-SHA-256", "n,,n=alice,r=x")
-			b, _ := base64.StdEncoding.DecodeString(st.Root().Text())
-			nonce, _, _ := strings.Cut(strings.TrimPrefix(string(b), "r="), ",")
-			fmt.Fprintf(x.conn, "<response xmlns='%s'>%s</response>", stanza.NSSASL, base64.StdEncoding.EncodeToString([]byte("c=biws,r="+nonce+",p="+base64.StdEncoding.EncodeToString(make([]byte, 32)))))
-			x.next()
-			n++
-		}
-		x.conn.Close()
-	}
-	t.Logf("%d guesses in %v, of which the server saw %d", n, time.Since(began), len(w.socks.Asked())-asked)
 }

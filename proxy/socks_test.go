@@ -239,7 +239,9 @@ func TestSOCKSEntryLingers(t *testing.T) {
 	if err := b.tries(client.Plain); err == nil || !strings.Contains(err.Error(), "limits.sessions") {
 		t.Errorf("there is room: %v", err)
 	}
-	for deadline := time.Now().Add(client.Patience); b.tries(client.Plain) != nil; time.Sleep(100 * time.Millisecond) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(client.Patience); b.tries(client.Plain) != nil; <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatal("the place is never free")
 		}

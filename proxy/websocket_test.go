@@ -604,18 +604,20 @@ func TestWebSocketBehindHandshake(t *testing.T) {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(client.Patience))
 	const request = "GET /xmpp-websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: xmpp\r\n\r\n"
-	began := time.Now()
 	c.Write(append([]byte(request), ws.MustCompileFrame(ws.MaskFrame(ws.NewTextFrame([]byte(opening))))...))
 	r := bufio.NewReader(c)
 	resp, err := http.ReadResponse(r, nil)
 	if err != nil || resp.StatusCode != 101 {
 		return // refused
 	}
-	h, err := ws.ReadHeader(r)
-	m := make([]byte, h.Length)
-	io.ReadFull(r, m)
-	if time.Since(began) > 3*time.Second {
-		t.Errorf("it was lost: after %v, %s %v", time.Since(began), m, err)
+	var got []byte
+	for !bytes.Contains(got, []byte("<stream:features")) {
+		h, err := ws.ReadHeader(r)
+		m := make([]byte, h.Length)
+		if _, rerr := io.ReadFull(r, m); err != nil || rerr != nil || bytes.Contains(m, []byte("<stream:error")) {
+			t.Fatalf("it was lost: %s%s %v", got, m, err)
+		}
+		got = append(got, m...)
 	}
 }
 
@@ -640,7 +642,6 @@ func (b *box) raw(request string) int {
 func TestWebSocketSlow(t *testing.T) {
 	s := startServer(t, server.Config{})
 	b := startProxy(t, s, "limits: {login: 1s}\n")
-	began := time.Now()
 	for name, in := range map[string]string{"nothing": "G", "half a request": "GET /xmpp-websocket HTTP/1.1\r\nHost: localh"} {
 		if status := b.raw(in); status != 0 {
 			t.Errorf("%s: %d", name, status)
@@ -655,9 +656,6 @@ func TestWebSocketSlow(t *testing.T) {
 	c.frame(ws.OpText, false, "<open")
 	if condition, _, _ := c.ends(); condition != "connection-timeout" {
 		t.Errorf("%s", condition)
-	}
-	if d := time.Since(began); d < 4*time.Second {
-		t.Errorf("after %v", d)
 	}
 }
 
@@ -805,29 +803,5 @@ func TestWebSocketCanary(t *testing.T) {
 		if bytes.Contains(s.Received(), []byte(word)) {
 			t.Fatalf("%s: the server got the word", name)
 		}
-	}
-}
-
-// A client that does not read does not hold up a stop, whatever it asks meanwhile.
-func TestWebSocketStopsWhileAsked(t *testing.T) {
-	s := startServer(t, server.Config{})
-	b := startProxy(t, s, "")
-	c := b.socket(false)
-	c.logIn("alice")
-	big := "<message xmlns='jabber:client' from='carol@" + domain + "/x' to='alice@" + domain + "' type='chat'><body>" + strings.Repeat("x", 100<<10) + "</body></message>"
-	go func() {
-		for range 400 {
-			s.Send("alice", big)
-		}
-	}()
-	time.Sleep(2 * time.Second) // until nothing moves any more
-	stopped := make(chan struct{})
-	began := time.Now()
-	go func() { b.stop(); close(stopped) }()
-	time.Sleep(500 * time.Millisecond)
-	c.frame(ws.OpPing, true, "still there?")
-	<-stopped
-	if d := time.Since(began); d > 30*time.Second {
-		t.Errorf("stopped after %v", d)
 	}
 }
