@@ -4,6 +4,7 @@ package chromium
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -27,20 +28,47 @@ type Tab struct {
 func Open(t *testing.T, names []string, more ...chromedp.ExecAllocatorOption) *Tab {
 	t.Helper()
 	need.Program(t, "chromium")
+	profile, err := os.MkdirTemp("", "otrproxy-chromium")
+	if err != nil {
+		t.Fatal(err)
+	}
 	rules := ""
 	for _, name := range names {
 		rules += "MAP " + name + " 127.0.0.1, "
 	}
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.UserDataDir(profile),
 		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("no-proxy-server", true),
 		chromedp.Flag("host-resolver-rules", rules+"MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"),
 		chromedp.WindowSize(1280, 900))
-	alloc, stop := chromedp.NewExecAllocator(t.Context(), append(opts, more...)...)
-	ctx, cancel := chromedp.NewContext(alloc)
-	t.Cleanup(func() { cancel(); stop() })
+	// Not the test's context: that ends before the browser could end by itself.
+	alloc, stop := chromedp.NewExecAllocator(context.Background(), append(opts, more...)...)
+	ctx, _ := chromedp.NewContext(alloc)
+	t.Cleanup(func() {
+		chromedp.Cancel(ctx) // waits for the browser
+		stop()
+		remove(t, profile)
+	})
 	b := &Tab{t: t, ctx: ctx}
 	b.Do(chromedp.Navigate("about:blank"))
 	return b
+}
+
+// remove removes the profile; processes of the browser's own may write there until they
+// have noticed that it has gone.
+func remove(t *testing.T, profile string) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		err := os.RemoveAll(profile)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("the browser's profile stays: %v", err)
+			return
+		}
+	}
 }
 
 // Do does something, within the patience.

@@ -37,7 +37,7 @@ func TestCertificateRenewal(t *testing.T) {
 			// refused has somebody come and be refused, and returns the command they are told.
 			refused := func(who string) []string {
 				c := startSlixmpp(t, who+"@"+s.domain, h.addr, "starttls")
-				line := c.says(t, `(?m)^failed policy-violation .*`)
+				line := c.says(t, `(?m)^failed policy-violation .*\n`)
 				m := regexp.MustCompile(`otrproxy (pin add \S+ sha256:[0-9A-F:]{95})`).FindStringSubmatch(line)
 				if m == nil {
 					t.Fatalf("no command in %s", line)
