@@ -44,6 +44,11 @@ func (p *Page) live(w http.ResponseWriter, r *http.Request, v *visitor) {
 			}
 			ok = say(": still here")
 		case <-changes:
+			select {
+			case <-v.left: // of two that have come, this one counts
+				return
+			default:
+			}
 			ok = say("data: changed")
 			select {
 			case <-time.After(livePause):
