@@ -34,6 +34,7 @@ bench:
 	@test/install.sh haproxy libotr5-dev libgcrypt20-dev
 	$(GO) test -run xxx -bench . -benchmem ./stanza
 	$(GO) run ./test/bench
+	$(GO) run ./test/bench load
 	$(GO) run ./test/bench/otr
 
 clean:

@@ -34,6 +34,7 @@ type authority struct {
 
 	mu     sync.Mutex
 	leaves map[string]*tls.Certificate
+	onDisk map[*tls.Certificate]bool // of those, the ones that are kept
 }
 
 const (
@@ -93,7 +94,7 @@ func parseAuthority(certPEM, keyPEM []byte) (*authority, error) {
 	if !ok {
 		return nil, fmt.Errorf("its key is a %T", pair.PrivateKey)
 	}
-	return &authority{cert: pair.Leaf, key: key, leaves: map[string]*tls.Certificate{}}, nil
+	return &authority{cert: pair.Leaf, key: key, leaves: map[string]*tls.Certificate{}, onDisk: map[*tls.Certificate]bool{}}, nil
 }
 
 func serial() *big.Int {
@@ -215,6 +216,7 @@ func (a *authority) leaf(domain string) (*tls.Certificate, error) {
 	}
 	if len(a.leaves) > 1000 { // names come from clients
 		clear(a.leaves)
+		clear(a.onDisk)
 	}
 	a.leaves[domain] = c
 	return c, nil
@@ -263,7 +265,11 @@ func (a *authority) keep(domain string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.leaves[domain]
-	if c == nil || a.kept(domain) != nil {
+	if c == nil || a.onDisk[c] {
+		return nil
+	}
+	if a.kept(domain) != nil {
+		a.onDisk[c] = true
 		return nil
 	}
 	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)

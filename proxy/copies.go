@@ -65,7 +65,7 @@ func (s *session) inCopy(st *stanza.Stanza, from address) {
 		return
 	}
 	carbon := string(wrapper.NS()) == nsCarbons
-	sender, to := s.from.parse(inner, "from"), s.from.parse(inner, "to")
+	sender, to := s.p.addresses.of(inner, "from"), s.p.addresses.of(inner, "to")
 	sent := sender.bare == s.jid && to.bare != s.jid || carbon && string(wrapper.Local()) == "sent"
 	switch {
 	case ours(sender), ours(to), carbon && from.ok && from.full != s.jid, // CVE-2017-5589 and its kin

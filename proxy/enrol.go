@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -166,6 +167,7 @@ func (p *Proxy) enrol(account string, e enrolments) error {
 }
 
 func (p *Proxy) saveEnrolments(account string, e enrolments) error {
+	defer p.offers.forget()
 	path := p.loginPath(account, keysFile)
 	if e == nil {
 		return errors.Join(removed(path), removed(path+sealedExt))
@@ -203,12 +205,17 @@ func (p *Proxy) sealLogin(account string) error {
 }
 
 // inStep has one enrolment of an enrolled account follow its password: after a login
-// with the password itself, which the server has confirmed.
-func (p *Proxy) inStep(account string, fresh *enrolment) {
+// with the password itself, which the server has confirmed. What it would be now costs as
+// much as the login did, and is asked for where there is one.
+func (p *Proxy) inStep(account string, now func() *enrolment) {
 	p.remembering.Lock()
 	defer p.remembering.Unlock()
 	all, err := p.enrolled(account)
-	if err != nil || all == nil || fresh == nil {
+	if err != nil || all == nil {
+		return
+	}
+	fresh := now()
+	if fresh == nil {
 		return
 	}
 	old := all.of(fresh.Mechanism)
@@ -286,13 +293,26 @@ func (p *Proxy) provers(domain, from, host string) (out []string) {
 	until, plain := p.plainly[host]
 	plain = plain && time.Now().Before(until)
 	p.mu.Unlock()
-	accounts := []string{from}
-	if from == "" {
-		accounts = slices.DeleteFunc(otrlayer.Accounts(p.state.Dir), func(a string) bool { return bareDomain(a) != domain })
-		if len(accounts) == 0 || plain {
-			return nil
-		}
+	switch {
+	case from != "":
+		return p.haveAll([]string{from})
+	case plain:
+		return nil
 	}
+	names, ok, asOf := p.offers.known(domain)
+	if ok {
+		return names
+	}
+	accounts := slices.DeleteFunc(otrlayer.Accounts(p.state.Dir), func(a string) bool { return bareDomain(a) != domain })
+	if len(accounts) > 0 {
+		out = p.haveAll(accounts)
+	}
+	p.offers.note(domain, out, asOf)
+	return out
+}
+
+// haveAll are the mechanisms that all of the accounts are enrolled with.
+func (p *Proxy) haveAll(accounts []string) (out []string) {
 	for _, m := range mechanisms {
 		if !slices.ContainsFunc(accounts, func(a string) bool {
 			e, err := p.enrolled(a)
@@ -302,6 +322,50 @@ func (p *Proxy) provers(domain, from, host string) (out []string) {
 		}
 	}
 	return out
+}
+
+// offers are what clients are offered that do not say whose they are, by domain: with many
+// accounts it takes a while to find. It is found anew when an enrolment or an account
+// changes, and after offerLife for what somebody has changed in the files.
+type offers struct {
+	mu      sync.Mutex
+	of      map[string]offer
+	changes int
+}
+
+type offer struct {
+	names []string
+	until time.Time
+}
+
+const offerLife = time.Minute
+
+// known is what was found for a domain, as of how many changes.
+func (o *offers) known(domain string) (names []string, ok bool, asOf int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	k, ok := o.of[domain]
+	return k.names, ok && time.Now().Before(k.until), o.changes
+}
+
+// note keeps what was found, unless something has changed meanwhile.
+func (o *offers) note(domain string, names []string, asOf int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if asOf != o.changes {
+		return
+	}
+	if o.of == nil || len(o.of) > 1000 { // names come from clients
+		o.of = map[string]offer{}
+	}
+	o.of[domain] = offer{names, time.Now().Add(offerLife)}
+}
+
+func (o *offers) forget() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.changes++
+	clear(o.of)
 }
 
 // plainLife is for how long a host is offered PLAIN alone from which somebody came with

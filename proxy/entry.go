@@ -157,6 +157,8 @@ func (c *client) secure(conn net.Conn, domain string) error {
 	t := tls.Server(conn, &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"xmpp-client", "http/1.1"}, // the latter of browsers, for a WebSocket
+		// Streams last for days: what clients would keep to resume one costs more than it saves.
+		SessionTicketsDisabled: true,
 		GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			name := domain
 			if name == "" {

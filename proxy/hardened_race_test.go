@@ -26,7 +26,7 @@ func TestHardenedMemoryRaces(t *testing.T) {
 	for i := range 50 {
 		e := key(byte(i))
 		wg.Go(func() { p.enrol("alice@example.org", enrolments{e}) })
-		wg.Go(func() { p.inStep("alice@example.org", &e) })
+		wg.Go(func() { p.inStep("alice@example.org", func() *enrolment { return &e }) })
 		wg.Go(func() { p.stale("alice@example.org") })
 		wg.Go(func() { p.without("alice@example.org", "SCRAM-SHA-256") })
 		wg.Go(func() { p.admitted("alice@example.org", "SCRAM-SHA-256-PLUS tls-exporter", nil) })

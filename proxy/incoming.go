@@ -27,7 +27,7 @@ func (s *session) incoming(st *stanza.Stanza) {
 		s.inNonza(st)
 		return
 	}
-	from := s.from.parse(root, "from")
+	from := s.p.addresses.of(root, "from")
 	if ours(from) || !from.ok && len(root.RawAttr("from")) > 0 {
 		return // nobody else speaks for the proxy, or from an address that is none
 	}
@@ -161,7 +161,7 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 // roster learns who may see our presence.
 func (s *session) roster(query stanza.Element) {
 	for item := range query.Children() {
-		a := s.from.parse(item, "jid")
+		a := s.p.addresses.of(item, "jid")
 		if !a.ok {
 			continue
 		}

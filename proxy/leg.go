@@ -44,8 +44,7 @@ type outbox struct {
 
 	mu       sync.Mutex
 	room     sync.Cond
-	buf      []byte // queued
-	spare    []byte
+	buf      []byte // queued; nil where nothing is
 	writing  bool
 	inFlight int  // bytes of the present write
 	closed   bool // nothing more is taken
@@ -60,6 +59,10 @@ type outbox struct {
 	stanzas  uint32 // queued since then
 	asks     bool   // a person's message is queued since it was last asked
 }
+
+// queues are kept for the legs that have something to say: most have nothing, most of the
+// time.
+var queues = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
 // A mark is a person's message in the queue, by where it ends and how many stanzas
 // there are up to it, so that it can be given back when the leg breaks before it has
@@ -111,6 +114,9 @@ func (o *outbox) stanza(f func([]byte) []byte) bool {
 func (o *outbox) put(f func([]byte) []byte) bool {
 	if o.closed || o.err != nil {
 		return false
+	}
+	if o.buf == nil {
+		o.buf = (*queues.Get().(*[]byte))[:0]
 	}
 	o.buf = f(o.buf)
 	return true
@@ -227,7 +233,7 @@ func (o *outbox) drain() {
 			o.buf, o.asks = append(o.buf, askTaken...), false
 		}
 		out := o.buf
-		o.buf = o.spare[:0]
+		o.buf = nil
 		if now := time.Now(); o.deadline.Sub(now) < writeLimit*3/4 {
 			o.deadline = now.Add(writeLimit)
 			o.conn.SetWriteDeadline(o.deadline)
@@ -241,10 +247,9 @@ func (o *outbox) drain() {
 			o.sent += int64(len(out))
 			o.forget()
 		}
-		if cap(out) > 2*highWater {
-			out = nil
+		if cap(out) <= highWater {
+			queues.Put(&out)
 		}
-		o.spare = out
 		if err != nil {
 			o.failed(err)
 		}

@@ -545,7 +545,7 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 	if le == nil {
 		c.p.admitted(who.account, how, nil)
 		if creds, ok := who.secret.plain(); ok {
-			c.p.inStep(who.account, c.up.enrolment(creds, how))
+			c.p.inStep(who.account, func() *enrolment { return c.up.enrolment(creds, how) })
 		}
 		return how, nil
 	}
@@ -648,6 +648,7 @@ func (c *client) restart(account *otrlayer.Account, how string) (*session, error
 	s := newSession(c, u, account, how)
 	b := append(c.open(u.scan.Declared()), "<stream:features>"...)
 	b = appendFeatures(b, u.features)
+	u.features = nil // of no more use, and sessions are many
 	s.client.queue(append(b, "</stream:features>"...))
 	s.client.flush()
 	return s, nil

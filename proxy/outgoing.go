@@ -42,7 +42,7 @@ func (s *session) outgoing(st *stanza.Stanza) error {
 	if ns != stanza.NSClient {
 		return s.nonza(st, ns, local)
 	}
-	to := s.to.parse(root, "to")
+	to := s.p.addresses.of(root, "to")
 	if len(root.RawAttr("to")) > 0 && !to.ok {
 		s.refuse(root, stanza.Error{Type: "modify", Condition: "jid-malformed", Text: "This address is not a JID."})
 		return nil

@@ -27,6 +27,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -55,23 +56,25 @@ type Options struct {
 
 // A Proxy serves clients until it is shut down.
 type Proxy struct {
-	cfg      atomic.Pointer[config.Config]
-	opt      Options
-	log      *slog.Logger
-	roots    *x509.CertPool
-	resolver *net.Resolver
-	dns      func() *validating // as the machine is set now
-	state    *State
-	ca       *authority
-	pins     *pinStore
-	vault    *vault
-	hook     *hook
-	watchers watchers
-	metrics  *metrics
-	commands control.Table
-	started  time.Time
-	logKey   [32]byte
-	circuits [32]byte // by which accounts differ towards SOCKS proxies
+	cfg       atomic.Pointer[config.Config]
+	opt       Options
+	log       *slog.Logger
+	roots     *x509.CertPool
+	resolver  *net.Resolver
+	dns       func() *validating // as the machine is set now
+	state     *State
+	ca        *authority
+	pins      *pinStore
+	vault     *vault
+	hook      *hook
+	watchers  watchers
+	addresses addresses
+	offers    offers
+	metrics   *metrics
+	commands  control.Table
+	started   time.Time
+	logKey    [32]byte
+	circuits  [32]byte // by which accounts differ towards SOCKS proxies
 
 	ctx    context.Context // ends with the proxy
 	cancel context.CancelFunc
@@ -298,6 +301,9 @@ func (p *Proxy) account(jid string) (*otrlayer.Account, error) {
 	}
 	if p.vault.locked() { // also where there is no key yet: it could not be saved
 		return nil, otrlayer.ErrLocked
+	}
+	if _, err := os.Stat(otrlayer.Dir(p.state.Dir, jid)); err != nil { // of one more, nobody knows whether it is enrolled
+		p.offers.forget()
 	}
 	a, err := otrlayer.Open(p.state.Dir, jid, func() otrlayer.Settings {
 		cfg := p.Config()

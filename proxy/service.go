@@ -158,7 +158,7 @@ func (s *session) withoutUs(e **stanza.Edit, st *stanza.Stanza, query stanza.Ele
 		return 0
 	}
 	for item := range query.Children() {
-		if !ours(s.from.parse(item, "jid")) {
+		if !ours(s.p.addresses.of(item, "jid")) {
 			continue
 		}
 		if *e == nil {

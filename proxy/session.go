@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"mellium.im/xmpp/jid"
-
 	"otrproxy/otrlayer"
 	"otrproxy/stanza"
 )
@@ -51,11 +49,9 @@ type session struct {
 	greet    sync.Once // when the client has come
 
 	// Owned by the goroutine that reads the client.
-	to      jidCache
 	strange map[string]bool // extensions that were said to be left out, by contact and name
 
 	// Owned by the goroutine that reads the server.
-	from   jidCache
 	unread unread
 	quiet  map[string]bool // contacts whose copies were said to be unreadable just before
 
@@ -303,36 +299,6 @@ func (s *session) serverGone(err error) {
 	s.end(func() {
 		s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, cause.condition(), text) })
 	})
-}
-
-// A jidCache remembers how JIDs as written are read, so that a passed stanza
-// costs no parsing. It is bounded.
-type jidCache map[string]address
-
-// An address is a JID as it was written, read.
-type address struct {
-	full, bare string
-	resource   bool
-	ok         bool
-}
-
-func (c *jidCache) parse(el stanza.Element, attr string) address {
-	raw := el.RawAttr(attr)
-	if len(raw) == 0 {
-		return address{}
-	}
-	if a, ok := (*c)[string(raw)]; ok {
-		return a
-	}
-	if *c == nil || len(*c) > 2000 {
-		*c = jidCache{}
-	}
-	a := address{}
-	if j, err := jid.Parse(el.Attr(attr)); err == nil {
-		a = address{full: j.String(), bare: j.Bare().String(), resource: j.Resourcepart() != "", ok: true}
-	}
-	(*c)[string(raw)] = a
-	return a
 }
 
 // isRoom reports whether the client has joined a room.

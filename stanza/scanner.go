@@ -18,7 +18,8 @@ const (
 	cdataStart = "<![CDATA["
 	cdataEnd   = "]]>"
 
-	firstBuffer = 8 << 10
+	leastBuffer = 2 << 10  // what a stream holds that says little
+	mostBuffer  = 16 << 10 // and one that says much, between two stanzas: a TLS record
 )
 
 // A Scanner splits one stream into its header, elements and end. It is strict:
@@ -39,6 +40,7 @@ type Scanner struct {
 	closed  bool
 	inCDATA bool
 	rescans int // bytes of unfinished tags looked at more than once
+	scanty  int // reads in a row that a smaller buffer would have held
 	keep    int // bindings of the header, kept for every stanza
 	scope   int32
 
@@ -122,19 +124,16 @@ func (s *Scanner) fill() error {
 		s.text -= s.start
 		s.start = 0
 	}
-	if len(s.buf) == cap(s.buf) {
-		grown := make([]byte, len(s.buf), max(firstBuffer, 2*cap(s.buf)))
-		copy(grown, s.buf)
-		s.buf = grown
-	} else if len(s.buf) == 0 && cap(s.buf) > 16*firstBuffer {
-		s.buf = make([]byte, 0, firstBuffer) // a large stanza went through; do not hold its memory
-	}
+	s.fit()
 	for empty := 0; empty < 100; empty++ {
 		n, err := s.r.Read(s.buf[len(s.buf):cap(s.buf)])
 		fresh := s.buf[len(s.buf) : len(s.buf)+n]
 		s.buf = s.buf[:len(s.buf)+n]
 		switch {
 		case n > 0:
+			if s.scanty++; 4*n > cap(s.buf) {
+				s.scanty = 0
+			}
 			// An unfinished tag can only be finished by a '>'; without one there
 			// is no point in looking at the tag again.
 			if s.pos < len(s.buf)-n && s.buf[s.pos] == '<' && !s.inCDATA && bytes.IndexByte(fresh, '>') < 0 {
@@ -158,6 +157,20 @@ func (s *Scanner) fill() error {
 		}
 	}
 	return io.ErrNoProgress
+}
+
+// fit has the buffer be as large as the stream needs: many streams are idle, and their
+// memory is what counts.
+func (s *Scanner) fit() {
+	switch size := cap(s.buf); {
+	case len(s.buf) == size:
+		grown := make([]byte, len(s.buf), max(leastBuffer, 2*size))
+		copy(grown, s.buf)
+		s.buf = grown
+	case len(s.buf) == 0 && (size > mostBuffer || s.scanty >= 4 && size > leastBuffer):
+		s.buf = make([]byte, 0, max(leastBuffer, min(size/2, mostBuffer)))
+		s.scanty = 0
+	}
 }
 
 // advance goes on from s.pos until the item is complete (true) or the bytes at

@@ -20,7 +20,7 @@ var allowed = map[string][]string{
 	"otrproxy/proxy/control/page": {"otrproxy/proxy/control"},
 	"otrproxy/test/server":        {"otrproxy/stanza"},
 	"otrproxy/test/client":        {"otrproxy/stanza"},
-	"otrproxy/test/bench":         {"otrproxy/stanza", "otrproxy/test/client", "otrproxy/test/server"},
+	"otrproxy/test/bench":         {"otrproxy/otrlayer", "otrproxy/stanza", "otrproxy/test/client", "otrproxy/test/server"},
 	"otrproxy/test/bench/otr":     {"otrproxy/otrlayer/otr"},
 }
 

@@ -1,5 +1,6 @@
 // Command bench measures what the proxy costs a passed stanza, side by side with a
-// plain TLS-to-TLS copy in Go (the floor) and with haproxy, in one run.
+// plain TLS-to-TLS copy in Go (the floor) and with haproxy, in one run; with the word
+// load, what many sessions, logins and floods cost (load.go).
 //
 // A client sends itself a message of about 300 bytes through the thing measured
 // and waits for it, again and again; the things take turns, so that all of them
@@ -49,7 +50,11 @@ func main() {
 		os.Exit(1)
 	}
 	flag.Parse()
-	if err := bench(); err != nil {
+	measure := bench
+	if flag.Arg(0) == "load" {
+		measure = load
+	}
+	if err := measure(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -113,42 +118,15 @@ func bench() error {
 	}
 	things := []*thing{{name: "direct", addr: s.Addr()}}
 	start := func(name string, ready func(line string) (addr string), argv ...string) error {
-		cmd := exec.Command(argv[0], argv[1:]...)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		r, w, err := os.Pipe()
-		if err != nil {
-			return err
+		t, err := startThing(name, ready, argv...)
+		if err == nil {
+			things = append(things, t)
 		}
-		cmd.Stdout, cmd.Stderr = w, w
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-		w.Close()
-		t := &thing{name: name, cmd: cmd}
-		things = append(things, t)
-		var seen []byte
-		b := make([]byte, 4096)
-		for t.addr == "" {
-			n, err := r.Read(b)
-			if err != nil {
-				return fmt.Errorf("%s: %w: %s", name, err, seen)
-			}
-			seen = append(seen, b[:n]...)
-			for line := range bytes.Lines(seen) {
-				if a := ready(string(line)); a != "" {
-					t.addr = a
-				}
-			}
-		}
-		go io.Copy(io.Discard, r)
-		return nil
+		return err
 	}
 	defer func() {
 		for _, t := range things {
-			if t.cmd != nil {
-				t.cmd.Process.Kill()
-				t.cmd.Wait()
-			}
+			t.stop()
 		}
 	}()
 	self, err := os.Executable()
@@ -167,19 +145,16 @@ func bench() error {
 	} else {
 		fmt.Println("haproxy is not installed and left out")
 	}
-	bin := filepath.Join(dir, "otrproxy")
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", bin, "otrproxy/cmd/otrproxy").CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, out)
+	bin, err := build(dir)
+	if err != nil {
+		return err
 	}
 	conf := filepath.Join(dir, "otrproxy.yaml")
 	text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\ndomains: {%s: {connect: %q, tls: direct, trust: pin, pins: [%q]}}\notr: [{policy: never}]\n", filepath.Join(dir, "state"), domain, s.Addr(), s.Pin())
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return err
 	}
-	if err := start("otrproxy", func(line string) string {
-		_, a, _ := strings.Cut(strings.TrimSpace(line), "msg=listening address=")
-		return a
-	}, bin, "run", "--config", conf); err != nil {
+	if err := start("otrproxy", listening, bin, "run", "--config", conf); err != nil {
 		return err
 	}
 	for _, t := range things {
@@ -206,6 +181,62 @@ func bench() error {
 		}
 	}
 	return report(things)
+}
+
+// build builds the program into a directory.
+func build(dir string) (bin string, err error) {
+	bin = filepath.Join(dir, "otrproxy")
+	if out, err := exec.Command("go", "build", "-trimpath", "-o", bin, "otrproxy/cmd/otrproxy").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return bin, nil
+}
+
+// listening is the address in the line by which otrproxy says where it listens.
+func listening(line string) string {
+	_, a, _ := strings.Cut(strings.TrimSpace(line), "msg=listening address=")
+	return a
+}
+
+// startThing starts a program and waits for the line that says where it is.
+func startThing(name string, ready func(line string) (addr string), argv ...string) (*thing, error) {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	w.Close()
+	t := &thing{name: name, cmd: cmd}
+	var seen []byte
+	b := make([]byte, 4096)
+	for t.addr == "" {
+		n, err := r.Read(b)
+		if err != nil {
+			t.stop()
+			return nil, fmt.Errorf("%s: %w: %s", name, err, seen)
+		}
+		seen = append(seen, b[:n]...)
+		for line := range bytes.Lines(seen) {
+			if a := ready(string(line)); a != "" {
+				t.addr = a
+			}
+		}
+	}
+	go io.Copy(io.Discard, r)
+	return t, nil
+}
+
+// stop ends the program.
+func (t *thing) stop() {
+	if t.cmd != nil {
+		t.cmd.Process.Kill()
+		t.cmd.Wait()
+	}
 }
 
 // turn sends messages to oneself, one at a time.

@@ -36,6 +36,7 @@ type Config struct {
 	Bindings   bool              // announce channel bindings (XEP-0440)
 	MaxTLS     uint16            // 0: what Go has
 	Forget     bool              // do not record what is received
+	Strangers  bool              // nobody hears of anybody's presence
 	Listener   net.Listener      // nil: a free port of the loopback interface
 	// Fate says what becomes of a message of somebody; nil for delivery.
 	Fate func(from string, m *stanza.Stanza) Fate
@@ -660,6 +661,9 @@ func (s *Server) over(x *session) {
 
 // broadcast writes to everybody else who is present.
 func (s *Server) broadcast(x *session, raw string) {
+	if s.cfg.Strangers {
+		return
+	}
 	for y := range s.sessions {
 		if y != x && y.present {
 			go y.deliver([]byte(raw))
@@ -714,7 +718,7 @@ func (x *session) stanza(st *stanza.Stanza) {
 			s.broadcast(x, string(raw))
 			if fresh {
 				for y := range s.sessions {
-					if y != x && y.present {
+					if y != x && y.present && !s.cfg.Strangers {
 						go x.deliver([]byte("<presence from='" + y.full() + "'/>"))
 					}
 				}
