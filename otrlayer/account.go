@@ -145,6 +145,8 @@ type Outlet interface {
 	Pending() bool
 	// Notice queues a line from the proxy in the conversation with a contact.
 	Notice(contact, text string)
+	// Mirror shows the client what another client of the account has sent or got.
+	Mirror(Mirrored) Mirroring
 	// Return hands a message back to the client as an error, and reports whether it
 	// could.
 	Return(m *Message, c Cause, sentence string) bool
@@ -373,9 +375,10 @@ func (a *Account) Detach(o Outlet) {
 	for _, c := range a.convs {
 		if c.carrier == o || len(a.outlets) == 0 {
 			// The contact sees us go, and some programs forget their sessions then without
-			// a word (seen with Profanity).
+			// a word (seen with Profanity). With version 3 they tell us apart by our instance
+			// tag, and not by which of our clients carries what we say.
 			for _, s := range c.live {
-				s.gone = true
+				s.gone = s.gone || len(a.outlets) == 0 || s.Version == otr.V2
 			}
 		}
 		if c.outlet == o {
@@ -385,6 +388,7 @@ func (a *Account) Detach(o Outlet) {
 			c.carrier = nil
 		}
 		maps.DeleteFunc(c.heard, func(k complaint, _ int) bool { return k.by == o })
+		maps.DeleteFunc(c.echoes, func(k echo, _ echoed) bool { return k.by == o })
 		c.flush(now)
 	}
 }

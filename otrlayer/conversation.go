@@ -41,8 +41,9 @@ type conversation struct {
 	heldBytes int
 	told      bool // that messages wait, in the present attempt
 
-	read   []*reading // the data messages read last
-	recent []*Message // sent in the last minute, in case the contact could not read them
+	read   []*reading      // the data messages read last
+	echoes map[echo]echoed // the protocol's messages got last
+	recent []*Message      // sent in the last minute, in case the contact could not read them
 	// unread is how many messages the contact says it could not read, by the full JID of
 	// the program that says so.
 	unread map[string]int

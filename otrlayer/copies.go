@@ -24,18 +24,23 @@ const placeholder = "[otrproxy] An encrypted message; it can be read only where 
 type reading struct {
 	sum  [32]byte // of the ciphertext
 	at   time.Time
-	said Reading  // forgotten after copyWindow
+	said Reading  // forgotten after copyWindow, with what follows
 	by   []Outlet // the clients that have got it
+
+	coming   []Outlet // those that wait for their own copy
+	mirrored Mirrored // what the others were shown
 }
 
 // remember notes what a data message said.
-func (c *conversation) remember(now time.Time, o Outlet, sum [32]byte, said Reading) {
-	if c.read = append(c.read, &reading{sum: sum, at: now, said: said, by: []Outlet{o}}); len(c.read) > maxRead {
+func (c *conversation) remember(now time.Time, o Outlet, sum [32]byte, said Reading) *reading {
+	r := &reading{sum: sum, at: now, said: said, by: []Outlet{o}}
+	if c.read = append(c.read, r); len(c.read) > maxRead {
 		c.read = slices.Delete(c.read, 0, 1)
 	}
 	if said.Deliver {
 		c.a.wakeAt(c.copiesUntil())
 	}
+	return r
 }
 
 // known finds a data message that has been read.
@@ -54,8 +59,14 @@ func (r *reading) again(o Outlet) Reading {
 	if !r.said.Deliver || slices.Contains(r.by, o) {
 		return Reading{}
 	}
-	r.by = append(r.by, o)
+	r.got(o)
 	return r.said
+}
+
+// got notes that a client has it.
+func (r *reading) got(o Outlet) {
+	r.by = append(r.by, o)
+	r.coming = slices.DeleteFunc(r.coming, func(x Outlet) bool { return x == o })
 }
 
 // copied reads a copy of a data message. A session that still exists can read one that
@@ -70,7 +81,7 @@ func (c *conversation) copied(now time.Time, o Outlet, m Incoming, w otr.Message
 			case !m.Delayed && slices.Contains(r.by, o):
 				return Reading{} // a carbon of what this client has got already
 			case r.said.Deliver: // an archive is asked to say it again
-				r.by = append(r.by, o)
+				r.got(o)
 				return r.said
 			}
 		} else if c.otr != nil {
@@ -109,7 +120,7 @@ func (c *conversation) copiesUntil() time.Time {
 func (c *conversation) forgetTexts(now time.Time) {
 	for _, r := range c.read {
 		if !now.Before(r.at.Add(copyWindow)) {
-			r.said, r.by = Reading{}, nil
+			*r = reading{sum: r.sum, at: r.at}
 		}
 	}
 }

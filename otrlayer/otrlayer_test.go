@@ -52,9 +52,22 @@ type person struct {
 	returned []string // "id cause"
 	read     []string // what the client was shown
 	event    chan struct{}
+
+	carbons  bool     // it wants to see what another client sends
+	mirrored []string // what another client got or sent
 }
 
 func (p *person) Pending() bool { return p.pending }
+
+func (p *person) Mirror(m Mirrored) Mirroring {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dead || m.Sent && !p.carbons {
+		return Unwanted
+	}
+	p.mirrored = append(p.mirrored, m.Text)
+	return Seen
+}
 
 func (p *person) Emit(v Verdict) bool {
 	p.mu.Lock()

@@ -12,6 +12,9 @@ import (
 type Incoming struct {
 	From    string // full JID
 	Contact string // bare JID
+	To      string // as it was addressed
+	ID      string
+	Type    string // XMPP's message type
 	Text    string
 	Delayed bool // it was stored somewhere on its way (XEP-0203)
 	Welcome bool // the contact may see our presence: a handshake may be answered
@@ -81,6 +84,10 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 		}
 		return Reading{}
 	}
+	echo := w.Kind != otr.Error && c.echo(now, o, m)
+	if echo && !(w.Kind == otr.Encoded && w.Type == otr.Data) {
+		return Reading{}
+	}
 	switch w.Kind {
 	case otr.Query:
 		c.queriedBy(now, w, m)
@@ -89,7 +96,7 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 	case otr.Fragment:
 		return c.fragment(now, o, m, w)
 	case otr.Encoded:
-		return c.encoded(now, o, m, w)
+		return c.encoded(now, o, m, w, echo)
 	case otr.Foreign:
 		if !m.Delayed {
 			a.notice(c.contact, c.contact+" sent an encrypted message that cannot be read: it is of an OTR version other than 2 and 3, or damaged.")
@@ -241,13 +248,14 @@ func (c *conversation) fragment(now time.Time, o Outlet, m Incoming, w otr.Messa
 	if err != nil || !ok {
 		return Reading{}
 	}
-	return c.encoded(now, o, m, whole)
+	return c.encoded(now, o, m, whole, false)
 }
 
-// encoded gives an encoded message to the engine.
-func (c *conversation) encoded(now time.Time, o Outlet, m Incoming, w otr.Message) Reading {
+// encoded gives an encoded message to the engine. An echo has come to another client
+// already.
+func (c *conversation) encoded(now time.Time, o Outlet, m Incoming, w otr.Message, echo bool) Reading {
 	if w.Type == otr.Data {
-		return c.data(now, o, m, w)
+		return c.data(now, o, m, w, echo)
 	}
 	if m.Delayed || !c.mayAnswer(m) {
 		return Reading{}
@@ -273,7 +281,7 @@ func (c *conversation) encoded(now time.Time, o Outlet, m Incoming, w otr.Messag
 }
 
 // data decrypts a data message.
-func (c *conversation) data(now time.Time, o Outlet, m Incoming, w otr.Message) Reading {
+func (c *conversation) data(now time.Time, o Outlet, m Incoming, w otr.Message, echo bool) Reading {
 	sum := w.Sum()
 	if r := c.known(sum); r != nil {
 		return r.again(o)
@@ -285,7 +293,7 @@ func (c *conversation) data(now time.Time, o Outlet, m Incoming, w otr.Message) 
 	s := c.live[res.Session]
 	if err != nil || s == nil {
 		c.a.events.Log(0, "a data message was refused", err)
-		return c.unreadable(now, m, w)
+		return c.unreadable(now, m, w, echo)
 	}
 	if !m.Delayed {
 		c.moved(s, m.From)
@@ -324,7 +332,7 @@ func (c *conversation) opened(now time.Time, o Outlet, m Incoming, s *session, s
 			r.Text = Defused(r.Text)
 		}
 	}
-	c.remember(now, o, sum, r)
+	c.mirrored(o, m, c.remember(now, o, sum, r))
 	return r
 }
 
@@ -352,8 +360,8 @@ func (c *conversation) finished(id otr.ID) {
 }
 
 // unreadable is a data message no session of ours can read: the session was lost
-// when one of the two programs restarted.
-func (c *conversation) unreadable(now time.Time, m Incoming, w otr.Message) Reading {
+// when one of the two programs restarted. Of an echo, the other side has been told.
+func (c *conversation) unreadable(now time.Time, m Incoming, w otr.Message, echo bool) Reading {
 	if w.Ignorable {
 		return Reading{}
 	}
@@ -364,7 +372,10 @@ func (c *conversation) unreadable(now time.Time, m Incoming, w otr.Message) Read
 		c.answering, c.answers = now, 0
 	}
 	// One error for each message, for the other side counts them.
-	if c.answers++; c.answers <= maxErrors {
+	if !echo {
+		c.answers++
+	}
+	if !echo && c.answers <= maxErrors {
 		c.protocol(m.From, string(otr.NewError("You sent an encrypted message that could not be read; the private conversation had ended here.")), false)
 		if c.answers == 1 {
 			c.query(now)

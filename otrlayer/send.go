@@ -217,7 +217,8 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 	if !c.emit(m.outlet, Verdict{action: Encrypted, message: &sent, to: sent.at, body: string(sealed), store: true}) {
 		return errNobody
 	}
-	if remember {
+	if remember { // what is sent again has been shown
+		c.a.mirror(Mirrored{By: m.outlet, Sent: true, Contact: c.contact, To: m.To, ID: m.ID, Type: m.Type, Text: m.Text})
 		sent.Extra = nil
 		sent.since = c.a.now()
 		c.forgetRecent(sent.since)

@@ -42,7 +42,7 @@ func copied(root stanza.Element) (wrapper, inner stanza.Element, ok bool) {
 		wrapper = el
 		wrappers++
 		for f := range wrapper.Children() {
-			if !f.Is("urn:xmpp:forward:0", "forwarded") {
+			if !f.Is(nsForward, "forwarded") {
 				continue
 			}
 			for m := range f.Children() {
@@ -103,10 +103,10 @@ func (s *session) inCopy(st *stanza.Stanza, from address) {
 	case scrub:
 		r = otrlayer.Scrub(body.Text())
 	default:
-		r = s.account.Receive(s, otrlayer.Incoming{From: contact.full, Contact: contact.bare, Text: body.Text(), Delayed: !carbon, Copy: true,
+		r = s.account.Receive(s, otrlayer.Incoming{From: contact.full, Contact: contact.bare, To: inner.Attr("to"), ID: inner.Attr("id"), Type: typ, Text: body.Text(), Delayed: !carbon, Copy: true,
 			Welcome: s.isWelcome(contact.bare), Marked: marked(inner)})
 	}
-	if r.Unreadable && s.quietened(contact.bare) {
+	if r.Unreadable && (s.quietened(contact.bare) || carbon && sent && s.ownCopy(sender)) {
 		r.Deliver = false
 	} else if r.Deliver && !r.Unreadable {
 		delete(s.quiet, contact.bare)

@@ -85,6 +85,9 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 	root := st.Root()
 	typ := root.Attr("type")
 	s.announced(typ)
+	if len(root.RawAttr("to")) == 0 {
+		s.attends(root)
+	}
 	if typ == "" && len(root.RawAttr("to")) == 0 {
 		first := false
 		s.greet.Do(func() { first = true })
@@ -250,6 +253,7 @@ func (s *session) outIQ(st *stanza.Stanza, to address) {
 	}
 	if typ == "get" || typ == "set" {
 		s.requests.request(s, root, to)
+		s.wantsCarbons(root)
 		s.changes(root, to)
 	}
 	if q, ok := root.Child(nsRoster, "query"); ok && about == nil && typ == "get" && len(q.RawAttr("ver")) > 0 && !cfg.HandsOff(s.jid) {

@@ -101,6 +101,7 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 		return // nobody has asked: CVE-2014-2744's kin would have an id guessed
 	}
 	if (typ == "result" || typ == "error") && s.home(from) == "" {
+		s.carbonsSettled(root)
 		s.changed(root)
 	}
 	var e *stanza.Edit // of what is said about the service contact
@@ -208,7 +209,7 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 		return
 	}
 	late := delayed(root)
-	r := s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, Text: body.Text(), Delayed: late,
+	r := s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Text: body.Text(), Delayed: late,
 		Welcome: s.isWelcome(from.bare), Shared: !bytes.Contains(root.RawAttr("to"), []byte{'/'}), Marked: marked(root)})
 	if r.Unreadable && late && s.unread.another(s, from.bare) {
 		r.Deliver = false
@@ -271,7 +272,7 @@ var spoken = map[string]bool{
 	nsXHTML:                      true,
 	"jabber:x:oob":               true,
 	"jabber:x:data":              true,
-	"urn:xmpp:forward:0":         true,
+	nsForward:                    true,
 	"urn:xmpp:message-correct:0": true,
 	"urn:xmpp:message-retract:0": true,
 	"urn:xmpp:message-retract:1": true,

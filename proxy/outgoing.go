@@ -309,7 +309,7 @@ var content = map[string]string{
 	"urn:xmpp:attention:0":                    "a nudge",
 	"urn:xmpp:jingle-message:0":               "a call",
 	"urn:xmpp:call-invites:0":                 "a call",
-	"urn:xmpp:forward:0":                      "a forwarded message",
+	nsForward:                                 "a forwarded message",
 	"http://jabber.org/protocol/ibb":          "a file",
 	"http://jabber.org/protocol/geoloc":       "a place",
 	"http://jabber.org/protocol/rosterx":      "contacts",

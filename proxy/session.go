@@ -45,8 +45,10 @@ type session struct {
 
 	acks
 
-	requests requests
-	greet    sync.Once // when the client has come
+	requests  requests
+	carbons   atomic.Bool // the client has them (XEP-0280)
+	attending atomic.Bool // it gets what is addressed to the account
+	greet     sync.Once   // when the client has come
 
 	// Owned by the goroutine that reads the client.
 	strange map[string]bool // extensions that were said to be left out, by contact and name
@@ -60,6 +62,9 @@ type session struct {
 	pushed   map[string]bool   // ids of our roster pushes that were not answered yet
 	changing map[string]string // new passwords, by id of the request; "" for the end of the account
 	welcome  map[string]bool   // contacts who may see our presence
+	// carbonsAsked is the id of the client's request for carbons, or for none.
+	carbonsAsked  string
+	carbonsWanted bool
 	// unannounced says that the session was resumed, and the client has not sent its
 	// first presence yet.
 	unannounced bool

@@ -141,11 +141,15 @@ type Message struct {
 	From, To, ID, Type string
 	Body               string
 	Extra              []byte // markup behind the body
+	Within             bool   // it stands in an element of another namespace (XEP-0297), and declares its own
 }
 
 // AppendTo appends the message.
 func (m Message) AppendTo(dst []byte) []byte {
 	dst = append(dst, "<message"...)
+	if m.Within {
+		dst = append(dst, " xmlns='"+NSClient+"'"...)
+	}
 	dst = appendOptional(dst, "from", m.From)
 	dst = appendOptional(dst, "to", m.To)
 	dst = appendOptional(dst, "id", m.ID)

@@ -1,0 +1,110 @@
+package proxy
+
+import (
+	"strconv"
+	"strings"
+
+	"otrproxy/otrlayer"
+	"otrproxy/stanza"
+)
+
+// All clients of an account share its conversations: what is opened or sent by one is
+// shown by the others, as their server would have done it with text in clear (XEP-0280).
+// For that we know of a client whether it wants carbons, and whether it is there.
+
+const nsForward = "urn:xmpp:forward:0"
+
+// wantsCarbons notes a client's request for carbons, or for none any more; the server's
+// answer settles it.
+func (s *session) wantsCarbons(root stanza.Element) {
+	for _, word := range []string{"enable", "disable"} {
+		if _, ok := root.Child(nsCarbons, word); ok {
+			s.mu.Lock()
+			s.carbonsAsked, s.carbonsWanted = root.Attr("id"), word == "enable"
+			s.mu.Unlock()
+		}
+	}
+}
+
+// carbonsSettled notes the server's answer.
+func (s *session) carbonsSettled(root stanza.Element) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.carbonsAsked == "" || root.Attr("id") != s.carbonsAsked {
+		return
+	}
+	if root.Attr("type") == "result" {
+		s.carbons.Store(s.carbonsWanted)
+	}
+	s.carbonsAsked = ""
+}
+
+// attends notes whether the client gets what is addressed to the account (RFC 6121 section
+// 8.5.2.1): it is available, and not with a negative priority.
+func (s *session) attends(root stanza.Element) {
+	switch root.Attr("type") {
+	case "unavailable":
+		s.attending.Store(false)
+	case "":
+		priority := 0
+		if el, ok := root.Child(stanza.NSClient, "priority"); ok {
+			priority, _ = strconv.Atoi(strings.TrimSpace(el.Text()))
+		}
+		s.attending.Store(priority >= 0)
+	}
+}
+
+// Mirror shows what another client of the account has sent or got. What was addressed to
+// the account or this client stands as if the server had brought it; the rest is a carbon. A
+// client that the server brings a copy of its own gets that, with what stands beside it.
+func (s *session) Mirror(m otrlayer.Mirrored) otrlayer.Mirroring {
+	full := s.full()
+	if s.closing.Load() || full == s.jid {
+		return otrlayer.Unwanted
+	}
+	carbons := s.carbons.Load()
+	show := stanza.Message{From: m.From, To: full, ID: m.ID, Type: safeType(m.Type), Body: m.Text}
+	switch direct := !m.Sent && (m.To == full || !strings.Contains(m.To, "/")); {
+	case m.Sent && !carbons:
+		return otrlayer.Unwanted
+	case !m.Late && (m.To == full || m.Copied && carbons):
+		return otrlayer.Coming
+	case !direct && carbons:
+		show = s.carbon(m)
+	case m.To != full && !s.attending.Load():
+		return otrlayer.Unwanted
+	}
+	if !s.client.build(show.AppendTo) {
+		return otrlayer.Unwanted
+	}
+	s.client.kick()
+	return otrlayer.Seen
+}
+
+// carbon wraps a text as the server's carbons are (XEP-0280 sections 6 and 7).
+func (s *session) carbon(m otrlayer.Mirrored) stanza.Message {
+	what := "received"
+	if m.Sent {
+		what = "sent"
+		if by, ok := m.By.(*session); ok {
+			m.From = by.full()
+		}
+	}
+	extra := []byte("<" + what + " xmlns='" + nsCarbons + "'><forwarded xmlns='" + nsForward + "'>")
+	extra = stanza.Message{Within: true, From: m.From, To: m.To, ID: m.ID, Type: safeType(m.Type), Body: m.Text}.AppendTo(extra)
+	extra = append(extra, "</forwarded></"+what+">"...)
+	return stanza.Message{From: s.jid, To: s.full(), Type: safeType(m.Type), Extra: extra}
+}
+
+// ownCopy reports whether a carbon is of what another client here has sent encrypted: that
+// one was shown already, and a server that makes one all the same knows the ciphertext only.
+func (s *session) ownCopy(sender address) bool {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	for x := range s.p.sessions {
+		if x != s && x.jid == s.jid && x.full() == sender.full {
+			return true
+		}
+	}
+	return false
+}
