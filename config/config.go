@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,6 +29,7 @@ type Config struct {
 	Log     Log
 	Domains map[string]Domain // empty: any domain, trust on first use
 	OTR     []Rule            // first match wins
+	Access  []Access          // first match wins; empty: everybody who can reach the proxy
 	Hold    Hold
 	Limits  Limits
 	Notify  Notify
@@ -185,8 +187,9 @@ type Rule struct {
 	// Versions of OTR that may be spoken; nil for 3, and 2 where the contact has
 	// nothing better.
 	Versions []int
-	Drop     bool // clear text is not shown where encryption is expected, instead of marked
-	Line     int  // in the configuration file, 0 for the built-in rule
+	Drop     bool   // clear text is not shown where encryption is expected, instead of marked
+	Reason   string // shown to whom the rule stops
+	Line     int    // in the configuration file, 0 for the built-in rule
 }
 
 // Allows reports whether the rule lets something pass unprotected.
@@ -250,11 +253,47 @@ type Hold struct {
 	For      time.Duration // from when the message was handed over
 }
 
-// Limits bound what one client may cost.
+// An Access is one line of who may use the proxy at all.
+type Access struct {
+	Account string         // pattern of the bare JID
+	From    []netip.Prefix // addresses they come from; empty for any
+	Refuse  string         // why they may not; "" where they may
+	Line    int            // in the configuration file
+}
+
+// fits reports whether the line is about an address.
+func (a *Access) fits(from netip.Addr) bool {
+	return len(a.From) == 0 || slices.ContainsFunc(a.From, func(p netip.Prefix) bool { return p.Contains(from.Unmap()) })
+}
+
+// MayUse is whether an account may be used from an address; where not, why, for the person.
+func (c *Config) MayUse(account string, from netip.Addr) (ok bool, why string) {
+	if len(c.Access) == 0 {
+		return true, ""
+	}
+	for i := range c.Access {
+		if a := &c.Access[i]; match(a.Account, account) && a.fits(from) {
+			return a.Refuse == "", a.Refuse
+		}
+	}
+	return false, "it is not on the list of those who may use it (access)"
+}
+
+// MayCome reports whether anybody may use the proxy from an address.
+func (c *Config) MayCome(from netip.Addr) bool {
+	return len(c.Access) == 0 || slices.ContainsFunc(c.Access, func(a Access) bool { return a.Refuse == "" && a.fits(from) })
+}
+
+// Limits bound what clients may cost.
 type Limits struct {
-	Sessions int
-	Stanza   int           // bytes
-	Login    time.Duration // from connect to the end of the login
+	Sessions   int           // logged in
+	PerAddress int           // connections from one other machine; this one has no limit of its own
+	PerAccount int           // sessions of one account
+	Pending    int           // connections that have not logged in
+	Rate       int           // stanzas a second of one client; faster ones wait
+	Stanza     int           // bytes
+	Memory     int           // bytes in all, from which on nobody else is let in and nothing more held
+	Login      time.Duration // from connect to the end of the login
 }
 
 // Default is the configuration without a file.
@@ -264,7 +303,7 @@ func Default() *Config {
 		State:  DefaultState(),
 		Log:    Log{Level: "info", Format: "text"},
 		Hold:   Hold{Messages: 100, Bytes: 1 << 20, For: 10 * time.Minute},
-		Limits: Limits{Sessions: 200, Stanza: 256 << 10, Login: 30 * time.Second},
+		Limits: Limits{Sessions: 200, PerAddress: 50, PerAccount: 20, Pending: 100, Rate: 200, Stanza: 256 << 10, Memory: 256 << 20, Login: 30 * time.Second},
 		Idle:   72 * time.Hour,
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/net/idna"
@@ -138,6 +140,7 @@ func (c *Config) document(n *yaml.Node) error {
 		"admins":  c.admins,
 		"origins": c.origins,
 		"otr":     c.otr,
+		"access":  c.access,
 		"hold": func(n *yaml.Node) error {
 			return mapping(n, "hold", fields{
 				"messages": func(n *yaml.Node) error { return number(n, &c.Hold.Messages, 0, 1_000_000) },
@@ -148,9 +151,14 @@ func (c *Config) document(n *yaml.Node) error {
 		"idle": func(n *yaml.Node) error { return duration(n, &c.Idle, time.Minute, 365*24*time.Hour) },
 		"limits": func(n *yaml.Node) error {
 			return mapping(n, "limits", fields{
-				"sessions": func(n *yaml.Node) error { return number(n, &c.Limits.Sessions, 1, 1_000_000) },
-				"stanza":   func(n *yaml.Node) error { return size(n, &c.Limits.Stanza, 10_000, 64<<20) },
-				"login":    func(n *yaml.Node) error { return duration(n, &c.Limits.Login, time.Second, 10*time.Minute) },
+				"sessions":    func(n *yaml.Node) error { return number(n, &c.Limits.Sessions, 1, 1_000_000) },
+				"per_address": func(n *yaml.Node) error { return number(n, &c.Limits.PerAddress, 1, 1_000_000) },
+				"per_account": func(n *yaml.Node) error { return number(n, &c.Limits.PerAccount, 1, 1_000_000) },
+				"pending":     func(n *yaml.Node) error { return number(n, &c.Limits.Pending, 1, 1_000_000) },
+				"rate":        func(n *yaml.Node) error { return number(n, &c.Limits.Rate, 1, 10_000_000) },
+				"memory":      func(n *yaml.Node) error { return size(n, &c.Limits.Memory, 32<<20, math.MaxInt32) },
+				"stanza":      func(n *yaml.Node) error { return size(n, &c.Limits.Stanza, 10_000, 64<<20) },
+				"login":       func(n *yaml.Node) error { return duration(n, &c.Limits.Login, time.Second, 10*time.Minute) },
 			})
 		},
 	})
@@ -337,6 +345,7 @@ func (c *Config) otr(n *yaml.Node) error {
 				}
 				return err
 			},
+			"reason": func(n *yaml.Node) error { return sentence(n, &r.Reason) },
 			"clear": func(n *yaml.Node) error {
 				var s string
 				err := word(n, &s, "mark", "drop")
@@ -368,6 +377,56 @@ func (c *Config) otr(n *yaml.Node) error {
 		c.OTR = append(c.OTR, r)
 		return nil
 	})
+}
+
+func (c *Config) access(n *yaml.Node) error {
+	return each(n, "access", func(n *yaml.Node) error {
+		a := Access{Account: "*", Line: n.Line}
+		err := mapping(n, "a line of access", fields{
+			"account": func(n *yaml.Node) error { return pattern(n, &a.Account) },
+			"from": func(n *yaml.Node) error {
+				return each(n, "from", func(n *yaml.Node) error {
+					p, err := network(n.Value)
+					if err != nil {
+						return at(n, "%q is neither an address nor a network, such as 192.168.1.7 or 192.168.1.0/24", n.Value)
+					}
+					a.From = append(a.From, p)
+					return nil
+				})
+			},
+			"refuse": func(n *yaml.Node) error {
+				if err := sentence(n, &a.Refuse); err != nil || a.Refuse != "" {
+					return err
+				}
+				return at(n, "refuse needs the reason, which is shown to whom it concerns")
+			},
+		})
+		if err == nil {
+			c.Access = append(c.Access, a)
+		}
+		return err
+	})
+}
+
+// network reads an address or a network.
+func network(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	return p.Masked(), err
+}
+
+// sentence is a line for people.
+func sentence(n *yaml.Node, to *string) error {
+	if err := text(n, to); err != nil {
+		return err
+	}
+	if len(*to) > 300 || strings.ContainsFunc(*to, unicode.IsControl) {
+		return at(n, "this must be one line of at most 300 characters")
+	}
+	return nil
 }
 
 func each(n *yaml.Node, what string, f func(*yaml.Node) error) error {

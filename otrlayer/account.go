@@ -51,6 +51,11 @@ type Settings struct {
 	// Drop says that what a contact sends in clear where encryption is expected is not
 	// shown; nil for never.
 	Drop func(contact string) bool
+	// Reason is what the household says of the rule for a contact, to whom it stops; nil
+	// for nothing.
+	Reason func(contact string) string
+	// Full reports that memory is short: nothing more is held. Nil for never.
+	Full func() bool
 }
 
 var everyVersion = otr.Set(otr.V2, otr.V3)
@@ -419,7 +424,7 @@ func (a *Account) notice(contact, text string) {
 // one of the account, or keeps it until one comes.
 func (a *Account) giveBack(m *Message, c Cause) {
 	a.events.Happened(m.Contact, EventReturned)
-	sentence := c.Sentence(m.Contact)
+	sentence := a.Why(c, m.Contact)
 	if m.outlet != nil && a.attached(m.outlet) && m.outlet.Return(m, c, sentence) {
 		return
 	}

@@ -28,6 +28,32 @@ const (
 var Causes = []Cause{CauseExpired, CauseQueueFull, CauseFinished, CauseKeyChanged, CauseUnverified, CauseNoKey,
 	CauseEngine, CauseUnprotected, CauseShutdown, CauseDropped, CauseBounced, CauseOwnOTR, CauseTooLarge, CauseUpstream, CauseUncertain, CauseUnread}
 
+// ruled reports whether it is a rule of the household that stops a message.
+func (c Cause) ruled() bool {
+	switch c {
+	case CauseExpired, CauseUnverified, CauseUnprotected, CauseOwnOTR:
+		return true
+	}
+	return false
+}
+
+// Because adds to a sentence the reason that the household gives for its rule, if any.
+func Because(sentence, reason string) string {
+	if reason == "" {
+		return sentence
+	}
+	return sentence + " The reason for this rule: " + reason
+}
+
+// Why is a cause's sentence, with the household's own reason where a rule is the cause.
+func (a *Account) Why(c Cause, contact string) string {
+	reason := a.settings().Reason
+	if !c.ruled() || reason == nil {
+		return c.Sentence(contact)
+	}
+	return Because(c.Sentence(contact), reason(contact))
+}
+
 // Sentence tells a person what happened and what to do now.
 func (c Cause) Sentence(contact string) string {
 	switch c {

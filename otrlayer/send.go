@@ -32,6 +32,9 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 	if a.closed {
 		return Verdict{cause: CauseShutdown, message: &m}
 	}
+	if a.convs[m.Contact] == nil && len(a.convs) >= maxConversations && policy != Never {
+		return Verdict{cause: CauseQueueFull, message: &m}
+	}
 	c := a.conv(m.Contact)
 	if policy != Never {
 		c.outlet, c.wrote = o, true
@@ -296,7 +299,10 @@ func (c *conversation) complained() map[*Message]string {
 // hold queues a message until the conversation is private.
 func (c *conversation) hold(now time.Time, limit Hold, m *Message, cause Cause) Verdict {
 	size := len(m.Text) + len(m.Extra)
-	if len(c.held) >= limit.Messages || c.heldBytes+size > limit.Bytes {
+	if len(c.held) >= limit.Messages || c.heldBytes+size > limit.Bytes || c.a.holding()+size > maxHeld*limit.Bytes {
+		return Verdict{cause: CauseQueueFull, message: m}
+	}
+	if full := c.a.settings().Full; full != nil && full() {
 		return Verdict{cause: CauseQueueFull, message: m}
 	}
 	kept := *m
@@ -309,6 +315,21 @@ func (c *conversation) hold(now time.Time, limit Hold, m *Message, cause Cause) 
 	c.a.schedule()
 	c.a.events.Happened(c.contact, EventHeld)
 	return Verdict{action: Held, message: &kept, cause: cause}
+}
+
+// What one account may have waiting, and with how many it may have anything to do: a client
+// that has gone mad takes no memory from the others.
+const (
+	maxHeld          = 16 // times what may wait for one contact
+	maxConversations = 10_000
+)
+
+// holding is how much waits, in bytes.
+func (a *Account) holding() (bytes int) {
+	for _, c := range a.convs {
+		bytes += c.heldBytes
+	}
+	return bytes
 }
 
 // announce tells the person once that messages wait, and for what.

@@ -26,10 +26,12 @@ const (
 	FailTimeout     FailureCause = "timeout"            // it took too long
 	FailState       FailureCause = "account"            // the account's own files cannot be used
 	FailLost        FailureCause = "connection_lost"    // the server went away during the session
+	FailAccess      FailureCause = "access"             // the configuration does not let them in
+	FailLimit       FailureCause = "limit"              // no room for one more
 )
 
 var failureCauses = []FailureCause{FailDomain, FailDNS, FailTCP, FailVia, FailTLS, FailCertificate, FailPin, FailStripped,
-	FailInjected, FailProtocol, FailSASL, FailDowngrade, FailMechanism, FailTimeout, FailState, FailLost}
+	FailInjected, FailProtocol, FailSASL, FailDowngrade, FailMechanism, FailTimeout, FailState, FailLost, FailAccess, FailLimit}
 
 // condition is the stream error condition (RFC 6120 section 4.9.3) that tells a
 // client of a cause.
@@ -39,6 +41,8 @@ func (c FailureCause) condition() string {
 		return "host-unknown"
 	case FailTCP, FailVia, FailTLS, FailTimeout, FailLost, FailProtocol:
 		return "remote-connection-failed"
+	case FailLimit:
+		return "resource-constraint"
 	case FailState:
 		return "internal-server-error"
 	}

@@ -373,8 +373,9 @@ func (o *offers) forget() {
 // the stream is is offered what that account has.
 const plainLife = 2 * time.Minute
 
-// Wrong proofs are tried here without the server noticing, so they are bounded here: from
-// the fifth on each costs twice the wait of the one before.
+// Wrong passwords are tried here: of enrolled accounts without the server noticing, of others
+// in the name of everybody who comes from here. So they are bounded here: from the fifth on
+// each costs twice the wait of the one before.
 const (
 	freeTries   = 4
 	longestWait = time.Minute
@@ -394,7 +395,10 @@ func (p *Proxy) mayTry(account, host string) bool {
 	return !time.Now().Before(p.wrongs[[2]string{account, host}].until)
 }
 
-// tried counts a proof. Only enrolled accounts have any.
+// tooManyTries is told to who must wait.
+const tooManyTries = "Too many wrong passwords were tried here; wait a minute."
+
+// tried counts a proof or password.
 func (p *Proxy) tried(account, host string, right bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

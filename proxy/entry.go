@@ -6,11 +6,9 @@ import (
 	"net"
 	"strings"
 	"time"
-
-	"otrproxy/stanza"
 )
 
-// accept takes clients from one listener.
+// accept takes clients from one listener, as far as the gate lets them in.
 func (p *Proxy) accept(l net.Listener) {
 	pause := 5 * time.Millisecond
 	for {
@@ -19,8 +17,11 @@ func (p *Proxy) accept(l net.Listener) {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			// Out of file descriptors, say: the others go on, this one waits.
-			p.log.Error("a client could not be accepted", "err", err)
+			if outOfFiles(err) && p.gate.turnAway(l) {
+				p.refusedFor(RefusedFiles)
+				continue
+			}
+			p.log.Error("a client could not be accepted", "err", err) // the others go on, this one waits
 			select {
 			case <-time.After(pause):
 				pause = min(2*pause, time.Second)
@@ -30,41 +31,40 @@ func (p *Proxy) accept(l net.Listener) {
 			}
 		}
 		pause = 5 * time.Millisecond
-		p.mu.Lock()
-		full := len(p.conns) >= p.Config().Limits.Sessions
-		if p.closing {
-			p.mu.Unlock()
-			conn.Close()
+		cfg := p.Config()
+		if !cfg.MayCome(addrOf(conn)) {
+			p.refusedFor(RefusedAccess)
+			refuse(conn, "This otrproxy is not for the address you come from (access in its configuration).")
 			continue
 		}
-		if !full {
-			p.conns[conn] = struct{}{}
-			p.wg.Add(1)
+		v, cause := p.gate.admit(conn, cfg.Limits)
+		if v == nil {
+			p.refusedFor(cause)
+			refuse(conn, refusals[cause])
+			continue
 		}
-		p.mu.Unlock()
-		if full {
-			p.log.Warn("a client was refused: limits.sessions is reached", "sessions", p.Config().Limits.Sessions)
-			refuse(conn)
+		if !p.begin() {
+			conn.Close()
+			p.gate.leave(v)
 			continue
 		}
 		go func() {
 			defer p.wg.Done()
-			defer func() {
-				conn.Close()
-				p.mu.Lock()
-				delete(p.conns, conn)
-				p.mu.Unlock()
-			}()
-			p.enter(conn, loopbackOnly(conn), "")
+			defer p.gate.leave(v)
+			defer conn.Close()
+			p.enter(conn, v, loopbackOnly(conn), "")
 		}()
 	}
 }
 
-// refuse tells a client that speaks plain XMPP that there is no room.
-func refuse(conn net.Conn) {
-	conn.SetDeadline(time.Now().Add(time.Second))
-	conn.Write(stanza.AppendStreamError(stanza.Header{}.AppendTo(nil), "resource-constraint", "otrproxy serves as many sessions as its configuration allows (limits.sessions)."))
-	conn.Close()
+// begin notes that a client is served; false when the proxy stops.
+func (p *Proxy) begin() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closing {
+		p.wg.Add(1)
+	}
+	return !p.closing
 }
 
 // First bytes of what a client may speak.
@@ -77,13 +77,13 @@ const (
 
 // enter looks at a client's first byte: direct TLS, plain XMPP, a WebSocket, or SOCKS, by
 // which it is carried here. Local says that both ends are on this machine.
-func (p *Proxy) enter(conn net.Conn, local bool, by string) {
+func (p *Proxy) enter(conn net.Conn, v *visitor, local bool, by string) {
 	conn.SetDeadline(time.Now().Add(p.Config().Limits.Login))
 	var first [1]byte
 	if _, err := conn.Read(first[:]); err != nil {
 		return
 	}
-	c := &client{p: p, raw: conn, conn: conn, local: local, by: by}
+	c := &client{p: p, visitor: v, raw: conn, conn: conn, local: local, by: by}
 	rest := &peeked{Conn: conn, first: first[:]}
 	kind := "plain"
 	if first[0] == firstTLS {
@@ -107,7 +107,7 @@ func (p *Proxy) enter(conn net.Conn, local bool, by string) {
 		}
 		kind, c.webbed = "websocket", true
 	case first[0] == firstSOCKS && by == "":
-		p.socksEntry(rest, local)
+		p.socksEntry(rest, v, local)
 		return
 	default:
 		p.log.Info("a client speaks neither XMPP nor TLS", "first byte", first[0])

@@ -54,10 +54,11 @@ type metrics struct {
 	blockedBy map[otrlayer.Cause]prometheus.Counter
 	failures  map[FailureCause]prometheus.Counter
 	shakes    map[string]prometheus.Counter
+	refusals  map[RefusedCause]prometheus.Counter
 }
 
 func newMetrics(p *Proxy) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry(), blockedBy: map[otrlayer.Cause]prometheus.Counter{}, failures: map[FailureCause]prometheus.Counter{}, shakes: map[string]prometheus.Counter{}}
+	m := &metrics{registry: prometheus.NewRegistry(), blockedBy: map[otrlayer.Cause]prometheus.Counter{}, failures: map[FailureCause]prometheus.Counter{}, shakes: map[string]prometheus.Counter{}, refusals: map[RefusedCause]prometheus.Counter{}}
 	stanzas := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "otrproxy_stanzas_total", Help: "Stanzas by direction (out: from the client), kind and what was done with them."}, []string{"direction", "kind", "action"})
 	for d, dn := range directions {
 		for k, kn := range kinds {
@@ -78,11 +79,15 @@ func newMetrics(p *Proxy) *metrics {
 	for _, r := range handshakes {
 		m.shakes[r] = shakes.WithLabelValues(r)
 	}
+	refusedTotal := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "otrproxy_refused_total", Help: "Clients sent away, or made to wait, by cause."}, []string{"cause"})
+	for _, c := range refusedCauses {
+		m.refusals[c] = refusedTotal.WithLabelValues(string(c))
+	}
 	m.seconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "otrproxy_stanza_seconds", Help: "Time a stanza spends inside the proxy.",
 		Buckets: []float64{1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2, 0.1, 1}})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "otrproxy_build_info", Help: "Always 1; the label says which version.", ConstLabels: prometheus.Labels{"version": p.opt.Version}})
 	build.Set(1)
-	m.registry.MustRegister(stanzas, blockedTotal, failures, shakes, m.seconds, build, liveState{p},
+	m.registry.MustRegister(stanzas, blockedTotal, failures, shakes, refusedTotal, m.seconds, build, liveState{p},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -91,6 +96,7 @@ func (m *metrics) count(d direction, k kind, a action) { m.stanzas[d][k][a].Inc(
 func (m *metrics) took(start time.Time)                { m.seconds.Observe(time.Since(start).Seconds()) }
 func (m *metrics) upstreamFailed(c FailureCause)       { m.failures[c].Inc() }
 func (m *metrics) handshake(result string)             { m.shakes[result].Inc() }
+func (m *metrics) refused(c RefusedCause)              { m.refusals[c].Inc() }
 
 func (m *metrics) blocked(c otrlayer.Cause) {
 	if counter := m.blockedBy[c]; counter != nil {

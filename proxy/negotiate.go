@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 // A client is the leg to a client until its login.
 type client struct {
 	p          *Proxy
+	visitor    *visitor
 	raw        net.Conn // the TCP connection
 	conn       net.Conn // what is spoken over: raw, or TLS
 	local      bool     // both ends on this machine
@@ -339,8 +341,14 @@ func (c *client) registers() bool {
 
 // host is where the client comes from.
 func (c *client) host() string {
-	host, _, _ := net.SplitHostPort(c.raw.RemoteAddr().String())
-	return host
+	name, _ := hostOf(c.raw)
+	return name
+}
+
+// addrOf is the address a client comes from.
+func addrOf(conn net.Conn) netip.Addr {
+	a, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
+	return a.Addr().Unmap()
 }
 
 func blank(b []byte) bool { return strings.TrimSpace(string(b)) == "" }
@@ -534,6 +542,14 @@ func (c *client) response(initial string) ([]byte, error) {
 // admitted logs in to the server with what the client has shown, and returns how; "" for a
 // failure of which the client was told.
 func (c *client) admitted(ctx context.Context, who *claim) (how string, err error) {
+	if f := c.welcome(who.account); f != nil {
+		c.p.log.Info("an account was refused", "account", c.p.name(who.account), "cause", f.Cause)
+		return "", c.broken("temporary-auth-failure", f)
+	}
+	if !c.p.mayTry(who.account, c.host()) {
+		c.p.metrics.refused(RefusedLogins)
+		return "", c.again("temporary-auth-failure", tooManyTries)
+	}
 	least, _, err := c.p.least(who.account)
 	if err != nil {
 		return "", c.noFiles(who.account, err)
@@ -543,6 +559,11 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 		how, le = c.up.login(who.secret, least)
 	}
 	if le == nil {
+		c.p.tried(who.account, c.host(), true)
+		if !c.p.gate.settle(c.visitor, c.p.Config().Limits) {
+			c.p.metrics.refused(RefusedSessions)
+			return "", c.broken("temporary-auth-failure", fail(FailLimit, nil, "%s", refusals[RefusedSessions]))
+		}
 		c.p.admitted(who.account, how, nil)
 		if creds, ok := who.secret.plain(); ok {
 			c.p.inStep(who.account, func() *enrolment { return c.up.enrolment(creds, how) })
@@ -568,7 +589,32 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 	if !le.refused {
 		return "", c.broken(le.condition, f)
 	}
+	if le.word == "not-authorized" { // guessing is done from here, and the server would hold it against all of us
+		c.p.tried(who.account, c.host(), false)
+	}
 	return "", c.again(le.condition, f.Text)
+}
+
+// welcome is why an account may not be used, or not once more; nil where it may.
+func (c *client) welcome(account string) *Failure {
+	cfg := c.p.Config()
+	if ok, why := cfg.MayUse(account, addrOf(c.raw)); !ok {
+		c.p.metrics.refused(RefusedAccess)
+		return fail(FailAccess, nil, "This otrproxy does not serve %s here: %s.", account, strings.TrimSuffix(why, "."))
+	}
+	n := 0
+	c.p.mu.Lock()
+	for s := range c.p.sessions {
+		if s.jid == account {
+			n++
+		}
+	}
+	c.p.mu.Unlock()
+	if n >= cfg.Limits.PerAccount {
+		c.p.metrics.refused(RefusedAccount)
+		return fail(FailLimit, nil, "otrproxy serves as many sessions of %s as its configuration allows (limits.per_account, %d); end one on another device.", account, n)
+	}
+	return nil
 }
 
 // register passes one request of in-band registration to the server, over the

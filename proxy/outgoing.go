@@ -96,7 +96,7 @@ func (s *session) refuse(root stanza.Element, e stanza.Error) {
 
 // block refuses a message for a cause of the closed set.
 func (s *session) block(root stanza.Element, c otrlayer.Cause, contact string) {
-	s.account.Refuse(s, &otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id")}, c, c.Sentence(contact))
+	s.account.Refuse(s, &otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id")}, c, s.account.Why(c, contact))
 }
 
 func blockError(c otrlayer.Cause, sentence string) stanza.Error {
@@ -238,7 +238,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 
 // unprotected refuses what OTR cannot protect, by name.
 func (s *session) unprotected(root stanza.Element, what, contact string) {
-	sentence := "Not sent: OTR can encrypt text only, so it cannot protect " + what + ", and the rules demand encryption for " + contact + "."
+	sentence := otrlayer.Because("Not sent: OTR can encrypt text only, so it cannot protect "+what+", and the rules demand encryption for "+contact+".", s.p.Config().RuleFor(s.jid, contact).Reason)
 	if string(root.Local()) == "message" {
 		s.account.Refuse(s, &otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id")}, otrlayer.CauseUnprotected, sentence)
 		return

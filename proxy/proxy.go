@@ -3,6 +3,7 @@
 //
 // The way of a byte, in the order of the files:
 //
+//	gate.go       lets a client in, or says why not
 //	entry.go      accepts a client and tells by its first byte how it speaks: as a stream,
 //	              over a WebSocket (websocket.go), or by SOCKS, which leads here (socks.go)
 //	negotiate.go  finds the domain, has the server dialled, takes the credentials
@@ -68,8 +69,10 @@ type Proxy struct {
 	vault     *vault
 	hook      *hook
 	watchers  watchers
+	gate      *gate
 	addresses addresses
 	offers    offers
+	memory    memory
 	metrics   *metrics
 	commands  control.Table
 	started   time.Time
@@ -85,7 +88,6 @@ type Proxy struct {
 
 	mu           sync.Mutex
 	listeners    []net.Listener
-	conns        map[net.Conn]struct{} // accepted and not yet closed
 	sessions     map[*session]struct{}
 	accounts     map[string]*otrlayer.Account
 	refusals     map[string]*refusal
@@ -134,6 +136,7 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 	}
 	p.ca = ca
 	p.metrics = newMetrics(p)
+	p.gate = newGate(p.memory.tight, p.metrics.refused)
 	p.commands = p.table()
 	p.hook = newHook(p)
 	return p, nil
@@ -142,7 +145,7 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 // prepared is a proxy without its state.
 func prepared(cfg *config.Config, opt Options) *Proxy {
 	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, started: time.Now(), vault: &vault{},
-		conns: map[net.Conn]struct{}{}, sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[string]time.Time{}, wrongs: map[[2]string]wrong{}, toldOf: map[string]bool{}, suspended: map[[2]string]*suspended{}}
+		sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[string]time.Time{}, wrongs: map[[2]string]wrong{}, toldOf: map[string]bool{}, suspended: map[[2]string]*suspended{}}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -163,6 +166,7 @@ func prepared(cfg *config.Config, opt Options) *Proxy {
 	rand.Read(p.logKey[:])
 	rand.Read(p.circuits[:])
 	p.cfg.Store(cfg)
+	p.memory.limit = func() int { return p.Config().Limits.Memory }
 	return p
 }
 
@@ -277,11 +281,7 @@ func (p *Proxy) Shutdown(within time.Duration) {
 	}
 	wg.Wait()
 	p.cancel()
-	p.mu.Lock()
-	for c := range p.conns {
-		c.Close()
-	}
-	p.mu.Unlock()
+	p.gate.close()
 	p.wg.Wait()
 	p.hook.close()
 	for _, a := range accounts {
@@ -314,6 +314,8 @@ func (p *Proxy) account(jid string) (*otrlayer.Account, error) {
 			Idle:     cfg.Idle,
 			Hold:     otrlayer.Hold{Messages: cfg.Hold.Messages, Bytes: cfg.Hold.Bytes, For: cfg.Hold.For},
 			Largest:  cfg.Limits.Stanza,
+			Reason:   func(contact string) string { return cfg.RuleFor(jid, contact).Reason },
+			Full:     p.memory.tight,
 		}
 	}, accountEvents{p, jid}, p.vault)
 	if err != nil {

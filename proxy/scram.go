@@ -211,7 +211,8 @@ func (c *client) prove(mech, initial string) (*claim, error) {
 		return nil, err
 	}
 	if !c.p.mayTry(account, c.host()) {
-		return nil, c.again("temporary-auth-failure", "Too many wrong passwords were tried here; wait a minute.")
+		c.p.metrics.refused(RefusedLogins)
+		return nil, c.again("temporary-auth-failure", tooManyTries)
 	}
 	last, err := conv.Step(string(final))
 	c.p.tried(account, c.host(), err == nil && conv.Valid())

@@ -51,6 +51,7 @@ type session struct {
 	greet     sync.Once   // when the client has come
 
 	// Owned by the goroutine that reads the client.
+	pace    pace
 	strange map[string]bool // extensions that were said to be left out, by contact and name
 
 	// Owned by the goroutine that reads the server.
@@ -236,6 +237,7 @@ func (s *session) readClient() func() {
 			return func() { s.clientError(err) }
 		}
 		s.p.metrics.took(start)
+		s.pace.keep(s, start)
 	}
 }
 

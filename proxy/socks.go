@@ -22,7 +22,7 @@ import (
 // that this is no relay. What it may name are the servers that it may log in to.
 
 // socksEntry serves a client that begins with SOCKS, and what it carries then.
-func (p *Proxy) socksEntry(conn *peeked, local bool) {
+func (p *Proxy) socksEntry(conn *peeked, v *visitor, local bool) {
 	server, err := socks5.New(&socks5.Config{
 		AuthMethods: []socks5.Authenticator{socks5.NoAuthAuthenticator{}, socks5.UserPassAuthenticator{Credentials: anybody{}}},
 		Resolver:    noNames{},
@@ -36,7 +36,7 @@ func (p *Proxy) socksEntry(conn *peeked, local bool) {
 			conn.SetDeadline(time.Time{}) // the login has its own, on the inner one
 			p.wg.Go(func() {
 				defer inner.Close()
-				p.enter(relayed{inner.(*net.TCPConn), conn.RemoteAddr()}, local, "socks5 ")
+				p.enter(relayed{inner.(*net.TCPConn), conn.RemoteAddr()}, v, local, "socks5 ")
 				inner.Close()
 				conn.SetDeadline(time.Now().Add(lastWords)) // a client that does not close holds nothing
 			})

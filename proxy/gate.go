@@ -1,0 +1,277 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"otrproxy/config"
+	"otrproxy/stanza"
+)
+
+// The gate: how many may come in. Who has logged in is not harmed by those who have not:
+// they have places of their own, which the one that floods them loses first.
+
+// A RefusedCause says why a client was sent away, or made to wait, before anything of its
+// messages was looked at. It is a closed set.
+type RefusedCause string
+
+const (
+	RefusedSessions RefusedCause = "sessions" // limits.sessions are served
+	RefusedAddress  RefusedCause = "address"  // limits.per_address come from there
+	RefusedArrivals RefusedCause = "arrivals" // too many come from there in too short a time
+	RefusedPending  RefusedCause = "pending"  // it had not logged in, and others wanted its place
+	RefusedAccount  RefusedCause = "account"  // limits.per_account of the account are served
+	RefusedLogins   RefusedCause = "logins"   // too many wrong passwords
+	RefusedAccess   RefusedCause = "access"   // the configuration does not let them in
+	RefusedMemory   RefusedCause = "memory"   // limits.memory is used up
+	RefusedFiles    RefusedCause = "files"    // the system gives no more file descriptors
+	RefusedRate     RefusedCause = "rate"     // its stanzas come faster than limits.rate, and wait
+)
+
+var refusedCauses = []RefusedCause{RefusedSessions, RefusedAddress, RefusedArrivals, RefusedPending, RefusedAccount, RefusedLogins,
+	RefusedAccess, RefusedMemory, RefusedFiles, RefusedRate}
+
+// refusals are what clients are told that have said nothing yet.
+var refusals = map[RefusedCause]string{
+	RefusedSessions: "otrproxy serves as many sessions as its configuration allows (limits.sessions).",
+	RefusedAddress:  "otrproxy serves as many sessions from your address as its configuration allows (limits.per_address).",
+	RefusedArrivals: "Too many connections come from your address; wait a moment.",
+	RefusedMemory:   "otrproxy uses as much memory as its configuration allows (limits.memory); try again later.",
+	RefusedFiles:    "The machine of otrproxy has no room for more connections; try again later.",
+}
+
+// A visitor is a client from its connection to its end.
+type visitor struct {
+	conn    net.Conn
+	host    string
+	since   time.Time
+	settled bool // it has logged in
+}
+
+type gate struct {
+	mu       sync.Mutex
+	in       map[*visitor]struct{}
+	hosts    map[string]*host
+	settled  int
+	reserve  *os.File // a file descriptor to tell clients with that there are none
+	told     time.Time
+	untold   int
+	tight    func() bool // memory is short
+	refusing func(RefusedCause)
+}
+
+// A host is an address that visitors come from.
+type host struct {
+	visitors int
+	arrivals *rate.Limiter // nil for this machine
+	last     time.Time
+}
+
+const (
+	arrivalRate  = 10 // connections a second from one other machine
+	arrivalBurst = 100
+	hostMemory   = time.Minute // for which one that has gone is remembered
+	maxHosts     = 10_000
+)
+
+func newGate(tight func() bool, refusing func(RefusedCause)) *gate {
+	g := &gate{in: map[*visitor]struct{}{}, hosts: map[string]*host{}, tight: tight, refusing: refusing}
+	g.reserve, _ = os.Open(os.DevNull)
+	return g
+}
+
+// admit lets a connection in, or says why not. Where another one has to go for it, that is
+// closed.
+func (g *gate) admit(conn net.Conn, lim config.Limits) (*visitor, RefusedCause) {
+	now := time.Now()
+	name, here := hostOf(conn)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	h := g.hosts[name]
+	if h == nil {
+		if len(g.hosts) >= maxHosts {
+			g.forget(now)
+		}
+		h = &host{}
+		if !here {
+			h.arrivals = rate.NewLimiter(arrivalRate, arrivalBurst)
+		}
+		g.hosts[name] = h
+	}
+	h.last = now
+	switch {
+	case h.arrivals != nil && !h.arrivals.AllowN(now, 1):
+		return nil, RefusedArrivals
+	case !here && h.visitors >= lim.PerAddress:
+		return nil, RefusedAddress
+	case g.settled >= lim.Sessions:
+		return nil, RefusedSessions
+	case g.tight():
+		return nil, RefusedMemory
+	}
+	if pending := len(g.in) - g.settled; pending >= lim.Pending {
+		g.evict()
+	}
+	v := &visitor{conn: conn, host: name, since: now}
+	g.in[v] = struct{}{}
+	h.visitors++
+	return v, ""
+}
+
+// evict closes the oldest connection without a login, of the host that has most of those.
+func (g *gate) evict() {
+	pending := map[string]int{}
+	var oldest *visitor
+	for v := range g.in {
+		if !v.settled {
+			pending[v.host]++
+		}
+	}
+	for v := range g.in {
+		if !v.settled && (oldest == nil || pending[v.host] > pending[oldest.host] || pending[v.host] == pending[oldest.host] && v.since.Before(oldest.since)) {
+			oldest = v
+		}
+	}
+	if oldest != nil {
+		oldest.conn.Close()
+		g.remove(oldest)
+		g.refusing(RefusedPending)
+	}
+}
+
+// settle notes that a client has logged in; false where there is no room for one more.
+func (g *gate) settle(v *visitor, lim config.Limits) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, there := g.in[v]; !there || g.settled >= lim.Sessions {
+		return false
+	}
+	v.settled = true
+	g.settled++
+	return true
+}
+
+// leave notes that a client has gone.
+func (g *gate) leave(v *visitor) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.remove(v)
+}
+
+func (g *gate) remove(v *visitor) {
+	if _, there := g.in[v]; !there {
+		return
+	}
+	delete(g.in, v)
+	if v.settled {
+		g.settled--
+	}
+	if h := g.hosts[v.host]; h != nil {
+		h.visitors--
+		if h.visitors == 0 && h.arrivals == nil {
+			delete(g.hosts, v.host)
+		}
+	}
+}
+
+// forget drops the hosts nobody has come from for a while; where all of them are fresh,
+// somebody has many addresses, and none is worth remembering.
+func (g *gate) forget(now time.Time) {
+	for _, patience := range []time.Duration{hostMemory, 0} {
+		for name, h := range g.hosts {
+			if h.visitors == 0 && now.Sub(h.last) >= patience {
+				delete(g.hosts, name)
+			}
+		}
+		if len(g.hosts) < maxHosts {
+			return
+		}
+	}
+}
+
+// close closes all connections.
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for v := range g.in {
+		v.conn.Close()
+	}
+	if g.reserve != nil {
+		g.reserve.Close()
+		g.reserve = nil
+	}
+}
+
+// turnAway accepts a client with the file descriptor that is kept for it, and tells it
+// that there is no other.
+func (g *gate) turnAway(l net.Listener) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.reserve == nil {
+		return false
+	}
+	g.reserve.Close()
+	if d, ok := l.(interface{ SetDeadline(time.Time) error }); ok { // whoever waited may have gone
+		d.SetDeadline(time.Now().Add(100 * time.Millisecond))
+		defer d.SetDeadline(time.Time{})
+	}
+	conn, err := l.Accept()
+	if err == nil {
+		refuse(conn, refusals[RefusedFiles])
+	}
+	g.reserve, _ = os.Open(os.DevNull)
+	return err == nil
+}
+
+// outOfFiles reports whether the system gives no more file descriptors.
+func outOfFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// hostOf is where a connection comes from, and whether that is this machine. Of an IPv6
+// network, which a machine has many addresses in, it is the network.
+func hostOf(conn net.Conn) (name string, here bool) {
+	t, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return "", true
+	}
+	if v4 := t.IP.To4(); v4 != nil {
+		return v4.String(), v4.IsLoopback()
+	}
+	return fmt.Sprint(t.IP.Mask(net.CIDRMask(64, 128))), t.IP.IsLoopback()
+}
+
+// worthALine reports whether a refusal is to be logged: one in a second is, with the number
+// of those that were not.
+func (g *gate) worthALine() (more int, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if time.Since(g.told) < time.Second {
+		g.untold++
+		return 0, false
+	}
+	more, g.untold, g.told = g.untold, 0, time.Now()
+	return more, true
+}
+
+// refusedFor counts a refusal and logs it.
+func (p *Proxy) refusedFor(cause RefusedCause) {
+	p.metrics.refused(cause)
+	if more, ok := p.gate.worthALine(); ok {
+		p.log.Warn("a client was refused", "cause", cause, "others since the last line", more)
+	}
+}
+
+// refuse tells a client that speaks plain XMPP why it is not let in.
+func refuse(conn net.Conn, text string) {
+	conn.SetDeadline(time.Now().Add(time.Second))
+	conn.Write(stanza.AppendStreamError(stanza.Header{}.AppendTo(nil), "resource-constraint", text))
+	conn.Close()
+}
