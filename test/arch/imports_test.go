@@ -16,7 +16,7 @@ var allowed = map[string][]string{
 	"otrproxy/test/need":          {"otrproxy/otrlayer/otr"},
 	"otrproxy/test/chromium":      {"otrproxy/test/need"},
 	"otrproxy/proxy":              {"otrproxy/config", "otrproxy/otrlayer", "otrproxy/proxy/control", "otrproxy/stanza"},
-	"otrproxy/cmd/otrproxy":       {"otrproxy/config", "otrproxy/proxy", "otrproxy/proxy/control", "otrproxy/proxy/control/page", "otrproxy/test/client", "otrproxy/test/server"},
+	"otrproxy/cmd/otrproxy":       {"otrproxy/config", "otrproxy/confine", "otrproxy/proxy", "otrproxy/proxy/control", "otrproxy/proxy/control/page", "otrproxy/test/client", "otrproxy/test/server"},
 	"otrproxy/proxy/control/page": {"otrproxy/proxy/control"},
 	"otrproxy/test/server":        {"otrproxy/stanza"},
 	"otrproxy/test/client":        {"otrproxy/stanza"},
@@ -35,6 +35,8 @@ var strangers = map[string]string{
 	"go.yaml.in/yaml/v3":                             "otrproxy/config otrproxy/proxy",
 	"encoding/xml":                                   "",
 	"mellium.im/xmpp/jid":                            "otrproxy/proxy",
+	"github.com/landlock-lsm/go-landlock/landlock":   "otrproxy/confine",
+	"github.com/elastic/go-seccomp-bpf":              "otrproxy/confine",
 }
 
 // forbidden are imports a package must not know.
@@ -43,6 +45,7 @@ var forbidden = map[string][]string{
 	"otrproxy/otrlayer":           {"net", "net/http", "encoding/xml", "go.yaml.in/yaml/v3"},
 	"otrproxy/otrlayer/otr":       {"net", "net/http", "os", "sync", "crypto/rand", "encoding/xml"},
 	"otrproxy/config":             {"net/http", "crypto/tls"},
+	"otrproxy/confine":            {"net/http", "crypto/tls", "os/exec"},
 	"otrproxy/proxy/control":      {"encoding/xml", "crypto/tls", "net/http"},
 	"otrproxy/proxy/control/page": {"encoding/xml", "crypto/tls", "os", "net/http/httputil"},
 }
