@@ -245,13 +245,19 @@ func (a *Account) ImportTag(tag uint32) (Moved, error) {
 	return Imported, nil
 }
 
-// Export writes the account's three libotr files into a directory, for a program that
-// calls the account and its protocol so. Files that are there are not touched.
-func (a *Account) Export(dir, name, proto string) error {
+// An Exported is a file as libotr has it.
+type Exported struct {
+	Name string
+	Text []byte
+}
+
+// Export makes the account's three libotr files, for a program that calls the account and
+// its protocol so.
+func (a *Account) Export(name, proto string) ([]Exported, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.key == nil {
-		return errors.New("the account has no key yet")
+		return nil, errors.New("the account has no key yet")
 	}
 	if name == "" {
 		name = a.jid
@@ -260,7 +266,7 @@ func (a *Account) Export(dir, name, proto string) error {
 		proto = protocol
 	}
 	if strings.ContainsFunc(name+proto, func(r rune) bool { return r <= ' ' || strings.ContainsRune(`()"\#`, r) }) {
-		return errors.New("neither the name of the account nor the protocol can have blanks, brackets or quotes in it")
+		return nil, errors.New("neither the name of the account nor the protocol can have blanks, brackets or quotes in it")
 	}
 	var known []KnownKey
 	for _, k := range a.fps.all {
@@ -279,31 +285,9 @@ func (a *Account) Export(dir, name, proto string) error {
 	}
 	keys, err := otr.AppendKey(nil, name, proto, a.key)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("the directory cannot be made: %w", err)
-	}
-	files := []struct {
-		name string
-		text []byte
-	}{{keyFile, keys}, {fingerprintFile, otr.FormatFingerprints(known)}, {instanceFile, otr.AppendInstanceTag(nil, name, proto, a.tag)}}
-	for _, f := range files {
-		if _, err := os.Lstat(filepath.Join(dir, f.name)); err == nil {
-			return fmt.Errorf("%s is there already; name an empty directory", filepath.Join(dir, f.name))
-		}
-	}
-	for _, f := range files {
-		w, err := os.OpenFile(filepath.Join(dir, f.name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err == nil {
-			_, err = w.Write(f.text)
-			err = errors.Join(err, w.Close())
-		}
-		if err != nil {
-			return fmt.Errorf("%s could not be written: %w", filepath.Join(dir, f.name), err)
-		}
-	}
-	return nil
+	return []Exported{{keyFile, keys}, {fingerprintFile, otr.FormatFingerprints(known)}, {instanceFile, otr.AppendInstanceTag(nil, name, proto, a.tag)}}, nil
 }
 
 // A Vault keeps private keys encrypted on disk. It is safe for use by several

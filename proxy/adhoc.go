@@ -117,7 +117,7 @@ func formValue(form stanza.Element, name string, submitted bool) (string, bool) 
 }
 
 // fieldTypes are XEP-0004's, for the kinds of arguments.
-var fieldTypes = map[control.Kind]string{control.Contact: "jid-single", control.Account: "jid-single", control.Secret: "text-private", control.Flag: "boolean", control.Paths: "text-multi"}
+var fieldTypes = map[control.Kind]string{control.Contact: "jid-single", control.Account: "jid-single", control.Secret: "text-private", control.Flag: "boolean"}
 
 // Notes say only whether a command was done: Psi+ shows none beside a form, Gajim shows
 // a green tick where there is a note alone, whatever it says, and both show a text twice

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,12 +20,12 @@ func (p *Proxy) keyCommands() control.Table {
 		{Name: "key show", Short: "key", Help: "shows the fingerprint of your own key", Chat: true, Reads: true, Args: []control.Arg{anyAccount}, Run: p.keyShow},
 		{Name: "key generate", Help: "makes an account's key before its first login, or with --replace a new one in the place of the old",
 			Args: []control.Arg{accountArg, {Name: "replace", Kind: control.Flag, Label: "Replace the key that is there (contacts will be told that it has changed)"}}, Run: p.keyGenerate},
-		{Name: "key import", Help: "takes over keys, fingerprints and trust from libotr files or profile directories of Pidgin, Adium, mcabber, bitlbee and others",
-			Args: []control.Arg{{Name: "path", Kind: control.Paths, Label: "Files or directories, one a line"},
+		{Name: "key import", Help: "takes over keys, fingerprints and trust from libotr files or profile directories of Pidgin, Adium, mcabber, bitlbee and others", Files: true,
+			Args: []control.Arg{{Name: "path", Kind: control.Paths, Label: "Files or directories"},
 				{Name: "account", Kind: control.Option, Label: "Account that --from is meant for"},
 				{Name: "from", Kind: control.Option, Label: "Name of the account in the files, where it is no address"},
 				{Name: "replace", Kind: control.Flag, Label: "Where something else is here, take the file's"}}, Run: p.keyImport},
-		{Name: "key export", Help: "writes an account's key, fingerprints and instance tag as libotr files into a directory",
+		{Name: "key export", Help: "writes an account's key, fingerprints and instance tag as libotr files into a directory", Files: true,
 			Args: []control.Arg{accountArg, {Name: "directory", Kind: control.Path, Label: "Directory, new or empty"},
 				{Name: "as", Kind: control.Option, Label: "Name of the account in the files (Pidgin: with its resource)"},
 				{Name: "protocol", Kind: control.Option, Label: "Name of the protocol in the files (Pidgin prpl-jabber, bitlbee and mcabber jabber)"}}, Run: p.with(p.keyExport)},
@@ -99,67 +96,15 @@ func (p *Proxy) keyGenerate(_ context.Context, c control.Call) (control.Reply, e
 }
 
 func (p *Proxy) keyExport(a *otrlayer.Account, _ string, c control.Call) (control.Reply, error) {
-	if !filepath.IsAbs(c.Arg("directory")) {
-		return control.Reply{}, fmt.Errorf("%w: write the whole path of the directory, from the root on", control.ErrUsage)
-	}
-	if err := a.Export(c.Arg("directory"), c.Arg("as"), c.Arg("protocol")); err != nil {
+	files, err := a.Export(c.Arg("as"), c.Arg("protocol"))
+	if err != nil {
 		return control.Reply{}, err
 	}
-	return done("The key, fingerprints and instance tag of %s are in %s. Whoever has these files can pretend to be you.", a.JID(), c.Arg("directory"))
-}
-
-// Bounds of an import.
-const (
-	maxProfileFile  = 1 << 20
-	maxProfileFiles = 2000
-)
-
-// profileFiles finds the files below paths that may be libotr's: all that are named,
-// and in directories those with names that programs give them.
-func profileFiles(paths []string) (files []string, err error) {
-	for _, path := range paths {
-		st, err := os.Stat(path)
-		if err != nil {
-			return nil, fmt.Errorf("%s cannot be read: %w", path, err)
-		}
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			path = real
-		}
-		if !st.IsDir() {
-			files = append(files, path)
-			continue
-		}
-		err = filepath.WalkDir(path, func(at string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return fs.SkipDir
-			}
-			if d.Type().IsRegular() && profileName(d.Name()) {
-				files = append(files, at)
-			}
-			if strings.Count(strings.TrimPrefix(at, path), string(filepath.Separator)) > 4 || len(files) > maxProfileFiles {
-				return fs.SkipDir
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
+	r, err := done("The key, fingerprints and instance tag of %s are in %s. Whoever has these files can pretend to be you.", a.JID(), c.Arg("directory"))
+	for _, f := range files {
+		r.Files = append(r.Files, control.File{Name: f.Name, Text: f.Text})
 	}
-	return files, nil
-}
-
-// profileName reports whether a file may be one of libotr's by its name: Pidgin, Adium,
-// Psi+ and Profanity write otr.private_key, otr.fingerprints, otr.instance_tags, some
-// with other words before or behind; mcabber JID.key, JID.fpr; bitlbee and irssi
-// nick.otr_keys, nick.otr_fprints, nick.otr_instags; weechat and Profanity keys.txt,
-// fingerprints.txt, instags.
-func profileName(name string) bool {
-	for _, end := range []string{"private_key", "fingerprints", "instance_tags", ".key", ".fpr", ".otr_keys", ".otr_fprints", ".otr_instags", ".otr_instance_tags", "otr.key", "otr.fp", "otr.instag", "keys.txt", "fingerprints.txt", "instags.txt"} {
-		if strings.HasSuffix(name, end) {
-			return true
-		}
-	}
-	return false
+	return r, err
 }
 
 // An importing collects what is to be taken over.
@@ -206,30 +151,18 @@ func (i *importing) skip(file, kind, name, why string) {
 const noAddress = "its account is no XMPP address; say whose it is with --account JID --from NAME"
 
 // read takes in one file.
-func (i *importing) read(path string) error {
-	st, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("%s cannot be read: %w", path, err)
+func (i *importing) read(f control.File) {
+	path := f.Name
+	if f.Unread != "" {
+		i.skip(path, "file", "", f.Unread)
+		return
 	}
-	if !st.Mode().IsRegular() || st.Size() > maxProfileFile { // what is no file may never end
-		i.skip(path, "file", "", "too large to be one of libotr's, or no file at all")
-		return nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("%s cannot be read: %w", path, err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxProfileFile))
-	if err != nil {
-		return fmt.Errorf("%s cannot be read: %w", path, err)
-	}
-	profile, ok := otrlayer.ReadProfile(b)
+	profile, ok := otrlayer.ReadProfile(f.Text)
 	if !ok {
-		if len(b) > 0 {
+		if len(f.Text) > 0 {
 			i.skip(path, "file", "", "not a file of libotr's, or damaged")
 		}
-		return nil
+		return
 	}
 	for _, k := range profile.Keys {
 		account := i.whose(k.Name, k.Protocol)
@@ -265,7 +198,6 @@ func (i *importing) read(path string) error {
 			i.tags[account], i.file["tag "+account] = t.Tag, path
 		}
 	}
-	return nil
 }
 
 // apply takes over what was read for one account.
@@ -334,20 +266,12 @@ func (p *Proxy) keyImport(_ context.Context, c control.Call) (control.Reply, err
 			return control.Reply{}, fmt.Errorf("%q is no account, such as alice@example.org", c.Arg("account"))
 		}
 	}
-	paths := strings.FieldsFunc(c.Arg("path"), func(r rune) bool { return r == '\n' || r == '\r' })
-	for _, path := range paths {
-		if !filepath.IsAbs(path) {
-			return control.Reply{}, fmt.Errorf("%w: write the whole path of %s, from the root on", control.ErrUsage, path)
-		}
-	}
-	files, err := profileFiles(paths)
+	files, err := control.Unpack(c.Arg("path"))
 	if err != nil {
 		return control.Reply{}, err
 	}
 	for _, f := range files {
-		if err := i.read(f); err != nil {
-			return control.Reply{}, err
-		}
+		i.read(f)
 	}
 	accounts := map[string]bool{}
 	for jid := range i.keys {
@@ -363,7 +287,7 @@ func (p *Proxy) keyImport(_ context.Context, c control.Call) (control.Reply, err
 	}
 	p.changed()
 	if len(i.lines) == 0 {
-		return control.Reply{}, fmt.Errorf("there is nothing of libotr's in %s", strings.Join(paths, ", "))
+		return control.Reply{}, errors.New("there is nothing of libotr's in what was named")
 	}
 	var b strings.Builder
 	for _, l := range i.lines {

@@ -452,7 +452,20 @@ func admin(t *testing.T, p *proxy.Proxy, name string, args ...string) (control.R
 	for i := 0; i < len(args); i += 2 {
 		m[args[i]] = args[i+1]
 	}
-	return p.Commands().Run(t.Context(), control.Actor{Place: control.InShell}, name, m)
+	if name == "key import" { // as the command line does
+		files, err := proxy.ReadProfiles(strings.Split(m["path"], "\n"))
+		if err != nil {
+			return control.Reply{}, err
+		}
+		if m["path"], err = control.Pack(files); err != nil {
+			return control.Reply{}, err
+		}
+	}
+	r, err := p.Commands().Run(t.Context(), control.Actor{Place: control.InShell}, name, m)
+	if err == nil && len(r.Files) > 0 {
+		err = proxy.WriteFiles(m["directory"], r.Files)
+	}
+	return r, err
 }
 
 func TestUnknownDomainAndServerDown(t *testing.T) {

@@ -141,6 +141,9 @@ func controlWord(t terminal, w *control.Command) *cobra.Command {
 				reply, err = proxy.Doctor(context.Background(), cfg, proxy.Options{Version: version}, args["name"])
 			}
 		}
+		if err == nil && len(reply.Files) > 0 {
+			err = proxy.WriteFiles(args["directory"], reply.Files)
+		}
 		if err != nil {
 			return err
 		}
@@ -161,15 +164,18 @@ func positional(w *control.Command, given []string) (map[string]string, error) {
 		case control.Rest:
 			args[x.Name], given = strings.Join(given, " "), nil
 			continue
-		case control.Paths:
-			for i, p := range given {
-				abs, err := filepath.Abs(p)
-				if err != nil {
-					return nil, err
-				}
-				given[i] = abs
+		case control.Paths: // the files go over the socket: the proxy may not read them
+			if len(given) == 0 {
+				continue
 			}
-			args[x.Name], given = strings.Join(given, "\n"), nil
+			files, err := proxy.ReadProfiles(given)
+			if err != nil {
+				return nil, err
+			}
+			if args[x.Name], err = control.Pack(files); err != nil {
+				return nil, err
+			}
+			given = nil
 			continue
 		}
 		if len(given) == 0 {

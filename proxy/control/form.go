@@ -17,15 +17,13 @@ func (f Field) Label() string {
 	return strings.ToUpper(f.Name[:1]) + f.Name[1:]
 }
 
-// Input is how a page asks for the field: password, checkbox, textarea or text.
+// Input is how a page asks for the field: password, checkbox or text.
 func (f Field) Input() string {
 	switch f.Kind {
 	case Secret:
 		return "password"
 	case Flag:
 		return "checkbox"
-	case Paths:
-		return "textarea"
 	}
 	return "text"
 }

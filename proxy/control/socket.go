@@ -1,11 +1,11 @@
 package control
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -18,7 +18,7 @@ import (
 const SocketName = "control.sock"
 
 const (
-	maxRequest = 64 << 10
+	maxRequest = 32 << 20 // profiles of other programs come with their files
 	callLimit  = 60 * time.Second
 )
 
@@ -80,8 +80,7 @@ func (t Table) Serve(ctx context.Context, l net.Listener) {
 
 func (t Table) answer(ctx context.Context, conn net.Conn) response {
 	var req request
-	b, err := bufio.NewReaderSize(conn, maxRequest).ReadSlice('\n')
-	if err != nil || json.Unmarshal(b, &req) != nil {
+	if err := json.NewDecoder(io.LimitReader(conn, maxRequest)).Decode(&req); err != nil {
 		return response{Error: "not a request"}
 	}
 	reply, err := t.Run(ctx, Actor{Place: InShell}, req.Command, req.Args)

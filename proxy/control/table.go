@@ -48,8 +48,8 @@ const (
 	Contact             // a bare JID; in a conversation it is the other side
 	Rest                // the rest of the line, spaces and all
 	Secret              // the same; never shown, nor part of a command line
-	Path                // of a file on the proxy's machine
-	Paths               // several, in lines
+	Path                // of a directory that the command line writes Reply.Files into
+	Paths               // of files that the command line reads: what is handed over are the files, packed
 	Flag                // is there or not: --replace
 	Option              // a value with a name: --from NAME
 )
@@ -95,6 +95,8 @@ type Reply struct {
 	Text string `json:"text"`           // for people
 	Data any    `json:"data,omitempty"` // for programs: a slice or an object of this package
 	QR   string `json:"qr,omitempty"`   // a text that is worth showing as a QR code too
+
+	Files []File `json:"files,omitempty"` // to be written into the directory that was named
 }
 
 // A Command is one line of the table.
@@ -106,6 +108,7 @@ type Command struct {
 	Chat  bool // a person may use it for their own account; else the administrator's alone
 	Admin bool // an administrator may use it from a chat too
 	Reads bool // it changes nothing
+	Files bool // it is about files, so it is for the command line alone: the proxy reaches none but its own
 	Run   func(context.Context, Call) (Reply, error)
 }
 
@@ -129,7 +132,12 @@ func (t Table) Get(name string) *Command {
 }
 
 // May reports whether somebody may use a command.
-func (c *Command) May(a Actor) bool { return c.Chat || a.Account == "" || c.Admin && a.Admin }
+func (c *Command) May(a Actor) bool {
+	if c.Files {
+		return a.Place == InShell
+	}
+	return c.Chat || a.Account == "" || c.Admin && a.Admin
+}
 
 // Run runs a command for somebody. This is the only place that decides who may, and
 // whose account a person reaches: their own.
@@ -137,6 +145,9 @@ func (t Table) Run(ctx context.Context, a Actor, name string, args map[string]st
 	cmd := t.Get(name)
 	if cmd == nil {
 		return Reply{}, unknown(a, name)
+	}
+	if cmd.Files && a.Account == "" && !cmd.May(a) {
+		return Reply{}, fmt.Errorf("%w: files are read and written by the command line only: %s", ErrForbidden, t.How(Actor{Place: InShell}, name, nil))
 	}
 	if !cmd.May(a) {
 		return Reply{}, fmt.Errorf("%w, on the machine it runs on: %s", ErrForbidden, t.How(Actor{Place: InShell}, name, nil))

@@ -246,7 +246,7 @@ func TestPages(t *testing.T) {
 	b.checked("keys")
 	b.at("commands")
 	b.checked("commands")
-	for _, name := range []string{"key import", "pin add", "smp ask", "key passphrase"} {
+	for _, name := range []string{"key generate", "pin add", "smp ask", "key passphrase"} {
 		b.at("commands?name=" + url.QueryEscape(name))
 		b.checked("command-" + strings.ReplaceAll(name, " ", "-"))
 	}

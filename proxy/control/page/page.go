@@ -150,14 +150,20 @@ func (p *Page) commands(w http.ResponseWriter, r *http.Request, v *visitor) {
 	if err == nil {
 		table := p.table()
 		for i := range table {
-			view.Table = append(view.Table, &table[i])
+			if table[i].May(admin) {
+				view.Table = append(view.Table, &table[i])
+			}
 		}
 		if name != "" {
 			if view.Command = table.Get(name); view.Command == nil {
 				p.refuse(w, r, http.StatusNotFound, noSuchPage)
 				return
 			}
-			view.Fields = view.Command.Fields(admin, v.lastTry(name))
+			if !view.Command.May(admin) { // the whole table, which says where it is done
+				view.Command = nil
+			} else {
+				view.Fields = view.Command.Fields(admin, v.lastTry(name))
+			}
 		}
 	}
 	p.shown(w, r, view, err, "commands.html")
