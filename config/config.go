@@ -36,6 +36,7 @@ type Config struct {
 	Admins  []string      // bare JIDs whose owners may decide about servers from a chat
 	Origins []string      // of web pages that may connect by WebSocket, besides those of this machine
 	Idle    time.Duration // after which silence ends a private conversation, so that old keys go
+	Confine string        // auto, require or off: whether the process takes from itself what it does not need
 
 	File string // where it was read from, empty for the defaults
 }
@@ -305,6 +306,8 @@ func Default() *Config {
 		Hold:   Hold{Messages: 100, Bytes: 1 << 20, For: 10 * time.Minute},
 		Limits: Limits{Sessions: 200, PerAddress: 50, PerAccount: 20, Pending: 100, Rate: 200, Stanza: 256 << 10, Memory: 256 << 20, Login: 30 * time.Second},
 		Idle:   72 * time.Hour,
+
+		Confine: "auto",
 	}
 }
 

@@ -148,7 +148,8 @@ func (c *Config) document(n *yaml.Node) error {
 				"for":      func(n *yaml.Node) error { return duration(n, &c.Hold.For, time.Second, 30*24*time.Hour) },
 			})
 		},
-		"idle": func(n *yaml.Node) error { return duration(n, &c.Idle, time.Minute, 365*24*time.Hour) },
+		"idle":    func(n *yaml.Node) error { return duration(n, &c.Idle, time.Minute, 365*24*time.Hour) },
+		"confine": func(n *yaml.Node) error { return word(n, &c.Confine, "auto", "require", "off") },
 		"limits": func(n *yaml.Node) error {
 			return mapping(n, "limits", fields{
 				"sessions":    func(n *yaml.Node) error { return number(n, &c.Limits.Sessions, 1, 1_000_000) },

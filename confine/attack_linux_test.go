@@ -293,6 +293,9 @@ func TestWorkGoesOn(t *testing.T) {
 	confined(t, state)
 	after := memoryNow(t)
 	t.Logf("figure: resident before %d KiB, confined %d KiB", before, after)
+	if locked := status(t, "self", "VmLck"); (locked > 0) != mayLock() {
+		t.Errorf("%d KiB are locked", locked)
+	}
 	if after > before+16<<10 {
 		t.Errorf("confined, %d KiB more are resident", after-before)
 	}

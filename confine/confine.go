@@ -29,6 +29,7 @@ type Report struct {
 	InForce []string
 	Missing []string // and why
 	Whole   bool     // files and system calls are both confined
+	Alone   bool     // no program can be started
 }
 
 func (r Report) String() string {

@@ -24,7 +24,7 @@ func Process(paths Paths) Report {
 		r.has("no new privileges")
 	}
 	files, calls := r.landlock(paths), r.seccomp()
-	r.Whole = files && calls
+	r.Whole, r.Alone = files && calls, files || calls
 	return r
 }
 
@@ -47,7 +47,7 @@ func Available() Report {
 	} else {
 		r.lacks("memory kept out of swap", errLockLimit)
 	}
-	r.Whole = files && calls
+	r.Whole, r.Alone = files && calls, files || calls
 	return r
 }
 

@@ -241,6 +241,13 @@ func (p *Proxy) outlet(jid string) otrlayer.Outlet {
 	return nil
 }
 
+// Connected is how many clients are logged in.
+func (p *Proxy) Connected() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.sessions)
+}
+
 // sessionsOf are the sessions of an account, of all accounts for "", the oldest first.
 func (p *Proxy) sessionsOf(jid string) (out []*session) {
 	p.mu.Lock()

@@ -2,12 +2,15 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
+	"unicode"
 )
 
 // What happens is told to two kinds of listeners: pages that are open, which look anew
@@ -80,19 +83,27 @@ func (p *Proxy) happened(event, account, about string) {
 		return
 	}
 	select {
-	case p.hook.queue <- notification{event, account, about}:
+	case p.hook.queue <- Notification{event, account, about}:
 	default: // more than anybody reads
 	}
 }
 
-type notification struct{ event, account, about string }
+// A Notification is what the command is told: what has happened, to which account, and
+// the contact or domain that it is about.
+type Notification struct{ Event, Account, About string }
+
+// A Notifier runs the command of the configuration where this process cannot.
+type Notifier interface {
+	Tell(ctx context.Context, n Notification) error
+	Reload() // the configuration has changed
+}
 
 // A hook runs the configured command, one at a time.
 type hook struct {
 	p     *Proxy
-	queue chan notification
+	queue chan Notification
 	done  chan struct{}
-	last  map[notification]time.Time
+	last  map[Notification]time.Time
 }
 
 const (
@@ -103,7 +114,7 @@ const (
 var hookLimit = 10 * time.Second // for one run of the command; tests have their own
 
 func newHook(p *Proxy) *hook {
-	h := &hook{p: p, queue: make(chan notification, hookQueue), done: make(chan struct{}), last: map[notification]time.Time{}}
+	h := &hook{p: p, queue: make(chan Notification, hookQueue), done: make(chan struct{}), last: map[Notification]time.Time{}}
 	go h.work()
 	return h
 }
@@ -128,21 +139,39 @@ func (h *hook) work() {
 	}
 }
 
-// run runs the command. What it is told stands in its environment alone: as part of
+// run has the command run, here or by who can.
+func (h *hook) run(n Notification) {
+	var err error
+	if by := h.p.opt.Notifier; by != nil {
+		err = by.Tell(h.p.ctx, n)
+	} else {
+		err = n.Run(h.p.ctx, h.p.Config().Notify.Command)
+	}
+	if err != nil && h.p.ctx.Err() == nil {
+		h.p.log.Warn("the command of \"notify\" failed", "event", n.Event, "err", err)
+	}
+}
+
+// Check refuses what is no notification of ours, and what could end a variable.
+func (n Notification) Check() error {
+	if eventWords[n.Event] == "" || strings.ContainsFunc(n.Account+n.About, unicode.IsControl) {
+		return errors.New("this is no notification")
+	}
+	return nil
+}
+
+// Run runs the command. What it is told stands in its environment alone: as part of
 // the command line a contact's address could be taken for an option.
-func (h *hook) run(n notification) {
-	command := h.p.Config().Notify.Command
-	ctx, cancel := context.WithTimeout(h.p.ctx, hookLimit)
+func (n Notification) Run(ctx context.Context, command []string) error {
+	ctx, cancel := context.WithTimeout(ctx, hookLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // and what it starts ends with it
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
-	cmd.Env = append(os.Environ(), "OTRPROXY_EVENT="+n.event, "OTRPROXY_ACCOUNT="+n.account, "OTRPROXY_ABOUT="+n.about,
-		"OTRPROXY_TEXT="+eventWords[n.event]+" "+n.about)
-	if err := cmd.Run(); err != nil && h.p.ctx.Err() == nil {
-		h.p.log.Warn("the command of \"notify\" failed", "event", n.event, "err", err)
-	}
+	cmd.Env = append(os.Environ(), "OTRPROXY_EVENT="+n.Event, "OTRPROXY_ACCOUNT="+n.Account, "OTRPROXY_ABOUT="+n.About,
+		"OTRPROXY_TEXT="+eventWords[n.Event]+" "+n.About)
+	return cmd.Run()
 }
 
 // close waits for the command that runs, which the end of the proxy ends.

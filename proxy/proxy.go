@@ -48,7 +48,9 @@ type Options struct {
 	Resolver *net.Resolver  // nil for the system's
 	DNSSEC   string         // host:port of a DNS server on this machine that validates; "" for what the system has
 
-	Link func() string // mints the address of the web page; nil for none
+	Link        func() string               // mints the address of the web page; nil for none
+	Notifier    Notifier                    // runs the command of "notify"; nil for this process
+	Confinement func() *control.Confinement // what the process has taken from itself; nil for nothing
 
 	// The network; nil for this machine's.
 	Listen func(network, addr string) (net.Listener, error)
@@ -189,10 +191,10 @@ func (p *Proxy) Reload(cfg *config.Config) error {
 		return err
 	}
 	old := p.cfg.Load()
-	if !slices.Equal(old.Listen, cfg.Listen) || old.State != cfg.State || old.Metrics != cfg.Metrics || old.Web != cfg.Web {
-		p.log.Warn("listen, state, metrics and web change with the next start only")
+	if !slices.Equal(old.Listen, cfg.Listen) || old.State != cfg.State || old.Metrics != cfg.Metrics || old.Web != cfg.Web || old.Confine != cfg.Confine {
+		p.log.Warn("listen, state, metrics, web and confine change with the next start only")
 		kept := *cfg
-		kept.Listen, kept.State, kept.Metrics, kept.Web = old.Listen, old.State, old.Metrics, old.Web
+		kept.Listen, kept.State, kept.Metrics, kept.Web, kept.Confine = old.Listen, old.State, old.Metrics, old.Web, old.Confine
 		cfg = &kept
 	}
 	if !p.ca.covers(slices.Collect(maps.Keys(cfg.Domains))) {
@@ -200,6 +202,9 @@ func (p *Proxy) Reload(cfg *config.Config) error {
 	}
 	p.cfg.Store(cfg)
 	p.forgive()
+	if p.opt.Notifier != nil {
+		p.opt.Notifier.Reload()
+	}
 	p.log.Info("configuration re-read", "file", cfg.File)
 	return nil
 }

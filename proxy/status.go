@@ -21,6 +21,9 @@ func (p *Proxy) statusCommands() control.Table {
 // overview is everything at a glance, of one account or, for "", of all.
 func (p *Proxy) overview(account string) control.Status {
 	st := control.Status{Version: p.opt.Version, Since: p.started, Sessions: []control.SessionStatus{}, Decisions: p.decisions(account)}
+	if account == "" && p.opt.Confinement != nil {
+		st.Confinement = p.opt.Confinement()
+	}
 	for _, s := range p.sessionsOf(account) {
 		_, resource, _ := strings.Cut(s.full(), "/")
 		x := control.SessionStatus{Account: s.jid, Resource: resource, Since: s.since, Entry: s.entry, ClientTLS: s.tls, Login: s.login, Domain: s.up.domain.Name,
@@ -51,6 +54,12 @@ func (p *Proxy) status(_ context.Context, c control.Call) (control.Reply, error)
 		fmt.Fprintf(&b, "otrproxy %s, running since %s, %s", st.Version, st.Since.Format(time.DateTime), plural(len(st.Sessions), "session"))
 	} else {
 		fmt.Fprintf(&b, "otrproxy %s, you are connected with %s", st.Version, plural(len(st.Sessions), "client"))
+	}
+	if c := st.Confinement; c != nil {
+		fmt.Fprintf(&b, "\nConfined (%s): %s", c.Mode, strings.Join(c.InForce, ", "))
+		if len(c.Missing) > 0 {
+			fmt.Fprintf(&b, "; not in force: %s", strings.Join(c.Missing, ", "))
+		}
 	}
 	for _, d := range st.Decisions {
 		b.WriteString("\nTo decide: " + d.Text)

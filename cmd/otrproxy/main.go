@@ -101,7 +101,7 @@ func commands(t terminal) *cobra.Command {
 		return doc.GenManTree(root, &doc.GenManHeader{Title: "OTRPROXY", Section: "1", Source: "otrproxy " + version, Manual: "otrproxy"}, args[0])
 	}}
 
-	root.AddCommand(runCmd, demoCmd, checkCmd, versionCmd, backupCommand(t), restoreCommand(t), manCmd)
+	root.AddCommand(runCmd, demoCmd, checkCmd, versionCmd, backupCommand(t), restoreCommand(t), manCmd, tellCommand())
 	root.AddCommand(controlWords(t)...)
 	return root
 }

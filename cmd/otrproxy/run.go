@@ -6,18 +6,19 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/net/netutil"
 
 	"otrproxy/config"
+	"otrproxy/confine"
 	"otrproxy/proxy"
 	"otrproxy/proxy/control"
 	"otrproxy/proxy/control/page"
@@ -31,10 +32,21 @@ const farewell = 5 * time.Second
 
 // run runs the proxy until SIGTERM or SIGINT. SIGHUP re-reads the configuration.
 func run(cfg *config.Config, logTo io.Writer) error {
+	confine.Cores()
 	log := logger(cfg, logTo)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	opt := proxy.Options{Version: version, Log: log}
+	manager := fromManager(log)
+	var confinement atomic.Pointer[control.Confinement]
+	opt := proxy.Options{Version: version, Log: log, Listen: manager.listen, Confinement: confinement.Load}
+	told, err := startTeller(cfg, log)
+	if err != nil {
+		return err
+	}
+	if told != nil {
+		defer told.close()
+		opt.Notifier = told
+	}
 	var web *page.Page
 	if cfg.Web != "" {
 		opt.Link = func() string { return web.Link() }
@@ -53,7 +65,7 @@ func run(cfg *config.Config, logTo io.Writer) error {
 		return err
 	}
 	if cfg.Web != "" {
-		l, err := net.Listen("tcp", cfg.Web)
+		l, err := manager.listen("tcp", cfg.Web)
 		if err != nil {
 			p.Shutdown(0)
 			return fmt.Errorf("cannot serve the web page on %s: %w; another program may use the port: end it, or set \"web\" to another one", cfg.Web, err)
@@ -65,9 +77,8 @@ func run(cfg *config.Config, logTo io.Writer) error {
 		defer srv.Close()
 		log.Info("the web page is served; a link to it is made by: otrproxy web", "address", l.Addr().String())
 	}
-	go p.Commands().Serve(ctx, socket)
 	if cfg.Metrics != "" {
-		l, err := net.Listen("tcp", cfg.Metrics)
+		l, err := manager.listen("tcp", cfg.Metrics)
 		if err != nil {
 			p.Shutdown(0)
 			return fmt.Errorf("cannot serve metrics on %s: %w", cfg.Metrics, err)
@@ -76,6 +87,14 @@ func run(cfg *config.Config, logTo io.Writer) error {
 		go srv.Serve(l)
 		defer srv.Close()
 	}
+	manager.unused()
+	held, err := confined(cfg, log) // everything that needs more is open
+	if err != nil {
+		p.Shutdown(0)
+		return err
+	}
+	confinement.Store(held)
+	go p.Commands().Serve(ctx, socket)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	served := make(chan struct{})
@@ -84,6 +103,8 @@ func run(cfg *config.Config, logTo io.Writer) error {
 		log.Info("listening", "address", a.String())
 	}
 	log.Info("ready", "version", version, "state", cfg.State)
+	manager.ready()
+	go manager.follow(ctx, p)
 	for s := range signals {
 		if s != syscall.SIGHUP {
 			log.Info("stopping", "signal", s.String())
@@ -93,6 +114,7 @@ func run(cfg *config.Config, logTo io.Writer) error {
 			log.Warn("there is no configuration file to read again")
 			continue
 		}
+		manager.reloading()
 		fresh, err := config.Load(cfg.File)
 		if err == nil {
 			err = p.Reload(fresh)
@@ -100,7 +122,9 @@ func run(cfg *config.Config, logTo io.Writer) error {
 		if err != nil {
 			log.Error("the configuration was not changed", "err", err)
 		}
+		manager.ready()
 	}
+	manager.stopping()
 	socket.Close()
 	p.Shutdown(farewell)
 	<-served
@@ -181,6 +205,7 @@ func check(w io.Writer, cfg *config.Config) error {
 	if len(cfg.Notify.Command) > 0 {
 		fmt.Fprintf(w, "notify   %q on %s\n", cfg.Notify.Command, strings.Join(cfg.Notify.Events, ", "))
 	}
+	fmt.Fprintf(w, "confine  %s; here: %s\n", cfg.Confine, confine.Available())
 	if cfg.Metrics != "" {
 		fmt.Fprintf(w, "metrics  http://%s/metrics\n", cfg.Metrics)
 	}

@@ -10,6 +10,15 @@ type Status struct {
 	Since     time.Time       `json:"since"`
 	Sessions  []SessionStatus `json:"sessions"`
 	Decisions []Decision      `json:"decisions"` // what waits for a person, the most urgent first
+
+	Confinement *Confinement `json:"confinement,omitempty"`
+}
+
+// A Confinement is what the process has taken from itself, in words.
+type Confinement struct {
+	Mode    string   `json:"mode"` // auto, require or off
+	InForce []string `json:"in_force"`
+	Missing []string `json:"missing"` // and why
 }
 
 // A SessionStatus is one connected client and its connection to the server.
