@@ -28,7 +28,7 @@ var allowed = []string{
 	"exit", "exit_group", "futex", "futex_time64", "set_robust_list", "get_robust_list", "rseq", "set_tid_address", "set_thread_area", "arch_prctl", "membarrier", "set_tls", "cacheflush", "breakpoint",
 	"sched_yield", "sched_getaffinity", "gettid", "getpid", "getppid", "getuid", "geteuid", "getgid", "getegid", "getuid32", "geteuid32", "getgid32", "getegid32",
 	"nanosleep", "clock_nanosleep", "clock_nanosleep_time64", "clock_gettime", "clock_gettime64", "clock_getres", "clock_getres_time64", "gettimeofday", "time",
-	"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigreturn", "sigaltstack", "restart_syscall", "getrandom", "getrlimit", "ugetrlimit", "uname", "sysinfo", "getrusage",
+	"wait4", "waitid", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigreturn", "sigaltstack", "restart_syscall", "getrandom", "getrlimit", "ugetrlimit", "uname", "sysinfo", "getrusage",
 	// waiting
 	"epoll_create", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2", "poll", "ppoll", "ppoll_time64", "select", "_newselect", "pselect6", "pselect6_time64",
 	// connections; socket itself is below
