@@ -34,6 +34,9 @@ func mayLock() bool {
 		return false
 	}
 	if l.Max == unix.RLIM_INFINITY {
+		if l.Cur == l.Max {
+			return true
+		}
 		l.Cur = l.Max
 		return unix.Setrlimit(unix.RLIMIT_MEMLOCK, &l) == nil
 	}
