@@ -26,7 +26,7 @@ import (
 // age -d FILE | tar -tz
 
 // backedUp are the names of what belongs into a backup.
-var backedUp = regexp.MustCompile(`^(?:accounts/[^/]+/[^/.][^/]*|certs/[a-z0-9.-]+\.pem|pins\.yaml|ca\.pem|ca\.key|identity\.age)$`)
+var backedUp = regexp.MustCompile(`^(?:accounts/[^/]+/[^/.][^/]*|certs/[a-z0-9.-]+\.pem|pins\.yaml|ca\.pem|ca\.key|identity\.age|version)$`)
 
 const (
 	maxBackupFile  = 64 << 20
@@ -121,6 +121,9 @@ func Restore(state string, from io.Reader, passphrase string, replace bool) (n i
 	}()
 	if n, err = unpack(fresh, from, passphrase); err != nil {
 		return 0, "", err
+	}
+	if _, err := formatOf(fresh); err != nil {
+		return 0, "", fmt.Errorf("the backup is not for this version: %w", err)
 	}
 	aside = fmt.Sprintf("%s.before-restore-%s", filepath.Clean(state), time.Now().UTC().Format("20060102T150405.000"))
 	if err := exchange(fresh, state); err != nil {

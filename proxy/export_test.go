@@ -1,10 +1,25 @@
 package proxy
 
-import "time"
+import (
+	"log/slog"
+	"time"
+)
 
 func init() {
 	workFactor, maxBackup = 10, 32<<20 // else the tests spend their time on guessing costs
 	hookLimit = time.Hour              // what ends sooner was not ended by it
+}
+
+// Steps has the state directory brought to later formats by steps, until restore is called.
+func Steps(to ...func(dir string) error) (restore func()) {
+	steps = to
+	return func() { steps = nil }
+}
+
+// Between has f called before whatever changes the disk while the format is changed.
+func Between(f func()) (restore func()) {
+	betweenSteps = f
+	return func() { betweenSteps = func() {} }
 }
 
 // HookLimit has each run of the command of "notify" end after d, until restore is called.
@@ -13,3 +28,6 @@ func HookLimit(d time.Duration) (restore func()) {
 	hookLimit = d
 	return func() { hookLimit = old }
 }
+
+// Upgrade brings a state directory to the present format.
+func Upgrade(dir string) error { return (&State{Dir: dir}).upgrade(slog.New(slog.DiscardHandler)) }

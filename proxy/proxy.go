@@ -120,6 +120,9 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 		state.Close()
 		return nil, err
 	}
+	if err := state.upgrade(p.log); err != nil {
+		return fail(err)
+	}
 	if p.pins, err = openPins(cfg.State); err != nil {
 		return fail(err)
 	}
