@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -188,7 +190,11 @@ func (s *session) recall(word string, yes bool) {
 	path := filepath.Join(otrlayer.Dir(s.p.state.Dir, s.jid), serviceFile)
 	s.p.remembering.Lock()
 	defer s.p.remembering.Unlock()
-	b, _ := os.ReadFile(path)
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // what could not be read is not to be overwritten
+		s.p.log.Warn("what the service contact has said could not be remembered", "account", s.p.name(s.jid))
+		return
+	}
 	words := slices.DeleteFunc(strings.Fields(string(b)), func(w string) bool { return w == word })
 	if yes {
 		words = append(words, word)

@@ -49,6 +49,7 @@ type home struct {
 	t                      *testing.T
 	dir, conf, state, self string
 	attr                   *syscall.SysProcAttr
+	limit                  string // what a shell does before the daemon starts
 }
 
 func newHome(t *testing.T) *home {
@@ -84,7 +85,7 @@ func (h *home) configure(text string) {
 // run starts the daemon.
 func (h *home) run(env ...string) *daemon {
 	h.t.Helper()
-	d := &daemon{cmd: exec.Command(h.self, "run", "--config", h.conf), new: make(chan struct{}, 1)}
+	d := &daemon{cmd: exec.Command("/bin/sh", "-c", h.limit+`exec "$0" run --config "$1"`, h.self, h.conf), new: make(chan struct{}, 1)}
 	d.cmd.Env = append(append(os.Environ(), "OTRPROXY_TEST_MAIN=1", "HOME=/nonexistent"), env...)
 	d.cmd.Stderr, d.cmd.Dir, d.cmd.SysProcAttr = d, "/", h.attr
 	if err := d.cmd.Start(); err != nil {
