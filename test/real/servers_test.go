@@ -35,6 +35,7 @@ type xmppServer struct {
 	dir    string // where its certificate is
 	next   string // where its next one is, "" for none yet
 	reload func() // has it read that again
+	again  func() // starts it once more, with what it keeps
 }
 
 func (s *xmppServer) connect() string {
@@ -216,15 +217,18 @@ VirtualHost "one.test"
 `, filepath.Join(dir, "pid"), filepath.Join(dir, "data"), s.ip, s.ip, s.log, dir, ssl, cert, key)
 	file := filepath.Join(dir, "prosody.cfg.lua")
 	os.WriteFile(file, []byte(conf), 0o600)
-	s.process = start(t, "prosody", []string{"HOME=" + dir}, dir, "prosody", "--config", file)
+	s.again = func() {
+		s.process = start(t, "prosody", []string{"HOME=" + dir}, dir, "prosody", "--config", file)
+		s.listening(t, "5222")
+		s.listening(t, "5223")
+	}
+	s.again()
 	s.reload = func() { s.cmd.Process.Signal(syscall.SIGHUP) }
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("%s received:\n%s", s.name, s.received())
 		}
 	})
-	s.listening(t, "5222")
-	s.listening(t, "5223")
 	return s
 }
 
