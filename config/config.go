@@ -304,7 +304,7 @@ func Default() *Config {
 		State:  DefaultState(),
 		Log:    Log{Level: "info", Format: "text"},
 		Hold:   Hold{Messages: 100, Bytes: 1 << 20, For: 10 * time.Minute},
-		Limits: Limits{Sessions: 200, PerAddress: 50, PerAccount: 20, Pending: 100, Rate: 200, Stanza: 256 << 10, Memory: 256 << 20, Login: 30 * time.Second},
+		Limits: Limits{Sessions: 200, PerAddress: 50, PerAccount: 20, Pending: 100, Rate: 200, Stanza: 256 << 10, Memory: 512 << 20, Login: 30 * time.Second},
 		Idle:   72 * time.Hour,
 
 		Confine: "auto",

@@ -86,19 +86,19 @@ type echoed struct {
 }
 
 const (
-	echoWindow = 10 * time.Second // in which the server brings a message to all clients it is for
+	echoWindow = 2 * time.Second // in which the server brings a message to all clients it is for
 	maxEchoes  = 256
 )
 
 // echo reports whether another client's session has brought a message already: a server
 // brings what is addressed to the account to each client, and it is answered once. What a
-// contact sends twice comes twice to each of them.
+// contact sends twice has another id, or comes twice to each of them.
 func (c *conversation) echo(now time.Time, o Outlet, m Incoming) bool {
 	maps.DeleteFunc(c.echoes, func(_ echo, e echoed) bool { return now.Sub(e.at) >= echoWindow })
 	if c.echoes == nil || len(c.echoes) >= maxEchoes {
 		c.echoes = map[echo]echoed{}
 	}
-	mine := echo{o, sha256.Sum256([]byte(m.From + "\x00" + m.Text))}
+	mine := echo{o, sha256.Sum256([]byte(m.From + "\x00" + m.ID + "\x00" + m.Text))}
 	n, most := c.echoes[mine].n+1, 0
 	for k, e := range c.echoes {
 		if k.sum == mine.sum && k.by != o {

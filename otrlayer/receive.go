@@ -84,7 +84,7 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 		}
 		return Reading{}
 	}
-	echo := w.Kind != otr.Error && c.echo(now, o, m)
+	echo := w.Kind != otr.Error && !m.Delayed && c.echo(now, o, m)
 	if echo && !(w.Kind == otr.Encoded && w.Type == otr.Data) {
 		return Reading{}
 	}

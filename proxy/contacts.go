@@ -231,17 +231,49 @@ var policyWords = map[config.Policy]string{
 	config.RequireVerify: "nothing leaves in clear, nor to a key that nobody has verified",
 }
 
-func (p *Proxy) contactPolicy(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
-	cfg := p.Config()
-	r := cfg.RuleFor(a.JID(), contact)
-	var allow []string
-	for _, x := range r.Allow {
-		allow = append(allow, string(x))
+// ExplainRule says in words which rule is between two bare JIDs, where it stands, and which
+// lines before it do not match.
+func ExplainRule(cfg *config.Config, account, contact string) (string, error) {
+	a, err := bareJID(account)
+	if err != nil || !strings.Contains(a, "@") {
+		return "", fmt.Errorf("%q is no account, such as alice@example.org", account)
 	}
-	text := fmt.Sprintf("%s: %s (%s). Passes unprotected: %s. From %s.", contact, r.Policy, policyWords[r.Policy], strings.Join(allow, ", "), where(cfg, r))
+	c, err := bareJID(contact)
+	if err != nil {
+		return "", fmt.Errorf("%q is no address, such as bob@example.org", contact)
+	}
+	return explained(cfg, a, c), nil
+}
+
+func explained(cfg *config.Config, account, contact string) string {
+	r := cfg.RuleFor(account, contact)
+	allow := make([]string, len(r.Allow))
+	for i, x := range r.Allow {
+		allow[i] = string(x)
+	}
+	passes := strings.Join(allow, ", ")
+	if passes == "" {
+		passes = "nothing"
+	}
+	text := fmt.Sprintf("%s: %s (%s). Passes unprotected: %s. From %s", contact, r.Policy, policyWords[r.Policy], passes, where(cfg, r))
+	if r.Line != 0 {
+		text += fmt.Sprintf(" (account %s, contact %s), the first that matches", r.Account, r.Contact)
+	} else if len(cfg.OTR) > 0 {
+		text += ", for none of the configuration matches"
+	}
+	text += "."
 	if r.Drop {
 		text += " What comes in clear is not shown."
 	}
+	if r.Reason != "" {
+		text += " The reason for this rule: " + r.Reason
+	}
+	return text
+}
+
+func (p *Proxy) contactPolicy(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
+	cfg := p.Config()
+	text := explained(cfg, a.JID(), contact)
 	if c.Account == "" && cfg.File != "" {
 		text += " To change it, edit " + cfg.File + ", then " + c.How("reload")
 	}

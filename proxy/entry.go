@@ -11,17 +11,23 @@ import (
 // accept takes clients from one listener, as far as the gate lets them in.
 func (p *Proxy) accept(l net.Listener) {
 	pause := 5 * time.Millisecond
+	var spare spare
+	spare.keep(l)
+	defer spare.close()
 	for {
 		conn, err := l.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			if outOfFiles(err) && p.gate.turnAway(l) {
+			switch full := outOfFiles(err); {
+			case full && spare.turnAway(l):
 				p.refusedFor(RefusedFiles)
 				continue
+			case !full || spare.f == nil:
+				p.log.Error("a client could not be accepted", "err", err)
 			}
-			p.log.Error("a client could not be accepted", "err", err) // the others go on, this one waits
+			// The others go on, this one waits.
 			select {
 			case <-time.After(pause):
 				pause = min(2*pause, time.Second)

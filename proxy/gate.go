@@ -60,7 +60,6 @@ type gate struct {
 	in       map[*visitor]struct{}
 	hosts    map[string]*host
 	settled  int
-	reserve  *os.File // a file descriptor to tell clients with that there are none
 	told     time.Time
 	untold   int
 	tight    func() bool // memory is short
@@ -82,9 +81,7 @@ const (
 )
 
 func newGate(tight func() bool, refusing func(RefusedCause)) *gate {
-	g := &gate{in: map[*visitor]struct{}{}, hosts: map[string]*host{}, tight: tight, refusing: refusing}
-	g.reserve, _ = os.Open(os.DevNull)
-	return g
+	return &gate{in: map[*visitor]struct{}{}, hosts: map[string]*host{}, tight: tight, refusing: refusing}
 }
 
 // admit lets a connection in, or says why not. Where another one has to go for it, that is
@@ -203,30 +200,41 @@ func (g *gate) close() {
 	for v := range g.in {
 		v.conn.Close()
 	}
-	if g.reserve != nil {
-		g.reserve.Close()
-		g.reserve = nil
+}
+
+// A spare is a file descriptor that is kept for telling a client that there is no other.
+// It is one of the listener's own, for a confined process opens few files.
+type spare struct{ f *os.File }
+
+func (k *spare) keep(l net.Listener) {
+	if t, ok := l.(interface{ File() (*os.File, error) }); ok && k.f == nil {
+		k.f, _ = t.File()
 	}
 }
 
-// turnAway accepts a client with the file descriptor that is kept for it, and tells it
-// that there is no other.
-func (g *gate) turnAway(l net.Listener) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.reserve == nil {
+func (k *spare) close() {
+	if k.f != nil {
+		k.f.Close()
+		k.f = nil
+	}
+}
+
+// turnAway accepts a client with the spare, and tells it that there is no room.
+func (k *spare) turnAway(l net.Listener) bool {
+	if k.f == nil {
+		k.keep(l)
 		return false
 	}
-	g.reserve.Close()
-	if d, ok := l.(interface{ SetDeadline(time.Time) error }); ok { // whoever waited may have gone
-		d.SetDeadline(time.Now().Add(100 * time.Millisecond))
+	k.close()
+	defer k.keep(l)
+	if d, ok := l.(interface{ SetDeadline(time.Time) error }); ok { // without a descriptor to give, Linux says so to nobody as well
+		d.SetDeadline(time.Now().Add(time.Millisecond))
 		defer d.SetDeadline(time.Time{})
 	}
 	conn, err := l.Accept()
 	if err == nil {
 		refuse(conn, refusals[RefusedFiles])
 	}
-	g.reserve, _ = os.Open(os.DevNull)
 	return err == nil
 }
 

@@ -202,6 +202,14 @@ func (o *outbox) build(f func([]byte) []byte) bool {
 	return o.put(f)
 }
 
+// seal queues the last words: nothing comes behind them.
+func (o *outbox) seal(b []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.put(func(dst []byte) []byte { return append(dst, b...) })
+	o.closed = true
+}
+
 // flush writes what is queued, in the caller's goroutine unless another one is
 // writing already, which then takes it along. It is for the goroutine that feeds
 // this leg: a slow side slows its feeder, nobody else.

@@ -23,7 +23,7 @@ func (m *memory) tight() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if now := time.Now(); !now.Before(m.until) {
-		sample := []runtimemetrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
+		sample := []runtimemetrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
 		runtimemetrics.Read(sample)
 		m.short = sample[0].Value.Uint64()+sample[1].Value.Uint64() > uint64(m.limit())
 		m.until = now.Add(memoryGlance)

@@ -546,7 +546,11 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 		c.p.log.Info("an account was refused", "account", c.p.name(who.account), "cause", f.Cause)
 		return "", c.broken("temporary-auth-failure", f)
 	}
-	if !c.p.mayTry(who.account, c.host()) {
+	guess := "" // proofs have been counted already, and who guesses those does not keep out who has the password
+	if _, ok := who.secret.plain(); ok {
+		guess = "PLAIN " + who.account
+	}
+	if guess != "" && !c.p.mayTry(guess, c.host()) {
 		c.p.metrics.refused(RefusedLogins)
 		return "", c.again("temporary-auth-failure", tooManyTries)
 	}
@@ -559,7 +563,7 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 		how, le = c.up.login(who.secret, least)
 	}
 	if le == nil {
-		c.p.tried(who.account, c.host(), true)
+		c.p.tried(guess, c.host(), true)
 		if !c.p.gate.settle(c.visitor, c.p.Config().Limits) {
 			c.p.metrics.refused(RefusedSessions)
 			return "", c.broken("temporary-auth-failure", fail(FailLimit, nil, "%s", refusals[RefusedSessions]))
@@ -589,8 +593,8 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 	if !le.refused {
 		return "", c.broken(le.condition, f)
 	}
-	if le.word == "not-authorized" { // guessing is done from here, and the server would hold it against all of us
-		c.p.tried(who.account, c.host(), false)
+	if guess != "" && le.word == "not-authorized" { // the server would hold it against everybody who comes from here
+		c.p.tried(guess, c.host(), false)
 	}
 	return "", c.again(le.condition, f.Text)
 }

@@ -167,7 +167,7 @@ func (s *session) last(toServer []byte, patience, lastWords time.Duration, toCli
 
 func (s *session) parting(toServer []byte, patience, lastWords time.Duration, toClient func()) func() {
 	return func() {
-		s.server.queue(toServer)
+		s.server.seal(toServer)
 		s.client.kick()
 		s.finishServer(patience)
 		toClient()

@@ -226,16 +226,13 @@ func TestSOCKSEntryLingers(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, server.Config{})
 	b := startProxy(t, s, "limits: {sessions: 1}\n")
-	conn, err := net.Dial("tcp", b.addr)
+	c, err := b.bySOCKS(domain+":5222", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(client.Patience))
-	io.WriteString(conn, "\x05\x01\x00\x05\x01\x00\x03\x0bexample.org\x14\x66<nonsense/>")
-	if b, err := io.ReadAll(conn); err != nil || !bytes.Contains(b, []byte("<stream:error>")) {
-		t.Fatalf("%s %v", b, err)
-	}
+	defer c.Drop()
+	c.Send(stanza.StreamClose)
+	c.Err()
 	if err := b.tries(client.Plain); err == nil || !strings.Contains(err.Error(), "limits.sessions") {
 		t.Errorf("there is room: %v", err)
 	}

@@ -192,7 +192,7 @@ func TestDescriptorsExhausted(t *testing.T) {
 		defer c.Close()
 		crowd = append(crowd, c)
 	}
-	d.says(t, "a client could not be accepted.*too many open files")
+	d.says(t, "a client was refused.*cause=files")
 	talk(t, alice, bob, "none left")
 	alice.Say("bob@example.org", "", "!otr verify "+need.Key(t, "bob").Fingerprint().Hex())
 	notice, err := alice.Notice("too many open files")

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra/doc"
 
 	"otrproxy/config"
+	"otrproxy/proxy"
 	"otrproxy/proxy/control"
 )
 
@@ -78,10 +79,24 @@ func commands(t terminal) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error { return demo(stdout, serve) }}
 	demoCmd.Flags().BoolVar(&serve, "serve", false, "stay up and print accounts and ports for a client of your own")
 
-	checkCmd := &cobra.Command{Use: "check", Short: "reads the configuration and says what is in force", Args: none,
-		RunE: func(*cobra.Command, []string) error {
+	checkCmd := &cobra.Command{Use: "check [ACCOUNT CONTACT]", Short: "reads the configuration and says what is in force, or which rule is between two addresses",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 0 && len(args) != 2 {
+				return wrongUsage{errors.New("check takes no address, or an account and a contact: otrproxy check alice@example.org bob@example.org")}
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
 			cfg, err := load(file)
-			if err != nil {
+			switch {
+			case err != nil:
+				return err
+			case len(args) == 2:
+				text, err := proxy.ExplainRule(cfg, args[0], args[1])
+				if err != nil {
+					return wrongUsage{err}
+				}
+				_, err = fmt.Fprintln(stdout, text)
 				return err
 			}
 			return check(stdout, cfg)

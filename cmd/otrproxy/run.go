@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -34,6 +35,7 @@ const farewell = 5 * time.Second
 func run(cfg *config.Config, logTo io.Writer) error {
 	confine.Cores()
 	log := logger(cfg, logTo)
+	debug.SetMemoryLimit(int64(cfg.Limits.Memory)) // the collector works harder before clients are refused
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	manager := fromManager(log)
@@ -191,6 +193,9 @@ func check(w io.Writer, cfg *config.Config) error {
 		if r.Drop {
 			clear = ", clear text dropped"
 		}
+		if r.Reason != "" {
+			clear += fmt.Sprintf(", because: %q", r.Reason)
+		}
 		fmt.Fprintf(w, "otr      %s -> %s: %s, allow %v%s (line %d)\n", r.Account, r.Contact, r.Policy, r.Allow, clear, r.Line)
 	}
 	r := cfg.RuleFor("", "")
@@ -198,7 +203,22 @@ func check(w io.Writer, cfg *config.Config) error {
 		fmt.Fprintf(w, "otr      everybody else: require, allow %v\n", (&config.Config{}).RuleFor("", "").Allow)
 	}
 	fmt.Fprintf(w, "hold     %d messages, %d bytes, for %s\n", cfg.Hold.Messages, cfg.Hold.Bytes, cfg.Hold.For)
-	fmt.Fprintf(w, "limits   %d sessions, %d bytes a stanza, %s for a login\n", cfg.Limits.Sessions, cfg.Limits.Stanza, cfg.Limits.Login)
+	for _, a := range cfg.Access {
+		from, what := "anywhere", "may use this proxy"
+		if len(a.From) > 0 {
+			from = strings.Trim(fmt.Sprint(a.From), "[]")
+		}
+		if a.Refuse != "" {
+			what = fmt.Sprintf("may not: %q", a.Refuse)
+		}
+		fmt.Fprintf(w, "access   %s from %s %s (line %d)\n", a.Account, from, what, a.Line)
+	}
+	if len(cfg.Access) > 0 {
+		fmt.Fprintln(w, "access   nobody else")
+	}
+	l := cfg.Limits
+	fmt.Fprintf(w, "limits   %d sessions, %d of an account; %d connections from another machine, %d before the login, %s for it\n", l.Sessions, l.PerAccount, l.PerAddress, l.Pending, l.Login)
+	fmt.Fprintf(w, "limits   %d stanzas a second of a client, %d bytes each; %d bytes of memory\n", l.Rate, l.Stanza, l.Memory)
 	if cfg.Web != "" {
 		fmt.Fprintf(w, "web      http://%s/ (otrproxy web makes a link)\n", cfg.Web)
 	}
