@@ -39,6 +39,10 @@ type Config struct {
 	Confine string        // auto, require or off: whether the process takes from itself what it does not need
 
 	File string // where it was read from, empty for the defaults
+
+	// For a household's devices.
+	Names      []string // host names and addresses by which they reach this machine
+	Onboarding string   // address of the page for them, empty for off
 }
 
 // Notify names a command that is run when something happens that a person may want to

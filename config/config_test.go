@@ -173,3 +173,21 @@ func TestClearAndHandsOff(t *testing.T) {
 		}
 	}
 }
+
+func TestNames(t *testing.T) {
+	c, err := Parse("x", []byte("names: [OTRproxy.lan, 192.168.1.2, 'FD00::0:2', '::ffff:10.0.0.1', bücher.home.arpa, raspberrypi]\nonboarding: \"0.0.0.0:5288\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(c.Names, " "); got != "otrproxy.lan 192.168.1.2 fd00::2 10.0.0.1 xn--bcher-kva.home.arpa raspberrypi" {
+		t.Errorf("names %s", got)
+	}
+	if c.Onboarding != "0.0.0.0:5288" || Default().Onboarding != "" {
+		t.Errorf("onboarding %q, by default %q", c.Onboarding, Default().Onboarding)
+	}
+	for _, bad := range []string{"0.0.0.0", "::", "fe80::1%eth0", "224.0.0.1", "http://box", "*.lan", "a b", "''", "10.1", "[fd00::1]"} {
+		if _, err := Parse("x", []byte("names: [\""+strings.Trim(bad, "'")+"\"]")); err == nil {
+			t.Errorf("%s is a name", bad)
+		}
+	}
+}

@@ -141,6 +141,10 @@ func (c *Config) document(n *yaml.Node) error {
 		"origins": c.origins,
 		"otr":     c.otr,
 		"access":  c.access,
+
+		"names":      c.names,
+		"onboarding": func(n *yaml.Node) error { return offOrAddress(n, &c.Onboarding) },
+
 		"hold": func(n *yaml.Node) error {
 			return mapping(n, "hold", fields{
 				"messages": func(n *yaml.Node) error { return number(n, &c.Hold.Messages, 0, 1_000_000) },

@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -26,7 +25,9 @@ import (
 // An authority is the local CA that signs what clients are shown. One is made
 // per installation; where the configuration names the domains, the CA is
 // constrained to them (RFC 5280 section 4.2.1.10), so that its key is worth
-// little to a thief.
+// little to a thief. Names and addresses that mean something within one household only
+// are among them from the start (names.go): a box that is opened to the household's other
+// devices later keeps the CA that was installed by then.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -44,9 +45,9 @@ const (
 )
 
 // openAuthority reads ca.pem and ca.key, making them at first use, or anew when
-// the constraints of the old CA leave out a domain; the old one is kept beside.
+// the constraints of the old CA leave out a domain or a name of this machine; the old one is kept beside.
 // Made reports whether clients have a new CA to trust.
-func openAuthority(dir string, domains []string) (a *authority, made bool, err error) {
+func openAuthority(dir string, domains, names []string) (a *authority, made bool, err error) {
 	certPath, keyPath := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "ca.key")
 	keyPEM, err := readPrivate(keyPath)
 	if err != nil {
@@ -61,7 +62,7 @@ func openAuthority(dir string, domains []string) (a *authority, made bool, err e
 			return nil, false, fmt.Errorf("the local CA in %s is damaged (%w); restore it from a backup, or move ca.pem and ca.key away to get a new one", dir, err)
 		}
 		a.dir = dir
-		if a.covers(domains) && time.Until(a.cert.NotAfter) > leafLife {
+		if a.covers(domains, names) && time.Until(a.cert.NotAfter) > leafLife {
 			return a, false, nil
 		}
 		old := fmt.Sprintf("-%x", sha256.Sum256(a.cert.Raw))[:9]
@@ -71,7 +72,7 @@ func openAuthority(dir string, domains []string) (a *authority, made bool, err e
 			}
 		}
 	}
-	a, certPEM, keyPEM, err := newAuthority(domains)
+	a, certPEM, keyPEM, err := newAuthority(domains, names)
 	if err != nil {
 		return nil, false, err
 	}
@@ -105,12 +106,7 @@ func serial() *big.Int {
 	return n
 }
 
-var (
-	loopback4 = &net.IPNet{IP: net.IPv4(127, 0, 0, 0).To4(), Mask: net.CIDRMask(8, 32)}
-	loopback6 = &net.IPNet{IP: net.IPv6loopback, Mask: net.CIDRMask(128, 128)}
-)
-
-func newAuthority(domains []string) (a *authority, certPEM, keyPEM []byte, err error) {
+func newAuthority(domains, names []string) (a *authority, certPEM, keyPEM []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, nil, err
@@ -129,8 +125,7 @@ func newAuthority(domains []string) (a *authority, certPEM, keyPEM []byte, err e
 	}
 	if len(domains) > 0 {
 		t.PermittedDNSDomainsCritical = true
-		t.PermittedDNSDomains = append(asciiAll(domains), "localhost")
-		t.PermittedIPRanges = []*net.IPNet{loopback4, loopback6}
+		t.PermittedDNSDomains, t.PermittedIPRanges = constraints(domains, names)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
 	if err != nil {
@@ -163,29 +158,27 @@ func asciiAll(domains []string) []string {
 	return out
 }
 
-func (a *authority) covers(domains []string) bool {
-	if len(a.cert.PermittedDNSDomains) == 0 {
+// covers reports whether the CA may sign for all that is configured.
+func (a *authority) covers(domains, names []string) bool {
+	if !a.constrained() {
 		return true
 	}
-	for _, d := range asciiAll(domains) {
-		if !slices.Contains(a.cert.PermittedDNSDomains, d) {
-			return false
-		}
-	}
-	return len(domains) > 0
+	return len(domains) > 0 && len(a.permitted(domains)) == len(domains) && len(a.permitted(names)) == len(names)
 }
 
 // leaf is the certificate shown for a domain. Clients check it against the
 // domain (Gajim) or against the host they connect to (Pidgin), so both stand in
-// it.
-func (a *authority) leaf(domain string) (*tls.Certificate, error) {
+// it: must are the names of this machine without which a certificate is made anew, and may
+// those that it gets then besides.
+func (a *authority) leaf(domain string, must []string, may func() []string) (*tls.Certificate, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c := a.leaves[domain]; c != nil && time.Until(c.Leaf.NotAfter) > leafMargin {
+	must = a.permitted(must) // with any other, the whole certificate would be worth nothing
+	if c := a.leaves[domain]; c != nil && time.Until(c.Leaf.NotAfter) > leafMargin && standIn(c.Leaf, must) {
 		return c, nil
 	}
-	if c := a.kept(domain); c != nil {
-		a.leaves[domain] = c
+	if c := a.kept(domain, must); c != nil {
+		a.leaves[domain], a.onDisk[c] = c, true
 		return c, nil
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -200,12 +193,8 @@ func (a *authority) leaf(domain string) (*tls.Certificate, error) {
 		NotAfter:     now.Add(leafLife),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:     []string{ascii(domain)},
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
-	if domain != "localhost" {
-		t.DNSNames = append(t.DNSNames, "localhost")
-	}
+	t.DNSNames, t.IPAddresses = subjects(slices.Concat([]string{ascii(domain), "localhost", "127.0.0.1", "::1"}, must, a.permitted(may())))
 	der, err := x509.CreateCertificate(rand.Reader, t, a.cert, &key.PublicKey, a.key)
 	if err != nil {
 		return nil, err
@@ -238,8 +227,8 @@ func (a *authority) keptName(domain string) string {
 var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?$`)
 
 // kept is a domain's certificate from before, nil where there is none that can still be
-// used.
-func (a *authority) kept(domain string) *tls.Certificate {
+// used, with all the names that it must have.
+func (a *authority) kept(domain string, must []string) *tls.Certificate {
 	path := a.keptName(domain)
 	if path == "" {
 		return nil
@@ -249,7 +238,7 @@ func (a *authority) kept(domain string) *tls.Certificate {
 		return nil
 	}
 	c, err := tls.X509KeyPair(b, b)
-	if err != nil || c.Leaf.CheckSignatureFrom(a.cert) != nil || c.Leaf.VerifyHostname(ascii(domain)) != nil || time.Until(c.Leaf.NotAfter) <= leafMargin {
+	if err != nil || c.Leaf.CheckSignatureFrom(a.cert) != nil || c.Leaf.VerifyHostname(ascii(domain)) != nil || !standIn(c.Leaf, must) || time.Until(c.Leaf.NotAfter) <= leafMargin {
 		return nil
 	}
 	return &c
@@ -268,10 +257,6 @@ func (a *authority) keep(domain string) error {
 	if c == nil || a.onDisk[c] {
 		return nil
 	}
-	if a.kept(domain) != nil {
-		a.onDisk[c] = true
-		return nil
-	}
 	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
 	if err != nil {
 		return err
@@ -284,5 +269,7 @@ func (a *authority) keep(domain string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	return renameio.WriteFile(path, b, 0o600, renameio.WithTempDir(filepath.Dir(path)))
+	err = renameio.WriteFile(path, b, 0o600, renameio.WithTempDir(filepath.Dir(path)))
+	a.onDisk[c] = err == nil
+	return err
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"strings"
 	"time"
 )
 
@@ -173,7 +172,7 @@ func (c *client) secure(conn net.Conn, domain string) error {
 			if _, ok := c.p.Config().Domain(name); !ok && name != "localhost" {
 				return nil, errors.New("the configuration does not list the domain")
 			}
-			leaf, err := c.p.ca.leaf(name)
+			leaf, err := c.p.leaf(name, c.raw.LocalAddr())
 			if err == nil {
 				c.leaf = leaf.Certificate[0]
 			}
@@ -192,7 +191,7 @@ func (c *client) secure(conn net.Conn, domain string) error {
 // nameFor is the domain to show a certificate of when TLS comes before the
 // stream: the one SNI names, else the only one that is configured.
 func (p *Proxy) nameFor(sni string) string {
-	if sni != "" && !ownHost(sni) {
+	if sni != "" && !p.ownHost(sni) {
 		if d, err := domainName(sni); err == nil {
 			return d
 		}
@@ -204,11 +203,4 @@ func (p *Proxy) nameFor(sni string) string {
 		}
 	}
 	return "localhost"
-}
-
-// ownHost reports whether a name is one of this machine's rather than a domain's:
-// some clients put the host they connect to into SNI.
-func ownHost(name string) bool {
-	name = strings.TrimSuffix(name, ".")
-	return strings.EqualFold(name, "localhost") || net.ParseIP(name) != nil
 }

@@ -149,7 +149,7 @@ func (c *client) header() error {
 		c.streamError("host-unknown", "This otrproxy does not serve "+name+"; add it under domains in its configuration.")
 		return errEnded
 	}
-	if c.sni != "" && !ownHost(c.sni) {
+	if c.sni != "" && !c.p.ownHost(c.sni) {
 		if sni, err := domainName(c.sni); err != nil || sni != name {
 			c.streamError("host-unknown", "TLS was set up for "+c.sni+" and the stream is for "+name+".")
 			return errEnded

@@ -132,7 +132,7 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 	if p.vault.locked() {
 		p.log.Warn("the private keys are locked; nobody can log in before: otrproxy key unlock")
 	}
-	ca, made, err := openAuthority(cfg.State, slices.Collect(maps.Keys(cfg.Domains)))
+	ca, made, err := openAuthority(cfg.State, slices.Collect(maps.Keys(cfg.Domains)), cfg.Names)
 	if err != nil {
 		return fail(err)
 	}
@@ -200,8 +200,8 @@ func (p *Proxy) Reload(cfg *config.Config) error {
 		kept.Listen, kept.State, kept.Metrics, kept.Web, kept.Confine = old.Listen, old.State, old.Metrics, old.Web, old.Confine
 		cfg = &kept
 	}
-	if !p.ca.covers(slices.Collect(maps.Keys(cfg.Domains))) {
-		p.log.Warn("the local CA may not sign for a domain that is new in the configuration; clients that check certificates can use it after the next start, which makes a new CA")
+	if !p.ca.covers(slices.Collect(maps.Keys(cfg.Domains)), cfg.Names) {
+		p.log.Warn("the local CA may not sign for a domain or a name of this machine that is new in the configuration; clients that check certificates can use it after the next start, which makes a new CA")
 	}
 	p.cfg.Store(cfg)
 	p.forgive()

@@ -164,6 +164,9 @@ func check(w io.Writer, cfg *config.Config) error {
 		}
 		fmt.Fprintf(w, "listen   %s, %s\n", a, how)
 	}
+	if len(cfg.Names) > 0 {
+		fmt.Fprintf(w, "names    %s, besides the addresses listened on\n", strings.Join(cfg.Names, ", "))
+	}
 	fmt.Fprintf(w, "state    %s\n", cfg.State)
 	if len(cfg.Domains) == 0 {
 		fmt.Fprintln(w, "domain   any, trust: tofu")

@@ -1,0 +1,172 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// By which names and addresses clients reach this machine. Some clients check our
+// certificate against these and not against the domain, so they stand in it as far as the
+// local CA may sign for them.
+
+// What means something within one network only: public CAs must not vouch for these, and
+// nobody reaches another household by them. With them, whoever steals the CA's key can play
+// a device of the household's own network to those who trust the CA, and nothing on the
+// Internet besides the configured domains.
+var (
+	homeNames  = []string{"localhost", "lan", "local", "home.arpa", "internal"} // RFC 6761, 6762, 8375, and two that are used the same way
+	homeRanges = []netip.Prefix{
+		netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
+		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"), // RFC 1918
+		netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fd00::/8"), // RFC 3927, 4193
+	}
+)
+
+// constraints are what a new CA may sign for: the household's domains, this machine's
+// names, and whatever is within a household anyway.
+func constraints(domains, names []string) (dns []string, ranges []*net.IPNet) {
+	dns = append(asciiAll(domains), homeNames...)
+	for _, r := range homeRanges {
+		ranges = append(ranges, ipNet(r))
+	}
+	for _, name := range names {
+		ip, err := netip.ParseAddr(name)
+		switch {
+		case err == nil && !slices.ContainsFunc(homeRanges, func(r netip.Prefix) bool { return r.Contains(ip) }):
+			ranges = append(ranges, ipNet(netip.PrefixFrom(ip, ip.BitLen())))
+		case err != nil && !below(name, dns):
+			dns = append(dns, name)
+		}
+	}
+	return dns, ranges
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// below reports whether a name is one of others, or below one (RFC 5280 section 4.2.1.10).
+func below(name string, others []string) bool {
+	return slices.ContainsFunc(others, func(o string) bool { return name == o || strings.HasSuffix(name, "."+o) })
+}
+
+// constrained reports whether the CA may sign for some names only.
+func (a *authority) constrained() bool { return len(a.cert.PermittedDNSDomains) > 0 }
+
+// permitted are those of names and addresses that the CA may sign for.
+func (a *authority) permitted(names []string) (out []string) {
+	for _, name := range names {
+		ip := net.ParseIP(name)
+		if !a.constrained() ||
+			ip == nil && below(ascii(name), a.cert.PermittedDNSDomains) ||
+			ip != nil && slices.ContainsFunc(a.cert.PermittedIPRanges, func(r *net.IPNet) bool { return r.Contains(ip) }) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// standIn reports whether a certificate has all of some names and addresses.
+func standIn(cert *x509.Certificate, names []string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool { return cert.VerifyHostname(name) != nil })
+}
+
+// subjects are names and addresses as they stand in a certificate, each once.
+func subjects(names []string) (dns []string, ips []net.IP) {
+	seen := map[string]bool{}
+	for _, name := range names {
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		if ip := net.ParseIP(name); ip != nil {
+			ips = append(ips, ip)
+		} else {
+			dns = append(dns, name)
+		}
+	}
+	return dns, ips
+}
+
+// leaf is the certificate shown for a domain to who came to an address of ours.
+//
+// Which addresses this machine has changes, and a client that was told to trust one
+// certificate asks again about the next. So a certificate has all of them when it is made,
+// and is made anew only when it lacks the one by which somebody has come.
+func (p *Proxy) leaf(domain string, at net.Addr) (*tls.Certificate, error) {
+	must := p.names()
+	if ip := addressOf(at); ip.IsValid() && !ip.IsLoopback() && slices.Contains(p.interfaces(), ip.String()) {
+		must = append(must, ip.String())
+	}
+	return p.ca.leaf(domain, must, p.interfaces)
+}
+
+// names are those by which this machine is known to be reached: the configured ones, and
+// what is listened on.
+func (p *Proxy) names() []string {
+	cfg := p.Config()
+	names := slices.Clone(cfg.Names)
+	for _, addr := range cfg.Listen {
+		host, _, _ := net.SplitHostPort(addr)
+		if ip, err := netip.ParseAddr(host); err == nil {
+			host = ip.Unmap().String()
+			if ip.IsUnspecified() || ip.IsLoopback() || ip.Zone() != "" {
+				continue
+			}
+		}
+		if host = strings.ToLower(host); host != "" && host != "localhost" && !slices.Contains(names, host) {
+			names = append(names, host)
+		}
+	}
+	return names
+}
+
+// interfaces are this machine's addresses, where all of them are listened on.
+func (p *Proxy) interfaces() (out []string) {
+	if !slices.ContainsFunc(p.Config().Listen, wildcard) {
+		return nil
+	}
+	addrs, _ := net.InterfaceAddrs() // without them, the configured names are what there is
+	for _, a := range addrs {
+		if ip := addressOf(a); ip.IsGlobalUnicast() || ip.Is4() && ip.IsLinkLocalUnicast() { // IPv6's are nothing without a zone
+			out = append(out, ip.String())
+		}
+	}
+	return out
+}
+
+// wildcard reports whether an address to listen on stands for all of this machine's.
+func wildcard(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	ip, perr := netip.ParseAddr(host)
+	return err == nil && (host == "" || perr == nil && ip.IsUnspecified())
+}
+
+// addressOf is the IP address of a connection's end, or of an interface.
+func addressOf(a net.Addr) netip.Addr {
+	var ip net.IP
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		ip = a.IP
+	case *net.IPNet:
+		ip = a.IP
+	}
+	addr, _ := netip.AddrFromSlice(ip)
+	return addr.Unmap()
+}
+
+// ownHost reports whether a name is one of this machine's rather than a domain's:
+// some clients put the host they connect to into SNI.
+func (p *Proxy) ownHost(name string) bool {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	if name == "localhost" || net.ParseIP(name) != nil {
+		return true
+	}
+	cfg := p.Config()
+	_, domain := cfg.Domains[name]
+	return !domain && slices.Contains(p.names(), name)
+}
