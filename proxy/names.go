@@ -126,10 +126,15 @@ func (p *Proxy) names() []string {
 }
 
 // interfaces are this machine's addresses, where all of them are listened on.
-func (p *Proxy) interfaces() (out []string) {
+func (p *Proxy) interfaces() []string {
 	if !slices.ContainsFunc(p.Config().Listen, wildcard) {
 		return nil
 	}
+	return machine()
+}
+
+// machine are this machine's addresses that others can reach.
+func machine() (out []string) {
 	addrs, _ := net.InterfaceAddrs() // without them, the configured names are what there is
 	for _, a := range addrs {
 		if ip := addressOf(a); ip.IsGlobalUnicast() || ip.Is4() && ip.IsLinkLocalUnicast() { // IPv6's are nothing without a zone

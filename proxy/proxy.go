@@ -51,6 +51,7 @@ type Options struct {
 	Link        func() string               // mints the address of the web page; nil for none
 	Notifier    Notifier                    // runs the command of "notify"; nil for this process
 	Confinement func() *control.Confinement // what the process has taken from itself; nil for nothing
+	Welcome     func() net.Addr             // where the page for devices is served; nil for nowhere
 
 	// The network; nil for this machine's.
 	Listen func(network, addr string) (net.Listener, error)
@@ -194,10 +195,10 @@ func (p *Proxy) Reload(cfg *config.Config) error {
 		return err
 	}
 	old := p.cfg.Load()
-	if !slices.Equal(old.Listen, cfg.Listen) || old.State != cfg.State || old.Metrics != cfg.Metrics || old.Web != cfg.Web || old.Confine != cfg.Confine {
-		p.log.Warn("listen, state, metrics, web and confine change with the next start only")
+	if !slices.Equal(old.Listen, cfg.Listen) || old.State != cfg.State || old.Metrics != cfg.Metrics || old.Web != cfg.Web || old.Confine != cfg.Confine || old.Onboarding != cfg.Onboarding {
+		p.log.Warn("listen, state, metrics, web, confine and onboarding change with the next start only")
 		kept := *cfg
-		kept.Listen, kept.State, kept.Metrics, kept.Web, kept.Confine = old.Listen, old.State, old.Metrics, old.Web, old.Confine
+		kept.Listen, kept.State, kept.Metrics, kept.Web, kept.Confine, kept.Onboarding = old.Listen, old.State, old.Metrics, old.Web, old.Confine, old.Onboarding
 		cfg = &kept
 	}
 	if !p.ca.covers(slices.Collect(maps.Keys(cfg.Domains)), cfg.Names) {

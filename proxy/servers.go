@@ -32,6 +32,7 @@ func (p *Proxy) serverCommands() control.Table {
 				{Name: "next", Kind: control.Flag, Label: "For a change that the server's people have announced"}}, Run: p.pinAdd},
 		{Name: "pin remove", Help: "forgets a pin that was added or remembered", Admin: true, Args: []control.Arg{domainArg, pinArg}, Run: p.pinRemove},
 		{Name: "ca export", Help: "prints the certificate of the local CA, to trust in clients that check certificates", Reads: true, Run: p.caExport},
+		{Name: "ca show", Help: "shows the fingerprint of the local CA, to compare with what a device shows that installs it, and the page where devices get it", Reads: true, Run: p.caShow},
 		{Name: "doctor", Help: "checks the way from a domain's name to the login, step by step, and says what to do", Reads: true, Admin: true,
 			Args: []control.Arg{{Name: "name", Label: "Domain, or account"}}, Run: p.doctor},
 	}

@@ -414,6 +414,7 @@ func (c *scene) rows() map[string]row {
 		"pin add":        {args: map[string]string{"domain": "example.org", "pin": pin, "next": "yes"}, want: "is held to " + pin},
 		"pin remove":     {args: map[string]string{"domain": "example.org", "pin": pin}, before: func() { c.admin(c.p, "pin add", "domain", "example.org", "pin", pin) }, want: "is not held to"},
 		"ca export":      {want: "BEGIN CERTIFICATE"},
+		"ca show":        {want: "SHA-256 ([0-9A-F]{2}:){31}[0-9A-F]{2}"},
 		"doctor":         {args: map[string]string{"name": aliceJID}, want: "ok .*it is the one that is pinned"},
 		"reload":         {want: "alice.yaml is in force"},
 		"web":            {want: "http://127.0.0.1:[0-9]+/enter\\?token=[A-Z0-9]{20}"},

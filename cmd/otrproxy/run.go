@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -52,6 +53,14 @@ func run(cfg *config.Config, logTo io.Writer) error {
 	var web *page.Page
 	if cfg.Web != "" {
 		opt.Link = func() string { return web.Link() }
+	}
+	devices, err := listenForDevices(cfg)
+	if err != nil {
+		return err
+	}
+	if devices != nil {
+		defer devices.Close()
+		opt.Welcome = devices.Addr
 	}
 	p, err := proxy.New(cfg, opt)
 	if err != nil {
@@ -103,6 +112,12 @@ func run(cfg *config.Config, logTo io.Writer) error {
 	go func() { defer close(served); p.Serve() }()
 	for _, a := range p.Addrs() {
 		log.Info("listening", "address", a.String())
+	}
+	switch {
+	case devices != nil:
+		defer onboard(p, devices, log)()
+	case slices.ContainsFunc(cfg.Listen, func(a string) bool { return !config.Loopback(a) }):
+		log.Info("other devices can connect; to let them get the local CA from a page, set \"onboarding\", such as onboarding: \"0.0.0.0:5288\"")
 	}
 	log.Info("ready", "version", version, "state", cfg.State)
 	manager.ready()
@@ -224,6 +239,9 @@ func check(w io.Writer, cfg *config.Config) error {
 	fmt.Fprintf(w, "limits   %d stanzas a second of a client, %d bytes each; %d bytes of memory\n", l.Rate, l.Stanza, l.Memory)
 	if cfg.Web != "" {
 		fmt.Fprintf(w, "web      http://%s/ (otrproxy web makes a link)\n", cfg.Web)
+	}
+	if cfg.Onboarding != "" {
+		fmt.Fprintf(w, "devices  http://%s/ (otrproxy ca show prints what to compare)\n", cfg.Onboarding)
 	}
 	if len(cfg.Notify.Command) > 0 {
 		fmt.Fprintf(w, "notify   %q on %s\n", cfg.Notify.Command, strings.Join(cfg.Notify.Events, ", "))

@@ -1,6 +1,10 @@
 package control
 
-import "time"
+import (
+	"crypto/sha256"
+	"fmt"
+	"time"
+)
 
 // The shapes of what commands answer programs. Fields may be added, none removed.
 
@@ -150,4 +154,20 @@ type Decision struct {
 // Done is what a command answers programs that has nothing more to say.
 type Done struct {
 	Text string `json:"text"`
+}
+
+// A CALine is the local CA, and where devices get it.
+type CALine struct {
+	Name   string   `json:"name"`
+	SHA256 string   `json:"sha256"` // colon hex, as programs show it
+	Until  string   `json:"until"`
+	Only   []string `json:"only"`  // domains, names and addresses it may vouch for; empty for any
+	Pages  []string `json:"pages"` // addresses of the page for devices; empty while it is off
+}
+
+// DeviceLink is the address of the page for devices with the fingerprint of the CA (DER)
+// behind it, as it stands in codes that cameras read: who has it from this machine's own
+// screen has something to compare with. The part behind # is sent to nobody.
+func DeviceLink(page string, ca []byte) string {
+	return fmt.Sprintf("%s#sha256=%X", page, sha256.Sum256(ca))
 }

@@ -16,12 +16,15 @@ var allowed = map[string][]string{
 	"otrproxy/test/need":          {"otrproxy/otrlayer/otr"},
 	"otrproxy/test/chromium":      {"otrproxy/test/need"},
 	"otrproxy/proxy":              {"otrproxy/config", "otrproxy/otrlayer", "otrproxy/proxy/control", "otrproxy/stanza"},
-	"otrproxy/cmd/otrproxy":       {"otrproxy/config", "otrproxy/confine", "otrproxy/proxy", "otrproxy/proxy/control", "otrproxy/proxy/control/page", "otrproxy/test/client", "otrproxy/test/server"},
+	"otrproxy/cmd/otrproxy":       {"otrproxy/config", "otrproxy/confine", "otrproxy/proxy", "otrproxy/proxy/control", "otrproxy/proxy/control/page", "otrproxy/proxy/control/welcome", "otrproxy/test/client", "otrproxy/test/server"},
 	"otrproxy/proxy/control/page": {"otrproxy/proxy/control"},
-	"otrproxy/test/server":        {"otrproxy/stanza"},
-	"otrproxy/test/client":        {"otrproxy/stanza"},
-	"otrproxy/test/bench":         {"otrproxy/otrlayer", "otrproxy/stanza", "otrproxy/test/client", "otrproxy/test/server"},
-	"otrproxy/test/bench/otr":     {"otrproxy/otrlayer/otr"},
+
+	"otrproxy/proxy/control/welcome": {"otrproxy/proxy/control"},
+
+	"otrproxy/test/server":    {"otrproxy/stanza"},
+	"otrproxy/test/client":    {"otrproxy/stanza"},
+	"otrproxy/test/bench":     {"otrproxy/otrlayer", "otrproxy/stanza", "otrproxy/test/client", "otrproxy/test/server"},
+	"otrproxy/test/bench/otr": {"otrproxy/otrlayer/otr"},
 }
 
 // strangers are imports of others' packages that only one place may have.
@@ -30,8 +33,8 @@ var strangers = map[string]string{
 	"github.com/prometheus/client_golang/prometheus": "otrproxy/proxy",
 	"github.com/spf13/cobra":                         "otrproxy/cmd/otrproxy",
 	"filippo.io/age":                                 "otrproxy/proxy",
-	"rsc.io/qr":                                      "otrproxy/cmd/otrproxy otrproxy/proxy/control/page",
-	"html/template":                                  "otrproxy/proxy/control/page",
+	"rsc.io/qr":                                      "otrproxy/cmd/otrproxy otrproxy/proxy/control/page otrproxy/proxy/control/welcome",
+	"html/template":                                  "otrproxy/proxy/control/page otrproxy/proxy/control/welcome",
 	"go.yaml.in/yaml/v3":                             "otrproxy/config otrproxy/proxy",
 	"encoding/xml":                                   "",
 	"mellium.im/xmpp/jid":                            "otrproxy/proxy",
@@ -48,6 +51,8 @@ var forbidden = map[string][]string{
 	"otrproxy/confine":            {"net/http", "crypto/tls", "os/exec"},
 	"otrproxy/proxy/control":      {"encoding/xml", "crypto/tls", "net/http"},
 	"otrproxy/proxy/control/page": {"encoding/xml", "crypto/tls", "os", "net/http/httputil"},
+
+	"otrproxy/proxy/control/welcome": {"encoding/xml", "os", "net/http/httputil", "crypto/ecdsa"},
 }
 
 func TestImports(t *testing.T) {
