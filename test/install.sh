@@ -3,7 +3,8 @@
 # there and something is missing. It never fails: the scenarios name what is missing.
 cd "$(dirname "$0")/.." || exit 0
 packages="prosody ejabberd mcabber bitlbee bitlbee-plugin-otr profanity pidgin pidgin-otr xvfb xdotool dbus dbus-bin
-	python3-slixmpp python3-potr go-sendxmpp libotr5-dev libgcrypt20-dev chromium fonts-dejavu-core iproute2 tor gajim systemd"
+	python3-slixmpp python3-potr go-sendxmpp libotr5-dev libgcrypt20-dev chromium fonts-dejavu-core iproute2 tor gajim systemd
+	nftables prometheus openssl"
 command -v cc >/dev/null || packages="$packages gcc libc6-dev"
 command -v node >/dev/null || packages="$packages nodejs"
 command -v npm >/dev/null || packages="$packages npm"

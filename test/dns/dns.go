@@ -47,11 +47,14 @@ type Server struct {
 }
 
 // New starts a server on a free loopback port.
-func New() (*Server, error) {
+func New() (*Server, error) { return NewAt("127.0.0.1:0") }
+
+// NewAt starts a server at an address, such as one of a network namespace.
+func NewAt(addr string) (*Server, error) {
 	s := &Server{conns: map[net.Conn]bool{}, records: map[string][]dnsmessage.ResourceBody{}, insecure: map[string]bool{}, fail: map[string]dnsmessage.RCode{}}
 	var err error
 	for range 20 { // the port that TCP gets may be taken on UDP
-		if s.tcp, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		if s.tcp, err = net.Listen("tcp", addr); err != nil {
 			return nil, err
 		}
 		at := s.tcp.Addr().(*net.TCPAddr)

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,11 +30,17 @@ type slixmpp struct {
 // startSlixmpp starts one; more are words for the script: a resource, "carbons", "tls1.2", "ca=FILE".
 func startSlixmpp(t *testing.T, jid, addr, entry string, more ...string) *slixmpp {
 	t.Helper()
+	return startSlixmppIn(t, nil, jid, addr, entry, more...)
+}
+
+// startSlixmppIn starts one by a command in front, such as one that leads to another network.
+func startSlixmppIn(t *testing.T, by []string, jid, addr, entry string, more ...string) *slixmpp {
+	t.Helper()
 	need.PythonModule(t, "slixmpp")
 	host, port, _ := net.SplitHostPort(addr)
 	c := &slixmpp{t: t}
 	script, _ := filepath.Abs("slixmpp_client.py")
-	c.process = start(t, "slixmpp", nil, "", append([]string{need.Python, script, jid, "secret", host, port, entry}, more...)...)
+	c.process = start(t, "slixmpp", nil, "", slices.Concat(by, []string{need.Python, script, jid, "secret", host, port, entry}, more)...)
 	c.chat = reading{what: "otrproxy", text: c.output}
 	return c
 }

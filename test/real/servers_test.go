@@ -181,9 +181,16 @@ func startProsody(t *testing.T, mode string) *xmppServer { return startProsodyWi
 
 func startProsodyWith(t *testing.T, mode, ssl string) *xmppServer {
 	t.Helper()
+	return startProsodyAt(t, nil, []string{loopback(t)}, mode, ssl)
+}
+
+// startProsodyAt starts one on some addresses, by a command in front, such as one that leads
+// to another network.
+func startProsodyAt(t *testing.T, by, ips []string, mode, ssl string) *xmppServer {
+	t.Helper()
 	need.Program(t, "prosody")
 	dir := t.TempDir()
-	s := &xmppServer{name: "Prosody", domain: "one.test", ip: loopback(t), mode: mode, log: filepath.Join(dir, "debug.log"),
+	s := &xmppServer{name: "Prosody", domain: "one.test", ip: ips[0], mode: mode, log: filepath.Join(dir, "debug.log"),
 		record: regexp.MustCompile(`(?m)\tRECV: (.*)$`)}
 	s.dir = dir
 	cert, key := s.certificate(t, dir)
@@ -193,14 +200,14 @@ pidfile = %q
 data_path = %q
 run_as_root = true
 daemonize = false
-interfaces = { %q }
-local_interfaces = { %q }
+interfaces = { %s }
+local_interfaces = { %[3]s }
 c2s_ports = { 5222 }
 c2s_direct_tls_ports = { 5223 }
 s2s_ports = { }
 http_ports = { }
 https_ports = { }
-use_ipv6 = false
+use_ipv6 = %t
 modules_enabled = { "disco"; "roster"; "saslauth"; "tls"; "blocklist"; "carbons"; "pep"; "private"; "smacks"; "csi"; "ping"; "register"; "register_ibr"; "mam"; "offline"; "stanza_debug" }
 modules_disabled = { "s2s"; "http" }
 allow_registration = true
@@ -214,11 +221,11 @@ log = { debug = %q }
 certificates = %q
 VirtualHost "one.test"
   ssl = { %scertificate = %q, key = %q }
-`, filepath.Join(dir, "pid"), filepath.Join(dir, "data"), s.ip, s.ip, s.log, dir, ssl, cert, key)
+`, filepath.Join(dir, "pid"), filepath.Join(dir, "data"), fmt.Sprintf(`"%s"`, strings.Join(ips, `"; "`)), len(ips) > 1, s.log, dir, ssl, cert, key)
 	file := filepath.Join(dir, "prosody.cfg.lua")
 	os.WriteFile(file, []byte(conf), 0o600)
 	s.again = func() {
-		s.process = start(t, "prosody", []string{"HOME=" + dir}, dir, "prosody", "--config", file)
+		s.process = start(t, "prosody", []string{"HOME=" + dir}, dir, append(by, "prosody", "--config", file)...)
 		s.listening(t, "5222")
 		s.listening(t, "5223")
 	}

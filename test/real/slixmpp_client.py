@@ -1,6 +1,7 @@
 """An unmodified slixmpp client without OTR, driven by lines on standard input.
 
 usage: slixmpp_client.py JID PASSWORD HOST PORT plain|starttls|direct [RESOURCE [carbons] [tls1.2] [ca=FILE]]
+    HOST "-": where DNS says that the server is
 input: say JID ID TEXT (TEXT as a JSON string)   archive   quit
     items JID NODE   execute JID NODE VALUES (a form's values as JSON; NODE as a JSON string)   add JID   remove JID
 output, a line each: online FULLJID   text FROM JSON   error ID CONDITION TEXT   present FROM   failed WHY   closed
@@ -134,6 +135,6 @@ async def commands(client):
 
 
 client = Client()
-client.connect((host, int(port)), use_ssl=entry == "direct", disable_starttls=entry == "plain", force_starttls=entry == "starttls")
+client.connect(None if host == "-" else (host, int(port)), use_ssl=entry == "direct", disable_starttls=entry == "plain", force_starttls=entry == "starttls")
 task = asyncio.get_event_loop().create_task(commands(client))  # kept, or it is collected
 client.process(forever=True)

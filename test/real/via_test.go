@@ -94,8 +94,8 @@ const (
 	mark                                = "192.0.2.9:9" // where nobody but the test sends anything
 )
 
-// world gives this namespace a way out, and records what takes it.
-func world(t *testing.T) *capture {
+// private has what is mounted from now on stay with this process, and some files be others.
+func private(t *testing.T, files map[string]string) {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -104,10 +104,7 @@ func world(t *testing.T) *capture {
 		}
 	}
 	must(syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""))
-	for name, text := range map[string]string{
-		"/etc/resolv.conf":   "nameserver " + nameServer + "\noptions timeout:1 attempts:1\n",
-		"/etc/nsswitch.conf": "hosts: files dns\n", // nobody is asked by another way than packets
-	} {
+	for name, text := range files {
 		at, err := filepath.EvalSymlinks(name)
 		if errors.Is(err, os.ErrNotExist) && name == "/etc/nsswitch.conf" { // then that is so anyway
 			continue
@@ -117,6 +114,21 @@ func world(t *testing.T) *capture {
 		must(os.WriteFile(file, []byte(text), 0o644))
 		must(syscall.Mount(file, at, "", syscall.MS_BIND, ""))
 	}
+}
+
+// world gives this namespace a way out, and records what takes it.
+func world(t *testing.T) *capture {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	private(t, map[string]string{
+		"/etc/resolv.conf":   "nameserver " + nameServer + "\noptions timeout:1 attempts:1\n",
+		"/etc/nsswitch.conf": "hosts: files dns\n", // nobody is asked by another way than packets
+	})
 	for _, args := range []string{
 		"link set lo up", "link add out type veth peer name world", "link set out up", "link set world up",
 		"addr add " + ours + "/24 dev out", "neigh add " + gateway + " lladdr 02:00:00:00:00:01 dev out", "route add default via " + gateway,
