@@ -99,10 +99,30 @@ func subjects(names []string) (dns []string, ips []net.IP) {
 // and is made anew only when it lacks the one by which somebody has come.
 func (p *Proxy) leaf(domain string, at net.Addr) (*tls.Certificate, error) {
 	must := p.names()
-	if ip := addressOf(at); ip.IsValid() && !ip.IsLoopback() && slices.Contains(p.interfaces(), ip.String()) {
+	if ip := addressOf(at); p.learn(ip) {
 		must = append(must, ip.String())
 	}
 	return p.ca.leaf(domain, must, p.interfaces)
+}
+
+// maxOwn bounds what is learned of this machine's addresses.
+const maxOwn = 64
+
+// learn notes an address of this machine by which somebody has come, and reports whether it
+// is one of those that a certificate should have. The system is asked at the start only: a
+// confined process may not. What is not private is not learned, it may be where a transparent
+// proxy's client wanted to go.
+func (p *Proxy) learn(ip netip.Addr) bool {
+	if !ip.IsValid() || ip.IsLoopback() || ip.IsUnspecified() || !slices.ContainsFunc(p.Config().Listen, wildcard) {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known := slices.Contains(p.machine, ip.String())
+	if !known && ip.IsPrivate() && len(p.machine) < maxOwn {
+		p.machine, known = append(p.machine, ip.String()), true
+	}
+	return known
 }
 
 // names are those by which this machine is known to be reached: the configured ones, and
@@ -130,11 +150,18 @@ func (p *Proxy) interfaces() []string {
 	if !slices.ContainsFunc(p.Config().Listen, wildcard) {
 		return nil
 	}
-	return machine()
+	return p.addrs()
 }
 
-// machine are this machine's addresses that others can reach.
-func machine() (out []string) {
+// addrs are this machine's addresses that others can reach, as far as they are known.
+func (p *Proxy) addrs() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.machine)
+}
+
+// machineAddresses asks the system for this machine's addresses that others can reach.
+func machineAddresses() (out []string) {
 	addrs, _ := net.InterfaceAddrs() // without them, the configured names are what there is
 	for _, a := range addrs {
 		if ip := addressOf(a); ip.IsGlobalUnicast() || ip.Is4() && ip.IsLinkLocalUnicast() { // IPv6's are nothing without a zone

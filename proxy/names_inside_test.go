@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/x509"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -163,6 +164,7 @@ func TestOwnNames(t *testing.T) {
 		c.Listen = []string{listen}
 		p.cfg.Store(&c)
 		addrs, _ := net.InterfaceAddrs()
+		p.machine = machineAddresses()
 		want := slices.ContainsFunc(addrs, func(a net.Addr) bool { return !addressOf(a).IsLoopback() && !addressOf(a).Is6() })
 		if want && len(p.interfaces()) == 0 {
 			t.Errorf("%s: no addresses of this machine", listen)
@@ -170,5 +172,29 @@ func TestOwnNames(t *testing.T) {
 		if slices.Contains(p.interfaces(), "127.0.0.1") || slices.Contains(p.names(), "0.0.0.0") {
 			t.Errorf("%s: %v %v", listen, p.interfaces(), p.names())
 		}
+	}
+}
+
+// An address that comes later is learned from who comes by it: a private one, while all
+// are listened on, and so many.
+func TestNamesLearned(t *testing.T) {
+	cfg := config.Default()
+	cfg.Listen = []string{"[::]:5222"}
+	p := prepared(cfg, Options{})
+	p.machine = []string{"203.0.113.5"}
+	for ip, want := range map[string]bool{"192.168.1.7": true, "fd00::7": true, "203.0.113.5": true, "203.0.113.6": false, "127.0.0.5": false, "fe80::1": false, "::": false, "2001:db8::1": false} {
+		if p.learn(netip.MustParseAddr(ip)) != want {
+			t.Errorf("%s is learned: %v", ip, !want)
+		}
+	}
+	for i := range 2 * maxOwn {
+		p.learn(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
+	}
+	if n := len(p.interfaces()); n != maxOwn {
+		t.Errorf("%d addresses", n)
+	}
+	cfg.Listen = []string{"192.168.1.2:5222"}
+	if p.learn(netip.MustParseAddr("203.0.113.5")) || p.interfaces() != nil {
+		t.Error("addresses that are not listened on")
 	}
 }

@@ -101,6 +101,7 @@ type Proxy struct {
 	plainly      map[string]time.Time        // until when a host is offered PLAIN alone
 	wrongs       map[[2]string]wrong         // proofs of passwords, by account and host
 	suspended    map[[2]string]*suspended    // sessions that lost their server, by account and resource
+	machine      []string                    // this machine's addresses
 	closing      bool
 }
 
@@ -114,7 +115,7 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 		return nil, err
 	}
 	p := prepared(cfg, opt)
-	p.state = state
+	p.state, p.machine = state, machineAddresses()
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	fail := func(err error) (*Proxy, error) {
 		p.cancel()

@@ -42,7 +42,7 @@ func (p *Proxy) Reached(at net.Addr) (out []string) {
 	case ip.IsLoopback() || len(hosts) == 0 && !ip.IsUnspecified():
 		hosts = []string{ip.String()}
 	case len(hosts) == 0:
-		hosts = machine()
+		hosts = p.addrs()
 		slices.SortStableFunc(hosts, func(a, b string) int { return strings.Count(a, ":") - strings.Count(b, ":") }) // the short ones first
 	}
 	for _, h := range hosts {

@@ -22,11 +22,11 @@ func onboard(p *proxy.Proxy, l net.Listener, log *slog.Logger) (stop func()) {
 }
 
 // listenForDevices opens the address of that page, nil for none.
-func listenForDevices(cfg *config.Config) (net.Listener, error) {
+func listenForDevices(cfg *config.Config, listen func(network, addr string) (net.Listener, error)) (net.Listener, error) {
 	if cfg.Onboarding == "" {
 		return nil, nil
 	}
-	l, err := net.Listen("tcp", cfg.Onboarding)
+	l, err := listen("tcp", cfg.Onboarding)
 	if err != nil {
 		return nil, fmt.Errorf("cannot serve the page for devices on %s: %w; another program may use the port: end it, or set \"onboarding\" to another one", cfg.Onboarding, err)
 	}

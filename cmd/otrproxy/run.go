@@ -54,7 +54,7 @@ func run(cfg *config.Config, logTo io.Writer) error {
 	if cfg.Web != "" {
 		opt.Link = func() string { return web.Link() }
 	}
-	devices, err := listenForDevices(cfg)
+	devices, err := listenForDevices(cfg, manager.listen)
 	if err != nil {
 		return err
 	}
