@@ -21,10 +21,7 @@ import (
 // webSockets are the two ends of a WebSocket that came from a client.
 func webSockets(t *testing.T, c *client) (net.Conn, error) {
 	t.Helper()
-	outer, inner, err := pair()
-	if err != nil {
-		t.Fatal(err)
-	}
+	outer, inner := pair()
 	t.Cleanup(func() { outer.Close(); inner.Close() })
 	deadline := time.Now().Add(20 * time.Second)
 	outer.SetDeadline(deadline)
@@ -41,7 +38,7 @@ func webSockets(t *testing.T, c *client) (net.Conn, error) {
 		served <- err
 	}()
 	d := ws.Dialer{Protocols: []string{subprotocol}}
-	_, _, err = d.Upgrade(outer, &url.URL{Scheme: "ws", Host: "127.0.0.1", Path: webSocketPath})
+	_, _, err := d.Upgrade(outer, &url.URL{Scheme: "ws", Host: "127.0.0.1", Path: webSocketPath})
 	return outer, errors.Join(err, <-served)
 }
 

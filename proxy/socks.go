@@ -29,14 +29,11 @@ func (p *Proxy) socksEntry(conn *peeked, v *visitor, local bool) {
 		Rules:       destinations{p},
 		Logger:      log.New(io.Discard, "", 0), // it would name people's servers
 		Dial: func(context.Context, string, string) (net.Conn, error) {
-			outer, inner, err := pair()
-			if err != nil {
-				return nil, errors.New("no connection to ourselves")
-			}
+			outer, inner := pair()
 			conn.SetDeadline(time.Time{}) // the login has its own, on the inner one
 			p.wg.Go(func() {
 				defer inner.Close()
-				p.enter(relayed{inner.(*net.TCPConn), conn.RemoteAddr()}, v, local, "socks5 ")
+				p.enter(relayed{inner, conn.LocalAddr(), conn.RemoteAddr()}, v, local, "socks5 ")
 				inner.Close()
 				conn.SetDeadline(time.Now().Add(lastWords)) // a client that does not close holds nothing
 			})
@@ -59,10 +56,11 @@ func (p *Proxy) socksEntry(conn *peeked, v *visitor, local bool) {
 
 // relayed is a connection that comes from where the one does in which it is carried.
 type relayed struct {
-	*net.TCPConn
-	from net.Addr
+	carrier
+	to, from net.Addr
 }
 
+func (c relayed) LocalAddr() net.Addr  { return c.to }
 func (c relayed) RemoteAddr() net.Addr { return c.from }
 
 // anybody may come, with whatever name and password: who somebody is shows at the login.
@@ -133,25 +131,30 @@ func spelled(host string) string {
 	return ascii(strings.TrimSuffix(strings.ToLower(host), "."))
 }
 
-// pair is a TCP connection of this machine with itself: the library wants real ones.
-func pair() (outer, inner net.Conn, err error) {
-	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		return nil, nil, err
-	}
-	defer l.Close()
-	l.SetDeadline(time.Now().Add(5 * time.Second))
-	if outer, err = net.Dial("tcp", l.Addr().String()); err != nil {
-		return nil, nil, err
-	}
-	for {
-		if inner, err = l.Accept(); err != nil {
-			outer.Close()
-			return nil, nil, err
-		}
-		if inner.RemoteAddr().String() == outer.LocalAddr().String() {
-			return outer, inner, nil
-		}
-		inner.Close() // somebody else on this machine
-	}
+// pair is a connection of this process with itself, in memory: a confined one can open no
+// listener.
+func pair() (outer, inner carrier) {
+	toInner, fromOuter := net.Pipe()
+	toOuter, fromInner := net.Pipe()
+	return carrier{fromInner, toInner}, carrier{fromOuter, toOuter}
 }
+
+// A carrier is one end of such a connection: each direction ends by itself, as with TCP.
+type carrier struct {
+	net.Conn // what is read
+	out      net.Conn
+}
+
+func (c carrier) Write(b []byte) (int, error)        { return c.out.Write(b) }
+func (c carrier) CloseWrite() error                  { return c.out.Close() }
+func (c carrier) SetWriteDeadline(t time.Time) error { return c.out.SetWriteDeadline(t) }
+func (c carrier) SetReadDeadline(t time.Time) error  { return c.Conn.SetReadDeadline(t) }
+
+func (c carrier) SetDeadline(t time.Time) error {
+	return errors.Join(c.Conn.SetReadDeadline(t), c.out.SetWriteDeadline(t))
+}
+
+func (c carrier) Close() error { return errors.Join(c.Conn.Close(), c.out.Close()) }
+
+// LocalAddr is what the library tells the client.
+func (carrier) LocalAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }

@@ -248,9 +248,9 @@ func insideCaptured(t *testing.T) {
 func TestOffLoopback(t *testing.T) { apart(t, insideOffLoopback) }
 
 func insideOffLoopback(t *testing.T) {
-	const box = "192.168.77.1"
+	const box = "10.77.0.1"
 	private(t, nil)
-	for _, line := range []string{"link set lo up", "addr add " + box + "/32 dev lo"} {
+	for _, line := range []string{"link set lo up", "addr add " + box + "/32 dev lo", "route add local 10.77.0.0/16 dev lo"} {
 		if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
 			need.Missing(t, fmt.Sprintf("network-interfaces (ip %s: %v %s)", line, err, out))
 		}
@@ -267,10 +267,18 @@ func insideOffLoopback(t *testing.T) {
 	}
 	h.start(t)
 
+	// Each comes from an address of its own: of one, so many would be made to wait.
+	n := 1
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		n++
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(10, 77, byte(n>>8), byte(n))}}
+		return d.DialContext(ctx, network, addr)
+	}
+
 	// says sends something and reads what comes back until the end.
 	says := func(text string) string {
 		t.Helper()
-		c, err := net.Dial("tcp", h.addr)
+		c, err := dial(t.Context(), "tcp", h.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -325,7 +333,7 @@ func insideOffLoopback(t *testing.T) {
 	}
 	// By SOCKS it is the same: what is carried here has come from there.
 	carried := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		d, err := proxy.SOCKS5("tcp", h.addr, nil, nil)
+		d, err := proxy.SOCKS5("tcp", h.addr, nil, dialer(dial))
 		if err != nil {
 			return nil, err
 		}
@@ -358,6 +366,9 @@ func insideOffLoopback(t *testing.T) {
 	// And with TLS all of these work.
 	for _, cfg := range []client.Config{{Addr: h.addr, Entry: client.STARTTLS}, {Addr: h.addr, Entry: client.Direct}, {Addr: "example.org:5222", Entry: client.STARTTLS, Dial: carried}, {Addr: "example.org:5222", Entry: client.Direct, Dial: carried}} {
 		cfg.JID, cfg.Password = "alice@example.org", "wonderland"
+		if cfg.Dial == nil {
+			cfg.Dial = dial
+		}
 		c, err := client.Dial(t.Context(), cfg)
 		if err != nil {
 			t.Errorf("%s by TLS: %v", cfg.Entry, err)
@@ -365,8 +376,15 @@ func insideOffLoopback(t *testing.T) {
 		}
 		c.Close()
 	}
-	if _, err := client.Dial(t.Context(), client.Config{Addr: h.addr, JID: "alice@example.org", Password: "wonderland", Entry: client.Plain}); err == nil {
+	if _, err := client.Dial(t.Context(), client.Config{Addr: h.addr, JID: "alice@example.org", Password: "wonderland", Entry: client.Plain, Dial: dial}); err == nil {
 		t.Error("a login in clear")
 	}
 	h.kill(syscall.SIGTERM)
+}
+
+// dialer is a way to connect as the SOCKS client wants it.
+type dialer func(context.Context, string, string) (net.Conn, error)
+
+func (d dialer) Dial(network, addr string) (net.Conn, error) {
+	return d(context.Background(), network, addr)
 }
