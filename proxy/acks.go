@@ -93,6 +93,7 @@ func (s *session) inAck(root stanza.Element) {
 		}
 	case "resumed":
 		if r := s.resuming.Swap(nil); r != nil && known {
+			s.p.metrics.wentOn(true)
 			s.resume(r, uint32(h))
 			close(r.done)
 		}
@@ -107,6 +108,7 @@ func (s *session) inAck(root stanza.Element) {
 		default:
 			r.old.giveBack(otrlayer.CauseUncertain)
 		}
+		s.p.metrics.wentOn(false)
 		close(r.done)
 	}
 }

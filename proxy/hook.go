@@ -78,6 +78,9 @@ func (p *Proxy) changed() {
 // happened tells of an event; about is a contact or a domain. It never waits.
 func (p *Proxy) happened(event, account, about string) {
 	p.changed()
+	if p.metrics != nil { // nil for who only looks, as doctor does
+		p.metrics.happened(event)
+	}
 	n := p.Config().Notify
 	if p.hook == nil || len(n.Command) == 0 || !slices.Contains(n.Events, event) {
 		return
@@ -85,6 +88,7 @@ func (p *Proxy) happened(event, account, about string) {
 	select {
 	case p.hook.queue <- Notification{event, account, about}:
 	default: // more than anybody reads
+		p.metrics.notify(notifyDropped)
 	}
 }
 
@@ -147,7 +151,11 @@ func (h *hook) run(n Notification) {
 	} else {
 		err = n.Run(h.p.ctx, h.p.Config().Notify.Command)
 	}
-	if err != nil && h.p.ctx.Err() == nil {
+	switch {
+	case err == nil:
+		h.p.metrics.notify(notifyDone)
+	case h.p.ctx.Err() == nil:
+		h.p.metrics.notify(notifyFailed)
 		h.p.log.Warn("the command of \"notify\" failed", "event", n.Event, "err", err)
 	}
 }

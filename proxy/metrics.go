@@ -55,10 +55,11 @@ type metrics struct {
 	failures  map[FailureCause]prometheus.Counter
 	shakes    map[string]prometheus.Counter
 	refusals  map[RefusedCause]prometheus.Counter
+	*figures
 }
 
 func newMetrics(p *Proxy) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry(), blockedBy: map[otrlayer.Cause]prometheus.Counter{}, failures: map[FailureCause]prometheus.Counter{}, shakes: map[string]prometheus.Counter{}, refusals: map[RefusedCause]prometheus.Counter{}}
+	m := &metrics{registry: prometheus.NewRegistry(), blockedBy: map[otrlayer.Cause]prometheus.Counter{}, failures: map[FailureCause]prometheus.Counter{}, shakes: map[string]prometheus.Counter{}, refusals: map[RefusedCause]prometheus.Counter{}, figures: newFigures()}
 	stanzas := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "otrproxy_stanzas_total", Help: "Stanzas by direction (out: from the client), kind and what was done with them."}, []string{"direction", "kind", "action"})
 	for d, dn := range directions {
 		for k, kn := range kinds {
@@ -89,6 +90,7 @@ func newMetrics(p *Proxy) *metrics {
 	build.Set(1)
 	m.registry.MustRegister(stanzas, blockedTotal, failures, shakes, refusedTotal, m.seconds, build, liveState{p},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(append(m.collected, now{p})...)
 	return m
 }
 
@@ -104,10 +106,11 @@ func (m *metrics) blocked(c otrlayer.Cause) {
 	}
 }
 
-// Metrics serves the figures in Prometheus' format.
+// Metrics serves the figures in Prometheus' format, and whether the proxy is well.
 func (p *Proxy) Metrics() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /health", p.health)
 	return mux
 }
 

@@ -71,6 +71,7 @@ type Proxy struct {
 	pins      *pinStore
 	vault     *vault
 	hook      *hook
+	disk      disk
 	watchers  watchers
 	gate      *gate
 	addresses addresses
@@ -223,7 +224,7 @@ func (p *Proxy) Listen() error {
 			return fmt.Errorf("cannot listen on %s: %s; another program may use the port: end it, or set \"listen\" to another one", addr, short(err))
 		}
 		p.mu.Lock()
-		p.listeners = append(p.listeners, l)
+		p.listeners = append(p.listeners, &listener{Listener: l})
 		p.mu.Unlock()
 	}
 	return nil

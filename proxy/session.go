@@ -105,6 +105,7 @@ func (s *session) relay() {
 	s.p.sessions[s] = struct{}{}
 	s.p.mu.Unlock()
 	s.p.changed()
+	s.p.metrics.began(s.entry)
 	s.p.log.Info("session begins", "account", s.p.name(s.jid), "entry", s.entry, "login", s.login, "upstream", s.upTLS, "sasl", s.how)
 	s.client.kick()
 
@@ -128,6 +129,7 @@ func (s *session) relay() {
 	delete(s.p.sessions, s)
 	s.p.mu.Unlock()
 	s.p.changed()
+	s.p.metrics.ended(s.since)
 	s.p.log.Info("session ends", "account", s.p.name(s.jid))
 }
 
