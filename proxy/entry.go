@@ -10,8 +10,12 @@ import (
 // accept takes clients from one listener, as far as the gate lets them in.
 func (p *Proxy) accept(l net.Listener) {
 	pause := 5 * time.Millisecond
+	tcp := l
+	if watched, ok := l.(*listener); ok {
+		tcp = watched.Listener
+	}
 	var spare spare
-	spare.keep(l)
+	spare.keep(tcp)
 	defer spare.close()
 	for {
 		conn, err := l.Accept()
@@ -20,7 +24,7 @@ func (p *Proxy) accept(l net.Listener) {
 				return
 			}
 			switch full := outOfFiles(err); {
-			case full && spare.turnAway(l):
+			case full && spare.turnAway(tcp):
 				p.refusedFor(RefusedFiles)
 				continue
 			case !full || spare.f == nil:

@@ -80,14 +80,14 @@ func TestPingAfterSilence(t *testing.T) {
 		read <- err
 	}()
 	for _, word := range []string{"", "there?"} {
-		ws.WriteFrame(outer, ws.MaskFrameInPlace(ws.NewPingFrame([]byte(word))))
+		outer.Write(ws.MustCompileFrame(ws.MaskFrameInPlace(ws.NewPingFrame([]byte(word)))))
 		f, err := ws.ReadFrame(outer)
 		if err != nil || f.Header.OpCode != ws.OpPong || string(f.Payload) != word {
-			t.Fatalf("%+v %v", f, err)
+			t.Fatalf("%q: %+v %v", word, f, err)
 		}
 		c.conn.SetWriteDeadline(time.Now().Add(-time.Second))
 	}
-	ws.WriteFrame(outer, ws.MaskFrameInPlace(ws.NewCloseFrame(nil)))
+	outer.Write(ws.MustCompileFrame(ws.MaskFrameInPlace(ws.NewCloseFrame(nil))))
 	if err := <-read; err != nil {
 		t.Error(err)
 	}
