@@ -87,6 +87,7 @@ func TestPingAfterSilence(t *testing.T) {
 		}
 		c.conn.SetWriteDeadline(time.Now().Add(-time.Second))
 	}
+	go io.Copy(io.Discard, outer)
 	outer.Write(ws.MustCompileFrame(ws.MaskFrameInPlace(ws.NewCloseFrame(nil))))
 	if err := <-read; err != nil {
 		t.Error(err)
