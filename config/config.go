@@ -13,8 +13,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -313,19 +311,6 @@ func Default() *Config {
 
 		Confine: "auto",
 	}
-}
-
-// DefaultState is where state is kept when nothing is configured:
-// $XDG_STATE_HOME/otrproxy, else ~/.local/state/otrproxy.
-func DefaultState() string {
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "otrproxy")
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return filepath.Join(string(filepath.Separator), "var", "lib", "otrproxy")
-	}
-	return filepath.Join(home, ".local", "state", "otrproxy")
 }
 
 // Domain is what holds for an XMPP domain, and whether people may log in to it.

@@ -7,13 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 
 	"otrproxy/otrlayer/otr"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 )
 
 // Files of an account, in libotr's own formats, so that people move in and out
@@ -59,7 +60,7 @@ func ours(account string) func(name, proto string) bool {
 
 // write replaces a file of the account atomically, readable by nobody else.
 func write(dir, name string, content []byte) error {
-	err := renameio.WriteFile(filepath.Join(dir, name), content, 0o600, renameio.WithStaticPermissions(0o600), renameio.WithTempDir(dir))
+	err := atomicwriter.WriteFile(filepath.Join(dir, name), content, 0o600)
 	if err != nil {
 		return fmt.Errorf("%s could not be saved: %w", filepath.Join(dir, name), err)
 	}
@@ -90,7 +91,7 @@ func loadKey(dir, account string, v Vault) (*otr.PrivateKey, error) {
 	if err != nil || b == nil {
 		return nil, err
 	}
-	if st, err := os.Stat(path); err == nil && st.Mode().Perm()&0o077 != 0 {
+	if st, err := os.Stat(path); err == nil && st.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
 		return nil, fmt.Errorf("%s can be read by others; make it private with: chmod 600 %s", path, path)
 	}
 	k, err := otr.FindKey(b, ours(account))

@@ -132,13 +132,13 @@ func TestSetAsideStaysInClear(t *testing.T) {
 	}
 }
 
-// kill -9 while a key is written leaves renameio's temporary file, which is never looked
-// at again.
+// kill -9 while a key is written leaves its temporary file, which is never looked at
+// again.
 func TestTemporaryStaysInClear(t *testing.T) {
 	dir := keyedState(t, "alice@x")
 	acc := Dir(dir, "alice@x")
 	plain, _ := os.ReadFile(filepath.Join(acc, keyFile))
-	put(t, acc, "."+keyFile+"4711", plain)
+	put(t, acc, ".tmp-"+keyFile+"4711", plain)
 	if err := SealKeys(acc, sealing{}, true); err != nil {
 		t.Fatal(err)
 	}

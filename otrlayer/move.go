@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -318,18 +319,17 @@ func (a *Account) SealKeys(seal bool) error {
 // SealKeys encrypts the key files in the directory of an account that is not open, or
 // decrypts them: the present one, and those that were set aside.
 func SealKeys(dir string, v Vault, seal bool) error {
-	left, _ := filepath.Glob(filepath.Join(escapeGlob(dir), "."+keyFile+"*"))
-	for _, path := range left { // of a run that was ended while it wrote
-		os.Remove(path)
+	there, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	names, err := filepath.Glob(filepath.Join(escapeGlob(dir), keyFile+"*"))
-	if err != nil {
-		return err
-	}
-	for _, path := range names {
-		name := filepath.Base(path)
+	for _, e := range there {
+		name := e.Name()
 		plain, sealed := strings.CutSuffix(name, sealedSuffix)
 		switch {
+		case strings.HasPrefix(name, ".") && strings.Contains(name, keyFile):
+			os.Remove(filepath.Join(dir, name)) // of a run that was ended while it wrote
+		case !strings.HasPrefix(name, keyFile):
 		case seal && !sealed:
 			err = errors.Join(err, sealFile(dir, name, name+sealedSuffix, v, true))
 		case !seal && sealed:
@@ -337,10 +337,6 @@ func SealKeys(dir string, v Vault, seal bool) error {
 		}
 	}
 	return err
-}
-
-func escapeGlob(dir string) string {
-	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(dir)
 }
 
 func sealFile(dir, from, to string, v Vault, seal bool) error {

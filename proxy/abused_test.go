@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -331,9 +330,7 @@ func TestImportHangs(t *testing.T) {
 	s := startServer(t, server.Config{})
 	b := startProxy(t, s, "")
 	fifo := filepath.Join(t.TempDir(), "otr.private_key")
-	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	makeFIFO(t, fifo)
 	done := make(chan struct{})
 	go func() { admin(t, b.p, "key import", "path", fifo); close(done) }()
 	select {

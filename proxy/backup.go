@@ -105,7 +105,7 @@ func Restore(state string, from io.Reader, passphrase string, replace bool) (n i
 	if err != nil {
 		return 0, "", err
 	}
-	old := slices.ContainsFunc(there, func(e fs.DirEntry) bool { return e.Name() != "lock" && e.Name() != control.SocketName })
+	old := slices.ContainsFunc(there, func(e fs.DirEntry) bool { return e.Name() != lockName && e.Name() != control.SocketName })
 	if old && !replace {
 		return 0, "", fmt.Errorf("there is something in the state directory %s already; --replace sets it aside", state)
 	}

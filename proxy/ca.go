@@ -18,7 +18,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 	"golang.org/x/net/idna"
 )
 
@@ -76,10 +76,10 @@ func openAuthority(dir string, domains, names []string) (a *authority, made bool
 	if err != nil {
 		return nil, false, err
 	}
-	if err := renameio.WriteFile(keyPath, keyPEM, 0o600, renameio.WithTempDir(dir)); err != nil {
+	if err := atomicwriter.WriteFile(keyPath, keyPEM, 0o600); err != nil {
 		return nil, false, fmt.Errorf("the local CA could not be saved: %w", err)
 	}
-	if err := renameio.WriteFile(certPath, certPEM, 0o600, renameio.WithTempDir(dir)); err != nil {
+	if err := atomicwriter.WriteFile(certPath, certPEM, 0o600); err != nil {
 		return nil, false, fmt.Errorf("the local CA could not be saved: %w", err)
 	}
 	a.dir = dir
@@ -269,7 +269,7 @@ func (a *authority) keep(domain string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	err = renameio.WriteFile(path, b, 0o600, renameio.WithTempDir(filepath.Dir(path)))
+	err = atomicwriter.WriteFile(path, b, 0o600)
 	a.onDisk[c] = err == nil
 	return err
 }

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 	"go.yaml.in/yaml/v3"
 
 	"otrproxy/otrlayer"
@@ -106,7 +106,7 @@ func (p *Proxy) saveLogin(account, name string, b []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return renameio.WriteFile(filepath.Join(dir, name), b, 0o600, renameio.WithStaticPermissions(0o600), renameio.WithTempDir(dir))
+	return atomicwriter.WriteFile(filepath.Join(dir, name), b, 0o600)
 }
 
 // An enrolment is what verifies one SCRAM login and continues it to the server (RFC 5802

@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 
 	"otrproxy/proxy/control"
 )
@@ -99,7 +99,7 @@ func writeFormat(dir string) error {
 		return nil
 	}
 	betweenSteps()
-	return renameio.WriteFile(filepath.Join(dir, formatFile), []byte(fmt.Sprintln(stateFormat())), 0o600, renameio.WithTempDir(dir))
+	return atomicwriter.WriteFile(filepath.Join(dir, formatFile), []byte(fmt.Sprintln(stateFormat())), 0o600)
 }
 
 // keptName is where the copy comes to lie in the end: a name that is free.

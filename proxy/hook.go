@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 	"unicode"
 )
@@ -174,8 +173,7 @@ func (n Notification) Run(ctx context.Context, command []string) error {
 	ctx, cancel := context.WithTimeout(ctx, hookLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // and what it starts ends with it
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	endTogether(cmd)
 	cmd.WaitDelay = time.Second
 	cmd.Env = append(os.Environ(), "OTRPROXY_EVENT="+n.Event, "OTRPROXY_ACCOUNT="+n.Account, "OTRPROXY_ABOUT="+n.About,
 		"OTRPROXY_TEXT="+eventWords[n.Event]+" "+n.About)

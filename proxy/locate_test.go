@@ -6,9 +6,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"syscall"
 	"testing"
-	"time"
 
 	"otrproxy/config"
 	"otrproxy/test/dns"
@@ -197,45 +195,6 @@ func TestReachRaces(t *testing.T) {
 	if f != nil || over != l.Addr().String() {
 		t.Errorf("%v, over %q", f, over)
 	}
-}
-
-var silentPort int
-
-// silentListener is a port whose queue is full: connections to it hang.
-func silentListener(host string) (closeAll func(), err error) {
-	fd, err := syscall.Socket(syscall.AF_INET6, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	addr := &syscall.SockaddrInet6{}
-	copy(addr.Addr[:], net.ParseIP(host).To16())
-	if err = syscall.Bind(fd, addr); err == nil {
-		err = syscall.Listen(fd, 0)
-	}
-	if err != nil {
-		syscall.Close(fd)
-		return nil, err
-	}
-	sa, err := syscall.Getsockname(fd)
-	if err != nil {
-		syscall.Close(fd)
-		return nil, err
-	}
-	silentPort = sa.(*syscall.SockaddrInet6).Port
-	var conns []net.Conn
-	for range 8 { // until one hangs
-		c, err := net.DialTimeout("tcp", net.JoinHostPort(host, strconv.Itoa(silentPort)), 200*time.Millisecond)
-		if err != nil {
-			break
-		}
-		conns = append(conns, c)
-	}
-	return func() {
-		for _, c := range conns {
-			c.Close()
-		}
-		syscall.Close(fd)
-	}, nil
 }
 
 // Where a server sends its clients (RFC 6120 section 4.9.3.19).

@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -418,9 +417,7 @@ func TestPinByHand(t *testing.T) {
 // The command of "notify" starts another program; both end with the proxy.
 func TestHookOrphan(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
-	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	makeFIFO(t, fifo)
 	script := filepath.Join(t.TempDir(), "tell")
 	os.WriteFile(script, []byte("#!/bin/sh\nexec >"+fifo+"\nsleep 120 &\necho $!\nwait\n"), 0o700)
 	c := onStage(t, fmt.Sprintf("notify: {command: [%q], events: [private]}\n", script), (*stage).talk)
@@ -438,7 +435,9 @@ func TestHookOrphan(t *testing.T) {
 	pipe.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if _, err := pipe.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("it still runs: %v", err)
-		syscall.Kill(pid, syscall.SIGKILL)
+		if p, err := os.FindProcess(pid); err == nil {
+			p.Kill()
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 	"go.yaml.in/yaml/v3"
 
 	"otrproxy/config"
@@ -201,7 +201,7 @@ func (s *pinStore) save() error {
 	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(s.path, b, 0o600, renameio.WithTempDir(filepath.Dir(s.path))); err != nil {
+	if err := atomicwriter.WriteFile(s.path, b, 0o600); err != nil {
 		return fmt.Errorf("the pin could not be saved: %w", err)
 	}
 	return nil

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 	"mellium.im/xmpp/jid"
 
 	"otrproxy/otrlayer"
@@ -200,7 +200,7 @@ func (s *session) recall(word string, yes bool) {
 		words = append(words, word)
 	}
 	text := strings.Join(words, "\n") + "\n"
-	if err := renameio.WriteFile(path, []byte(text), 0o600, renameio.WithTempDir(filepath.Dir(path))); err != nil {
+	if err := atomicwriter.WriteFile(path, []byte(text), 0o600); err != nil {
 		s.p.log.Warn("what the service contact has said could not be remembered", "account", s.p.name(s.jid))
 	}
 }

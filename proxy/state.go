@@ -12,6 +12,9 @@ import (
 	"github.com/gofrs/flock"
 )
 
+// lockName is the file in the state directory that the process which has it locks.
+const lockName = "lock"
+
 // A State is the state directory, held by this process alone.
 type State struct {
 	Dir  string
@@ -31,7 +34,7 @@ func OpenState(dir string) (*State, error) {
 	if perm := st.Mode().Perm(); perm&0o077 != 0 && runtime.GOOS != "windows" {
 		return nil, fmt.Errorf("the state directory %s is open to other users (mode %04o) and holds private keys; close it with: chmod 700 %s", dir, perm, dir)
 	}
-	lock := flock.New(filepath.Join(dir, "lock"), flock.SetPermissions(0o600))
+	lock := flock.New(filepath.Join(dir, lockName), flock.SetPermissions(0o600))
 	ok, err := lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("the state directory %s cannot be written to: %w", dir, err)

@@ -10,7 +10,7 @@ import (
 	"sync"
 
 	"filippo.io/age"
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 
 	"otrproxy/otrlayer"
 )
@@ -178,7 +178,7 @@ func (v *vault) protect(passphrase string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(v.path, sealed, 0o600, renameio.WithTempDir(filepath.Dir(v.path))); err != nil {
+	if err := atomicwriter.WriteFile(v.path, sealed, 0o600); err != nil {
 		return fmt.Errorf("the passphrase could not be set: %w", err)
 	}
 	v.sealed, v.identity, v.ending = sealed, id, false

@@ -1,12 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
-	"github.com/google/renameio/v2"
+	"github.com/moby/sys/atomicwriter"
 	"github.com/spf13/cobra"
 
 	"otrproxy/proxy"
@@ -41,17 +41,13 @@ func backupCommand(t terminal) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out, err := renameio.NewPendingFile(args[0], renameio.WithPermissions(0o600), renameio.WithTempDir(filepath.Dir(args[0])))
-			if err != nil {
-				return fmt.Errorf("the backup cannot be written: %w", err)
-			}
-			defer out.Cleanup()
-			n, err := proxy.Backup(cfg.State, out, passphrase)
-			if err == nil {
-				err = out.CloseAtomicallyReplace()
-			}
+			var whole bytes.Buffer // a file appears once nothing can fail any more
+			n, err := proxy.Backup(cfg.State, &whole, passphrase)
 			if err != nil {
 				return err
+			}
+			if err := atomicwriter.WriteFile(args[0], whole.Bytes(), 0o600); err != nil {
+				return fmt.Errorf("the backup cannot be written: %w", err)
 			}
 			_, err = fmt.Fprintf(t.out, "%s has %d files of %s. Without the passphrase it is worth nothing; with it, whoever has it can pretend to be you.\n", args[0], n, cfg.State)
 			return err

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 func command(args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), "OTRPROXY_TEST_MAIN=1", "HOME=/nonexistent")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	endWithUs(cmd)
 	return cmd
 }
 

@@ -94,7 +94,8 @@ func run(cfg *config.Config, logTo io.Writer) error {
 			p.Shutdown(0)
 			return fmt.Errorf("cannot serve metrics on %s: %w", cfg.Metrics, err)
 		}
-		srv := &http.Server{Handler: p.Metrics(), ReadHeaderTimeout: 5 * time.Second}
+		srv := &http.Server{Handler: p.Metrics(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+		log.Info("figures are served at /metrics, and whether all is well at /health", "address", l.Addr().String())
 		go srv.Serve(l)
 		defer srv.Close()
 	}

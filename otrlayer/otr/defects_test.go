@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -176,7 +175,7 @@ func (s *side) hostile(record tlv) string {
 // E1: an SMP record that claims 0xffffffff numbers.
 func TestE1HugeSMP(t *testing.T) {
 	if os.Getenv("OTR3_VICTIM") != "" { // in a process that may die
-		if err := syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: 4 << 30, Max: 4 << 30}); err != nil {
+		if err := limitMemory(4 << 30); err != nil {
 			t.Fatal(err)
 		}
 		clock := time.Unix(1_700_000_000, 0)

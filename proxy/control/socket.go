@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 )
 
@@ -45,9 +44,7 @@ func Listen(path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	old := syscall.Umask(0o077) // there must be no moment at which others may connect
-	l, err := net.Listen("unix", path)
-	syscall.Umask(old)
+	l, err := listenPrivately(path)
 	if err != nil {
 		return nil, fmt.Errorf("the control socket %s cannot be opened: %w", path, err)
 	}

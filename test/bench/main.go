@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command bench measures what the proxy costs a passed stanza, side by side with a
 // plain TLS-to-TLS copy in Go (the floor) and with haproxy, in one run; with the word
 // load, what many sessions, logins and floods cost (load.go).

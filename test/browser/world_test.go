@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package browser drives the page in Chromium, as a person does: what waits for a
 // decision, verifying a contact, another certificate of a server; without script, with
 // the keyboard, in light and dark, on a phone; and as somebody who has no business there.

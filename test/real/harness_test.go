@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package real runs the proxy against real servers with real clients and real
 // contacts: Prosody and ejabberd, slixmpp and go-sendxmpp, mcabber and bitlbee.
 //
