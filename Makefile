@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.
 # A count, not a time: go test ends time-limited fuzzing with a false "deadline exceeded" now and then.
 FUZZTIME ?= 20000x
 
-.PHONY: build test lint unit fuzz scenarios bench clean
+.PHONY: build test lint unit fuzz scenarios bench dist clean
 
 build:
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o otrproxy ./cmd/otrproxy
@@ -36,6 +36,10 @@ bench:
 	$(GO) run ./test/bench
 	$(GO) run ./test/bench load
 	$(GO) run ./test/bench/otr
+
+# What is handed out: the same commit gives the same bytes, anywhere.
+dist:
+	$(GO) run -C packaging/dist . -root $(CURDIR) -out $(CURDIR)/dist -version $(VERSION)
 
 clean:
 	rm -rf otrproxy dist

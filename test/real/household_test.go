@@ -21,8 +21,8 @@ import (
 	"otrproxy/test/client"
 )
 
-// canary is in every text that nobody but its reader may see.
-const canary = "qzanary"
+// secretWord is in every text that nobody but its reader may see.
+const secretWord = "qzanary"
 
 // A day of a household: all that its people hand over, and what becomes of it.
 type day struct {
@@ -48,7 +48,7 @@ type entry struct {
 // sends notes a text for a reader, and returns it.
 func (d *day) sends(by string, read func() string, returned func(id string) bool) (id, text string) {
 	d.n++
-	id, text = fmt.Sprintf("m%04d", d.n), fmt.Sprintf("%s%04d %s", canary, d.n, by)
+	id, text = fmt.Sprintf("m%04d", d.n), fmt.Sprintf("%s%04d %s", secretWord, d.n, by)
 	d.sent = append(d.sent, entry{text, read, func() bool { return returned(id) }})
 	return id, text
 }
@@ -85,11 +85,11 @@ func (d *day) says(m *member, to string, read func() string) (id string) {
 	return id
 }
 
-// hears notes a text of a contact's for a member. It is no canary: whether it leaves their
+// hears notes a text of a contact's for a member. It is no secret word: whether it leaves their
 // program encrypted is up to that.
 func (d *day) hears(by string, m *member) (text string) {
 	_, text = d.sends(by, m.shown, never)
-	text = strings.Replace(text, canary, "outside", 1)
+	text = strings.Replace(text, secretWord, "outside", 1)
 	d.sent[len(d.sent)-1].text = text
 	return text
 }
@@ -398,12 +398,12 @@ func (d *day) balance() {
 	}
 	leaked := 0
 	for _, s := range []*xmppServer{d.one, d.two} {
-		leaked += strings.Count(s.received(), canary)
+		leaked += strings.Count(s.received(), secretWord)
 		if strings.Count(s.received(), "?OTR:") < 20 {
 			d.t.Errorf("%s has recorded too little", s.name)
 		}
 	}
-	if strings.Contains(d.h.output(), canary) {
+	if strings.Contains(d.h.output(), secretWord) {
 		d.t.Error("the log holds what was written")
 	}
 	if leaked > 0 {
