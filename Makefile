@@ -22,7 +22,7 @@ lint:
 	$(GO) tool staticcheck ./...
 
 unit:
-	test/quiet.sh $(GO) test -race $$($(GO) list ./... | grep -vE "/test/(real|interop|browser)$$")
+	test/quiet.sh $(GO) test -race $$($(GO) list ./... | grep -vE "/test/(real|interop|browser|packages)$$")
 
 fuzz:
 	@test/fuzz.sh $(FUZZTIME)

@@ -4,7 +4,7 @@
 cd "$(dirname "$0")/.." || exit 0
 packages="prosody ejabberd mcabber bitlbee bitlbee-plugin-otr profanity pidgin pidgin-otr xvfb xdotool dbus dbus-bin
 	python3-slixmpp python3-potr go-sendxmpp libotr5-dev libgcrypt20-dev chromium fonts-dejavu-core iproute2 tor gajim systemd
-	nftables prometheus openssl util-linux"
+	nftables prometheus openssl util-linux lintian mmdebstrap qemu-user-static rpm wine wine64 gcc-mingw-w64-x86-64-posix"
 command -v cc >/dev/null || packages="$packages gcc libc6-dev"
 command -v node >/dev/null || packages="$packages nodejs"
 command -v npm >/dev/null || packages="$packages npm"

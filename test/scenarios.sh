@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.." || exit 1
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 # One package after the other: the programs of the first wait for each other.
-go test -count=1 -p 1 -v -timeout 15m ./test/real ./test/interop ./test/browser >"$log" 2>&1
+go test -count=1 -p 1 -v -timeout 15m ./test/real ./test/interop ./test/browser ./test/packages >"$log" 2>&1
 code=$?
 if [ $code != 0 ]; then
 	grep -aE '^ *--- (FAIL|SKIP)|_test.go:[0-9]+:|^(FAIL|panic)' "$log" | cut -c1-400

@@ -30,7 +30,7 @@ type wrongUsage struct{ error }
 func main() {
 	root := commands(terminal{os.Stdin, os.Stdout, os.Stderr})
 	root.SetArgs(os.Args[1:])
-	err := root.Execute()
+	err := asService(root.Execute)
 	if err == nil {
 		return
 	}

@@ -32,6 +32,10 @@ const maxBrowsers = 200
 // farewell is how long contacts and clients get to take the last words.
 const farewell = 5 * time.Second
 
+// signals end the proxy, or have it read its configuration again; those of Windows' service
+// manager come here as well.
+var signals = make(chan os.Signal, 4)
+
 // run runs the proxy until SIGTERM or SIGINT. SIGHUP re-reads the configuration.
 func run(cfg *config.Config, logTo io.Writer) error {
 	confine.Cores()
@@ -107,7 +111,6 @@ func run(cfg *config.Config, logTo io.Writer) error {
 	}
 	confinement.Store(held)
 	go p.Commands().Serve(ctx, socket)
-	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	served := make(chan struct{})
 	go func() { defer close(served); p.Serve() }()

@@ -44,6 +44,9 @@ func (w *where) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&w.file, "config", "", "configuration file that names the state directory")
 }
 
+// systemSocket is that of the service of the machine, for who may use it.
+var systemSocket = filepath.Join("/var/lib/otrproxy", control.SocketName)
+
 // path finds the running proxy: --socket, OTRPROXY_SOCKET, the state directory of
 // --config, the default one, in that order.
 func (w *where) path() (string, error) {
@@ -57,7 +60,13 @@ func (w *where) path() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(cfg.State, control.SocketName), nil
+	path := filepath.Join(cfg.State, control.SocketName)
+	if _, err := os.Stat(path); err != nil && w.file == "" { // none of one's own: the service of the machine
+		if _, err := os.Stat(systemSocket); err == nil {
+			return systemSocket, nil
+		}
+	}
+	return path, nil
 }
 
 var groupHelp = map[string]string{
@@ -65,6 +74,7 @@ var groupHelp = map[string]string{
 	"smp":     "compares a secret with a contact",
 	"held":    "messages that wait for a private conversation",
 	"pin":     "the certificates and keys servers are held to",
+	"login":   "how strong accounts' logins were, and enrolled accounts",
 	"key":     "our own keys, and moving in from and out to other programs",
 	"ca":      "the local CA that clients may trust",
 }

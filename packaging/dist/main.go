@@ -75,7 +75,11 @@ func main() {
 	flag.StringVar(&r.root, "root", "", "the project's directory")
 	flag.StringVar(&r.out, "out", "", "where everything is written; what is there is removed")
 	flag.StringVar(&r.version, "version", "", "version, as git describe gives it")
+	only := flag.String("only", "", "systems to build for, such as linux-amd64,windows-amd64; without it all")
 	flag.Parse()
+	if *only != "" {
+		targets = slices.DeleteFunc(targets, func(t target) bool { return !slices.Contains(strings.Split(*only, ","), t.String()) })
+	}
 	if err := r.make(); err != nil {
 		fmt.Fprintln(os.Stderr, "dist:", err)
 		os.Exit(1)
@@ -86,7 +90,7 @@ func (r *release) make() (err error) {
 	if r.at, err = r.time(); err != nil {
 		return err
 	}
-	if !regexp.MustCompile(`^v?[0-9]`).MatchString(r.version) { // a commit, without any tag before it
+	if !regexp.MustCompile(`^v?[0-9]+\.`).MatchString(r.version) { // a commit, without any tag before it
 		r.version = "0.1.0-dev." + r.at.Format("20060102") + "." + r.version
 	}
 	r.version = strings.TrimPrefix(r.version, "v")
@@ -354,15 +358,16 @@ func (r *release) pack(format string, t target, program string, manual, completi
 		Name: "otrproxy", Arch: t.pkg, Platform: "linux", Version: version, VersionSchema: "none", MTime: r.at, Section: "net", Priority: "optional",
 		Maintainer: maintainer, License: "GPL-3.0-or-later", Homepage: "https://otr.im/",
 		Description: "local XMPP proxy that adds OTR encryption to any chat client\n" +
-			"Point a chat client at this machine, and otrproxy logs in to the real server over a\n" +
-			"connection whose certificate it has pinned, turns what is typed into OTR and what\n" +
-			"arrives back into text, and lets people verify each other. One serves a household,\n" +
-			"with its rules.",
+			"Point a chat client at this machine, and otrproxy logs in to the real\n" +
+			"server over a connection whose certificate it has pinned, turns what is\n" +
+			"typed into OTR and what arrives back into text, and lets people verify\n" +
+			"each other. One serves a household, with its rules.",
 	})
 	info.Contents = contents
 	if format == "deb" {
-		info.Depends = []string{"adduser", "init-system-helpers"}
+		info.Depends = []string{"adduser"}
 		info.Recommends = []string{"ca-certificates"}
+		info.License = "" // it stands in the copyright file
 		info.Scripts = nfpm.Scripts{PostInstall: script("debian/postinst"), PreRemove: script("debian/prerm"), PostRemove: script("debian/postrm")}
 	} else {
 		info.Depends = []string{"shadow-utils"}
