@@ -9,6 +9,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -142,7 +144,137 @@ func load() error {
 		}
 		fmt.Fprintf(w, "%s\t%.0f\t%.1f ms\t%.1f ms\t%.2f ms\t\n", t.name, rate, us(waits[len(waits)/2])/1e3, us(waits[len(waits)*99/100])/1e3, us(cpu)/1e3)
 	}
+	w.Flush()
+	box.stop()
+	floor.stop()
+
+	w = tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "\tothers' median before\tduring\tx\tflood\t\n")
+	for _, limits := range []string{"sessions: 200", "sessions: 200, rate: 10000000"} {
+		text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\nlog: {level: info}\ndomains: {%s: {connect: %q, tls: direct, trust: pin, pins: [%q]}}\nlimits: {%s}\notr: [{policy: never}]\n", state, domain, s.Addr(), s.Pin(), limits)
+		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+			return err
+		}
+		t, err := startThing("otrproxy", listening, bin, "run", "--config", conf)
+		if err != nil {
+			return err
+		}
+		err = t.floods(w, limits)
+		t.stop()
+		if err != nil {
+			return err
+		}
+	}
 	return w.Flush()
+}
+
+// floods measures how long a message of alice's to bob takes, before and while somebody
+// floods the proxy with connections, and then with stanzas.
+func (t *thing) floods(w io.Writer, limits string) error {
+	dial := func(who string) (*client.Client, error) {
+		return client.Dial(context.Background(), t.entry(who, "flood"))
+	}
+	alice, err := dial("alice")
+	if err != nil {
+		return err
+	}
+	defer alice.Close()
+	bob, err := dial("bob")
+	if err != nil {
+		return err
+	}
+	defer bob.Close()
+	bob.Send("<presence/>")
+	median := func(while func() bool) (time.Duration, error) {
+		var waits []time.Duration
+		for i := 0; i < 300 || while(); i++ {
+			begin := time.Now()
+			if err := alice.Send("<message type='chat' to='" + bob.JID + "'><body>ping</body></message>"); err != nil {
+				return 0, err
+			}
+			if _, err := bob.Next(); err != nil {
+				return 0, err
+			}
+			waits = append(waits, time.Since(begin))
+			time.Sleep(time.Millisecond)
+		}
+		slices.Sort(waits)
+		return waits[len(waits)/2], nil
+	}
+	never := func() bool { return false }
+	report := func(what string, flood func() int) error {
+		before, err := median(never)
+		if err != nil {
+			return err
+		}
+		var over atomic.Bool
+		done := make(chan int)
+		go func() {
+			n := flood()
+			over.Store(true)
+			done <- n
+		}()
+		during, err := median(func() bool { return !over.Load() })
+		n := <-done
+		fmt.Fprintf(w, "%s\t%.0f us\t%.0f us\t%.1f\t%d %s\t\n", limits, us(before), us(during), float64(during)/float64(before), n, what)
+		return err
+	}
+	err = report("connections", func() int {
+		var mu sync.Mutex
+		var open []net.Conn
+		defer func() {
+			for _, c := range open {
+				c.Close()
+			}
+		}()
+		each(10_000, 8, func(int) error {
+			c, err := net.Dial("tcp", t.addr)
+			if err == nil {
+				c.Write([]byte("<stream"))
+				mu.Lock()
+				open = append(open, c)
+				mu.Unlock()
+			}
+			return nil
+		})
+		return len(open)
+	})
+	if err != nil {
+		return err
+	}
+	flooder, err := dial(loadUser(0))
+	if err != nil {
+		return err
+	}
+	defer flooder.Drop()
+	victim, err := dial(loadUser(1))
+	if err != nil {
+		return err
+	}
+	defer victim.Drop()
+	var passed atomic.Int64
+	go func() {
+		for {
+			if _, err := victim.Next(); err != nil {
+				return
+			}
+			passed.Add(1)
+		}
+	}()
+	return report("stanzas passed", func() int {
+		const most = 100_000
+		stanza := strings.Repeat("<message type='chat' to='"+victim.JID+"'><body>flood</body></message>", 100)
+		go func() {
+			for range most / 100 {
+				if flooder.Send(stanza) != nil {
+					return
+				}
+			}
+		}()
+		for begin := time.Now(); passed.Load() < most && time.Since(begin) < 20*time.Second; time.Sleep(10 * time.Millisecond) {
+		}
+		return int(passed.Load())
+	})
 }
 
 // entry is how clients enter: a login of the proxy's, or through the copy one with the
