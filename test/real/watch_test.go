@@ -110,9 +110,11 @@ func watch(t *testing.T, log string) (seen, health, written string) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer c.Drop()
 		c.Send(text)
-		c.Err()
-		c.Drop()
+		for err == nil { // until it is sent away
+			_, err = c.Next()
+		}
 	}
 	raw("<" + canary + " xmlns='" + canary + "' a='1' a='2'/>")
 	raw("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='" + canary + "'/></stream:stream>")
