@@ -145,7 +145,18 @@ func TestWine(t *testing.T) {
 		cmd.Env = append(os.Environ(), env...)
 		cmd.Run()
 	})
-	sh(t, env, "wineboot", "-i")
+	for try := 1; ; try++ { // Wine has been seen to give up at once on a busy machine
+		cmd := exec.Command("wineboot", "-i")
+		cmd.Env = append(append(os.Environ(), env...), "WINEDEBUG=err+all")
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			break
+		}
+		t.Logf("wineboot, try %d: %v\n%s", try, err, out)
+		if try == 3 {
+			t.Fatal("Wine cannot make its directory")
+		}
+	}
 	if library := filepath.Join(prefix, "drive_c/windows/system32/bcryptprimitives.dll"); exec.Command("test", "-e", library).Run() != nil {
 		source := filepath.Join(dir, "prng.c")
 		if err := os.WriteFile(source, []byte(prng), 0o600); err != nil {
