@@ -35,6 +35,7 @@ type Config struct {
 	Mechanisms []string          // nil: SCRAM-SHA-256-PLUS and SCRAM-SHA-256
 	Bindings   bool              // announce channel bindings (XEP-0440)
 	MaxTLS     uint16            // 0: what Go has
+	Curves     []tls.CurveID     // nil: what Go has
 	Forget     bool              // do not record what is received
 	Strangers  bool              // nobody hears of anybody's presence
 	Listener   net.Listener      // nil: a free port of the loopback interface
@@ -376,7 +377,7 @@ func (s *Server) serve(c net.Conn) {
 }
 
 func (x *session) secure(c *recorded) error {
-	t := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{x.s.certificate()}, MaxVersion: x.s.cfg.MaxTLS, NextProtos: []string{"xmpp-client"}})
+	t := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{x.s.certificate()}, MaxVersion: x.s.cfg.MaxTLS, CurvePreferences: x.s.cfg.Curves, NextProtos: []string{"xmpp-client"}})
 	if err := t.Handshake(); err != nil {
 		return err
 	}
