@@ -12,16 +12,15 @@ import (
 
 // A Mirrored is a text that one client of the account has got or sent, for another one.
 type Mirrored struct {
-	By      Outlet // that client's session
-	Sent    bool
-	Contact string // bare JID
-	From    string // full JID; of one that was sent, By knows it
-	To      string // as it was addressed
-	ID      string
-	Type    string // XMPP's message type
-	Text    string
-	Copied  bool // it came as a carbon, which the server sends to every client that wants carbons
-	Late    bool // the client's own copy has not come, and what was said next is about to be shown
+	By     Outlet // that client's session
+	Sent   bool
+	From   string // full JID; of one that was sent, By knows it
+	To     string // as it was addressed
+	ID     string
+	Type   string // XMPP's message type
+	Text   string
+	Copied bool // it came as a carbon, which the server sends to every client that wants carbons
+	Late   bool // the client's own copy has not come, and what was said next is about to be shown
 }
 
 // A Mirroring says what a client made of a text.
@@ -69,7 +68,7 @@ func (c *conversation) mirrored(o Outlet, m Incoming, r *reading) {
 		}
 		old.coming = nil
 	}
-	r.mirrored = Mirrored{By: o, Contact: c.contact, From: m.From, To: m.To, ID: m.ID, Type: m.Type, Text: r.said.Text, Copied: m.Copy}
+	r.mirrored = Mirrored{By: o, From: m.From, To: m.To, ID: m.ID, Type: m.Type, Text: r.said.Text, Copied: m.Copy}
 	seen, coming := c.a.mirror(r.mirrored)
 	r.by, r.coming = append(r.by, seen...), coming
 }

@@ -373,12 +373,11 @@ func (c *conversation) unreadable(now time.Time, m Incoming, w otr.Message, echo
 	}
 	// One error for each message, for the other side counts them.
 	if !echo {
-		c.answers++
-	}
-	if !echo && c.answers <= maxErrors {
-		c.protocol(m.From, string(otr.NewError("You sent an encrypted message that could not be read; the private conversation had ended here.")), false)
-		if c.answers == 1 {
-			c.query(now)
+		if c.answers++; c.answers <= maxErrors {
+			c.protocol(m.From, string(otr.NewError("You sent an encrypted message that could not be read; the private conversation had ended here.")), false)
+			if c.answers == 1 {
+				c.query(now)
+			}
 		}
 	}
 	return Reading{Deliver: true, Changed: true, Unreadable: true, Text: "[otrproxy] " + c.contact + " sent a message that could not be read. They have been asked to send it again."}

@@ -221,7 +221,7 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 		return errNobody
 	}
 	if remember { // what is sent again has been shown
-		c.a.mirror(Mirrored{By: m.outlet, Sent: true, Contact: c.contact, To: m.To, ID: m.ID, Type: m.Type, Text: m.Text})
+		c.a.mirror(Mirrored{By: m.outlet, Sent: true, To: m.To, ID: m.ID, Type: m.Type, Text: m.Text})
 		sent.Extra = nil
 		sent.since = c.a.now()
 		c.forgetRecent(sent.since)
