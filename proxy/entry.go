@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"os"
 	"time"
 )
 
@@ -19,15 +20,20 @@ func (p *Proxy) accept(l net.Listener) {
 	defer spare.close()
 	for {
 		conn, err := l.Accept()
+		if outOfFiles(err) {
+			var room bool
+			if conn, room, err = spare.accept(tcp, err); err == nil && !room {
+				p.refusedFor(RefusedFiles)
+				refuse(conn, refusals[RefusedFiles])
+				spare.keep(tcp)
+				continue
+			}
+		}
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			switch full := outOfFiles(err); {
-			case full && spare.turnAway(tcp):
-				p.refusedFor(RefusedFiles)
-				continue
-			case !full || spare.f == nil:
+			if !errors.Is(err, os.ErrDeadlineExceeded) { // of the spare: nobody was there
 				p.log.Error("a client could not be accepted", "err", err)
 			}
 			// The others go on, this one waits.

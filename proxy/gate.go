@@ -219,23 +219,21 @@ func (k *spare) close() {
 	}
 }
 
-// turnAway accepts a client with the spare, and tells it that there is no room.
-func (k *spare) turnAway(l net.Listener) bool {
+// accept takes a client with the spare, after the error that says that there is no other
+// descriptor. Room says that there is one again: then the client need not be turned away.
+func (k *spare) accept(l net.Listener, full error) (conn net.Conn, room bool, err error) {
 	if k.f == nil {
 		k.keep(l)
-		return false
+		return nil, false, full
 	}
 	k.close()
-	defer k.keep(l)
-	if d, ok := l.(interface{ SetDeadline(time.Time) error }); ok { // without a descriptor to give, Linux says so to nobody as well
+	if d, ok := l.(interface{ SetDeadline(time.Time) error }); ok { // Linux says it as well when nobody is there
 		d.SetDeadline(time.Now().Add(time.Millisecond))
 		defer d.SetDeadline(time.Time{})
 	}
-	conn, err := l.Accept()
-	if err == nil {
-		refuse(conn, refusals[RefusedFiles])
-	}
-	return err == nil
+	conn, err = l.Accept()
+	k.keep(l)
+	return conn, k.f != nil, err
 }
 
 // outOfFiles reports whether the system gives no more file descriptors.

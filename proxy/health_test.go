@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net"
@@ -9,11 +10,13 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"otrproxy/proxy"
+	"otrproxy/stanza"
 	"otrproxy/test/client"
 	"otrproxy/test/server"
 )
@@ -147,8 +150,55 @@ func TestHealthAccepting(t *testing.T) {
 	becomes(t, b.p, "not-accepting")
 	close(over)
 	becomes(t, b.p)
-	b.tries(client.STARTTLS) // the first may be told that there was no room
 	b.login("alice", client.STARTTLS).Close()
+}
+
+// A freed listener was short of a descriptor for a moment that is over once somebody comes.
+type freed struct {
+	*net.TCPListener
+	short sync.Once
+	comes chan struct{}
+}
+
+func (l *freed) Accept() (conn net.Conn, err error) {
+	l.short.Do(func() {
+		<-l.comes
+		err = &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return l.TCPListener.Accept()
+}
+
+// Who comes when a descriptor is free again is let in, whatever was said before.
+func TestDescriptorFreeAgain(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, server.Config{})
+	dir := stateDir(t)
+	comes := make(chan struct{})
+	b := startWith(t, dir, configFor(s, dir), proxy.Options{Listen: func(network, addr string) (net.Listener, error) {
+		l, err := net.Listen(network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &freed{TCPListener: l.(*net.TCPListener), comes: comes}, nil
+	}})
+	conn, err := net.Dial("tcp", b.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	close(comes)
+	conn.SetDeadline(time.Now().Add(client.Patience))
+	conn.Write(stanza.Header{To: domain}.AppendTo(nil))
+	var got []byte
+	for buf := make([]byte, 1024); !bytes.Contains(got, []byte("starttls")); {
+		n, err := conn.Read(buf)
+		if got = append(got, buf[:n]...); err != nil {
+			t.Fatalf("%v after %q", err, got)
+		}
+	}
 }
 
 // Every series of a closed set is there from the start, at zero, and counts what it says.
