@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -211,8 +213,14 @@ func TestDescriptorsExhausted(t *testing.T) {
 			t.Errorf("%s was changed: %q, before %q", name, after[name], text)
 		}
 	}
+	for _, c := range crowd { // each is gone once the daemon has closed its end as well
+		c.(*net.TCPConn).CloseWrite()
+	}
 	for _, c := range crowd {
-		c.Close()
+		c.SetReadDeadline(time.Now().Add(time.Minute))
+		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
 	}
 	talk(t, alice, mustDial(t, addr, "bob"), "some again")
 }
