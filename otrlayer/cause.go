@@ -8,6 +8,7 @@ const (
 	CauseNone        Cause = ""
 	CauseExpired     Cause = "expired"     // nobody answered within hold.for
 	CauseQueueFull   Cause = "queue-full"  // more messages wait than hold allows
+	CauseMemory      Cause = "memory"      // the machine has no memory for more that waits
 	CauseFinished    Cause = "finished"    // the contact ended the private conversation
 	CauseKeyChanged  Cause = "key-changed" // the contact's key is another one than before
 	CauseUnverified  Cause = "unverified"  // require-verified, and nobody has verified the key
@@ -25,7 +26,7 @@ const (
 )
 
 // Causes is the closed set, for metrics that exist from the start.
-var Causes = []Cause{CauseExpired, CauseQueueFull, CauseFinished, CauseKeyChanged, CauseUnverified, CauseNoKey,
+var Causes = []Cause{CauseExpired, CauseQueueFull, CauseMemory, CauseFinished, CauseKeyChanged, CauseUnverified, CauseNoKey,
 	CauseEngine, CauseUnprotected, CauseShutdown, CauseDropped, CauseBounced, CauseOwnOTR, CauseTooLarge, CauseUpstream, CauseUncertain, CauseUnread}
 
 // ruled reports whether it is a rule of the household that stops a message.
@@ -61,6 +62,8 @@ func (c Cause) Sentence(contact string) string {
 		return "Not sent: " + contact + " did not answer with OTR, so the message could not be encrypted. Nothing of it left this machine. Try again when they are online with a client that has OTR."
 	case CauseQueueFull:
 		return "Not sent: too many messages already wait for a private conversation with " + contact + ". Wait for it, or take them back with !otr drop."
+	case CauseMemory:
+		return "Not sent: otrproxy has no memory left for messages that wait for a private conversation. Try again later; messages in private conversations go on."
 	case CauseFinished:
 		return "Not sent: " + contact + " has ended the private conversation. Write !otr start to be private again, or !otr end to go on without."
 	case CauseKeyChanged:

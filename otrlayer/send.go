@@ -303,7 +303,7 @@ func (c *conversation) hold(now time.Time, limit Hold, m *Message, cause Cause) 
 		return Verdict{cause: CauseQueueFull, message: m}
 	}
 	if full := c.a.settings().Full; full != nil && full() {
-		return Verdict{cause: CauseQueueFull, message: m}
+		return Verdict{cause: CauseMemory, message: m}
 	}
 	kept := *m
 	kept.Raw, kept.Rewrite = nil, nil

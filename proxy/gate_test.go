@@ -237,7 +237,7 @@ func TestMemoryIsShort(t *testing.T) {
 	}
 	alice.Say("bob@"+domain, "m1", "to be held")
 	st, err := alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "m1" })
-	if err != nil || st.Root().Attr("type") != "error" || !strings.Contains(string(st.Raw), "resource-constraint") {
+	if err != nil || st.Root().Attr("type") != "error" || !strings.Contains(string(st.Raw), "resource-constraint") || !strings.Contains(string(st.Raw), "no memory left") {
 		t.Errorf("%v %v", st, err)
 	}
 	ballast[0] = ballast[1]

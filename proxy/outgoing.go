@@ -102,7 +102,7 @@ func (s *session) block(root stanza.Element, c otrlayer.Cause, contact string) {
 func blockError(c otrlayer.Cause, sentence string) stanza.Error {
 	e := stanza.Error{Type: "cancel", Condition: "policy-violation", Text: sentence}
 	switch c {
-	case otrlayer.CauseQueueFull:
+	case otrlayer.CauseQueueFull, otrlayer.CauseMemory:
 		e = stanza.Error{Type: "wait", Condition: "resource-constraint", Text: sentence}
 	case otrlayer.CauseShutdown, otrlayer.CauseUpstream, otrlayer.CauseUncertain:
 		e = stanza.Error{Type: "wait", Condition: "remote-server-timeout", Text: sentence}
