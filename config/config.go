@@ -266,7 +266,7 @@ type Access struct {
 
 // fits reports whether the line is about an address.
 func (a *Access) fits(from netip.Addr) bool {
-	return len(a.From) == 0 || slices.ContainsFunc(a.From, func(p netip.Prefix) bool { return p.Contains(from.Unmap()) })
+	return len(a.From) == 0 || slices.ContainsFunc(a.From, func(p netip.Prefix) bool { return p.Contains(from.Unmap().WithZone("")) }) // a prefix contains no address with a zone
 }
 
 // MayUse is whether an account may be used from an address; where not, why, for the person.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -188,6 +189,19 @@ func TestNames(t *testing.T) {
 	for _, bad := range []string{"0.0.0.0", "::", "fe80::1%eth0", "224.0.0.1", "http://box", "*.lan", "a b", "''", "10.1", "[fd00::1]"} {
 		if _, err := Parse("x", []byte("names: [\""+strings.Trim(bad, "'")+"\"]")); err == nil {
 			t.Errorf("%s is a name", bad)
+		}
+	}
+}
+
+// An address of one link is told by its network like any other, whatever its zone.
+func TestAccessFromALink(t *testing.T) {
+	cfg, err := Parse("x.yaml", []byte("access:\n  - {from: [\"fe80::/10\"], refuse: \"not from here\"}\n  - {account: \"*\"}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, want := range map[string]bool{"fe80::1%eth0": false, "fe80::1": false, "fd00::1": true, "::ffff:192.0.2.1": true} {
+		if ok, why := cfg.MayUse("alice@example.org", netip.MustParseAddr(from)); ok != want || !ok && why != "not from here" {
+			t.Errorf("%s: %v %q", from, ok, why)
 		}
 	}
 }
