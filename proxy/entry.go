@@ -47,7 +47,7 @@ func (p *Proxy) accept(l net.Listener) {
 		}
 		pause = 5 * time.Millisecond
 		cfg := p.Config()
-		if !cfg.MayCome(addrOf(conn)) {
+		if !cfg.MayCome(addressOf(conn.RemoteAddr())) {
 			p.refusedFor(RefusedAccess)
 			refuse(conn, "This otrproxy is not for the address you come from (access in its configuration).")
 			continue

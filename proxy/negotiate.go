@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"net"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -345,12 +344,6 @@ func (c *client) host() string {
 	return name
 }
 
-// addrOf is the address a client comes from.
-func addrOf(conn net.Conn) netip.Addr {
-	a, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
-	return a.Addr().Unmap()
-}
-
 func blank(b []byte) bool { return strings.TrimSpace(string(b)) == "" }
 
 // next reads the client's next element.
@@ -602,7 +595,7 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 // welcome is why an account may not be used, or not once more; nil where it may.
 func (c *client) welcome(account string) *Failure {
 	cfg := c.p.Config()
-	if ok, why := cfg.MayUse(account, addrOf(c.raw)); !ok {
+	if ok, why := cfg.MayUse(account, addressOf(c.raw.RemoteAddr())); !ok {
 		c.p.metrics.refused(RefusedAccess)
 		return fail(FailAccess, nil, "This otrproxy does not serve %s here: %s.", account, strings.TrimSuffix(why, "."))
 	}
