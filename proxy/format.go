@@ -63,7 +63,7 @@ func (s *State) upgrade(log *slog.Logger) error {
 		log.Warn("the state directory is brought to the format of this version; a copy of what is there is kept in it", "from", have, "to", stateFormat(), "copy", keptName(s.Dir))
 		if err := errors.Join(copyState(s.Dir, filepath.Join(s.Dir, partCopy)), rename(filepath.Join(s.Dir, partCopy), saved)); err != nil {
 			os.RemoveAll(filepath.Join(s.Dir, partCopy))
-			return fmt.Errorf("the state directory is of an older format, and cannot be wholeCopy before it is changed, so nothing was: %w", err)
+			return fmt.Errorf("the state directory is of an older format, and cannot be copied before it is changed, so nothing was: %w", err)
 		}
 	}
 	for _, step := range steps[have-1:] {
