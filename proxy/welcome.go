@@ -67,10 +67,7 @@ func (p *Proxy) Pages() []string {
 func (p *Proxy) caShow(context.Context, control.Call) (control.Reply, error) {
 	cert := p.ca.cert
 	sum := sha256.Sum256(cert.Raw)
-	line := control.CALine{Name: cert.Subject.CommonName, SHA256: config.ColonHex(sum[:]), Until: cert.NotAfter.UTC().Format(time.DateOnly), Only: slices.Clone(cert.PermittedDNSDomains), Pages: p.Pages()}
-	for _, r := range cert.PermittedIPRanges {
-		line.Only = append(line.Only, r.String())
-	}
+	line := control.CALine{Name: cert.Subject.CommonName, SHA256: config.ColonHex(sum[:]), Until: cert.NotAfter.UTC().Format(time.DateOnly), Only: control.VouchesFor(cert), Pages: p.Pages()}
 	text := line.Name + ", good until " + line.Until + "\nSHA-256 " + line.SHA256 + "\nThat is what a device must show that installs it."
 	if len(line.Only) == 0 {
 		text += "\nIt is not limited to some names: whoever stole its key could play any site. List your domains in the configuration."

@@ -2,7 +2,9 @@ package control
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -163,6 +165,15 @@ type CALine struct {
 	Until  string   `json:"until"`
 	Only   []string `json:"only"`  // domains, names and addresses it may vouch for; empty for any
 	Pages  []string `json:"pages"` // addresses of the page for devices; empty while it is off
+}
+
+// VouchesFor are the domains, names and addresses that a CA may vouch for; none for any.
+func VouchesFor(ca *x509.Certificate) []string {
+	only := slices.Clone(ca.PermittedDNSDomains)
+	for _, r := range ca.PermittedIPRanges {
+		only = append(only, r.String())
+	}
+	return only
 }
 
 // DeviceLink is the address of the page for devices with the fingerprint of the CA (DER)

@@ -175,7 +175,7 @@ func (p *Page) page(w http.ResponseWriter, r *http.Request) {
 		at = net.JoinHostPort(host, strconv.Itoa(int(address(here).Port())))
 	}
 	v := view{Page: "http://" + at + "/", Secure: "https://" + at + "/", TLS: overTLS(r), CA: p.box.CA.Subject.CommonName,
-		Until: p.box.CA.NotAfter.UTC().Format("2 January 2006"), Only: p.only(), Print: grouped(p.sum[:])}
+		Until: p.box.CA.NotAfter.UTC().Format("2 January 2006"), Only: control.VouchesFor(p.box.CA), Print: grouped(p.sum[:])}
 	v.Host, v.Port = p.place(host, local(r))
 	var err error
 	if v.QR, err = draw(control.DeviceLink(v.Page, p.box.CA.Raw)); err != nil {
@@ -194,18 +194,6 @@ func (p *Page) page(w http.ResponseWriter, r *http.Request) {
 }
 
 var templates = template.Must(template.ParseFS(files, "templates/*.html"))
-
-// only are the names that the CA may vouch for.
-func (p *Page) only() (out []string) {
-	out = slices.Clone(p.box.CA.PermittedDNSDomains)
-	if len(out) == 0 {
-		return nil
-	}
-	for _, r := range p.box.CA.PermittedIPRanges {
-		out = append(out, r.String())
-	}
-	return out
-}
 
 // grouped is a fingerprint as programs write it (AB:CD:...), in groups of four bytes.
 func grouped(sum []byte) (out []string) {
