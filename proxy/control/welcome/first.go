@@ -36,7 +36,7 @@ func (l listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: c, config: l.config}, nil
+	return &conn{Conn: c, config: l.config, plain: begun{Conn: c}}, nil
 }
 
 const firstTLS = 0x16
@@ -47,20 +47,19 @@ type conn struct {
 	net.Conn
 	config *tls.Config
 	look   sync.Once
-	rest   []byte // read and not given on, without TLS
+	plain  begun
 	over   atomic.Pointer[tls.Conn]
 }
 
 func (c *conn) Read(b []byte) (int, error) {
 	var err error
 	c.look.Do(func() {
-		var first [1]byte
-		if _, err = c.Conn.Read(first[:]); err == nil {
-			c.rest = first[:]
+		first := make([]byte, 1)
+		if _, err = c.Conn.Read(first); err != nil {
+			return
 		}
-		if first[0] == firstTLS {
-			c.rest = nil
-			c.over.Store(tls.Server(&begun{c.Conn, first[:]}, c.config))
+		if c.plain.first = first; first[0] == firstTLS {
+			c.over.Store(tls.Server(&c.plain, c.config))
 		}
 	})
 	if err != nil {
@@ -69,12 +68,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	if t := c.over.Load(); t != nil {
 		return t.Read(b)
 	}
-	if len(c.rest) > 0 {
-		n := copy(b, c.rest)
-		c.rest = c.rest[n:]
-		return n, nil
-	}
-	return c.Conn.Read(b)
+	return c.plain.Read(b)
 }
 
 func (c *conn) Write(b []byte) (int, error) {
