@@ -137,6 +137,7 @@ func TestAttacks(t *testing.T) {
 	defer life.Close()
 	kept, _ := os.Open(outside)
 	tool := filepath.Join(state, "tool")
+	home, _ := os.UserHomeDir()
 
 	victim := uintptr(bystander.Process.Pid)
 	var page [1]byte
@@ -153,7 +154,7 @@ func TestAttacks(t *testing.T) {
 		"read by an open directory": func() error { _, err := unix.Openat(int(kept.Fd()), "diary", unix.O_RDONLY, 0); return err },
 		"read another's memory":     func() error { _, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", victim)); return err },
 		"write outside":             func() error { return os.WriteFile(filepath.Join(outside, "diary"), []byte("secret"), 0o600) },
-		"write to a home":           func() error { return os.WriteFile("/root/.profile-x", nil, 0o600) },
+		"write to a home":           func() error { return os.WriteFile(filepath.Join(home, ".profile-x"), nil, 0o600) },
 		"write to /tmp":             func() error { _, err := os.CreateTemp("/tmp", "x"); return err },
 		"remove outside":            func() error { return os.Remove(filepath.Join(outside, "diary")) },
 		"move out": func() error {
