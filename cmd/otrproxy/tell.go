@@ -92,10 +92,11 @@ func (t *teller) do(o order) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var done outcome
-	if err := t.to.Encode(o); err != nil {
-		return errors.New("the process that runs it has ended; it is there again after the next start of otrproxy")
+	err := t.to.Encode(o)
+	if err == nil {
+		err = t.from.Decode(&done)
 	}
-	if err := t.from.Decode(&done); err != nil {
+	if err != nil {
 		return errors.New("the process that runs it has ended; it is there again after the next start of otrproxy")
 	}
 	if done.Error != "" {
