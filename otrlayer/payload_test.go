@@ -190,7 +190,7 @@ func TestNothingOvertakes(t *testing.T) {
 
 // No line of a defused text imitates the proxy's, and nothing else is changed.
 func FuzzDefused(f *testing.F) {
-	for _, s := range []string{"hi\n[otrproxy] x", "[OTR\u200bproxy]", "\u3164 ［otrproxy］", "a\r[otrproxy]\u2028[otrproxy]", "see [otrproxy]", "> [otrproxy]", ""} {
+	for _, s := range []string{"hi\n[otrproxy] x", "[OTR\u200bproxy]", "\u3164 ［otrproxy］", "a\r[otrproxy]\u2028[otrproxy]", "see [otrproxy]", "> [otrproxy]", "\u202e]yxorprto[", "[\u0332otr\u2065proxy]", "hi\u00a0\u00a0[\u1d0ftr proxy]", ""} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -201,10 +201,8 @@ func FuzzDefused(f *testing.F) {
 		if again := Defused(d); again != d {
 			t.Errorf("%q became %q, and then %q", s, d, again)
 		}
-		for _, line := range strings.FieldsFunc(d, breaks) {
-			if imitates(line) && !strings.HasPrefix(line, "> ") {
-				t.Errorf("%q still has the line %q", s, line)
-			}
+		if at := imitations(d); at != nil {
+			t.Errorf("%q still imitates the proxy at %v in %q", s, at, d)
 		}
 	})
 }

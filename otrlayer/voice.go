@@ -1,6 +1,7 @@
 package otrlayer
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -8,77 +9,144 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// The proxy speaks in lines that begin with this. Nobody else does: what looks like one
-// of its lines is defused before it is shown.
-const voice = "[otrproxy]"
+//go:generate go run looks_gen.go
+
+// The proxy speaks in lines that begin with its mark. Nobody else does: where a text of
+// somebody else's has something that looks like the mark, a quotation mark is put before it.
+const (
+	voice = "[otrproxy]"
+	quote = "> "
+)
 
 // marked is a text with a mark of ours before it.
 func marked(mark, text string) string {
-	first, rest, more := strings.Cut(text, "\n")
-	if !more {
-		return voice + " " + mark + text
+	quoted := Defused(text)
+	if !strings.HasPrefix(text, quote) {
+		quoted = strings.TrimPrefix(quoted, quote) // our mark stands right before it
 	}
-	return voice + " " + mark + first + "\n" + Defused(rest)
+	return voice + " " + mark + quoted
 }
 
-// Defused is a text of which no line imitates one of the proxy's.
+// Clear is a text that came in clear where encryption is expected, as it is shown.
+func Clear(text string) string { return marked("Not encrypted: ", text) }
+
+// Defused is a text in which nothing looks like the proxy's mark, anywhere in a line: a
+// program that wraps a long line may begin a new one there.
 func Defused(text string) string {
-	if !Mentions(text) {
+	at := imitations(text)
+	if len(at) == 0 {
 		return text
 	}
 	var b strings.Builder
-	for len(text) > 0 {
-		line, end := text, ""
-		if i := strings.IndexFunc(text, breaks); i >= 0 {
-			_, n := utf8.DecodeRuneInString(text[i:])
-			line, end = text[:i], text[i:i+n]
-		}
-		if imitates(line) {
-			b.WriteString("> ")
-		}
-		b.WriteString(line)
-		b.WriteString(end)
-		text = text[len(line)+len(end):]
+	from := 0
+	for _, i := range at {
+		b.WriteString(text[from:i])
+		b.WriteString(quote)
+		from = i
 	}
+	b.WriteString(text[from:])
 	return b.String()
 }
 
-// imitates reports whether a line looks like one of ours.
-func imitates(line string) bool {
-	seen := strings.TrimLeftFunc(folded(line), func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) })
-	return strings.HasPrefix(seen, voice) || strings.Contains(seen, mirrored) && strings.ContainsAny(line, "\u202d\u202e\u2066\u2067\u2068")
+// Mentions reports whether something in a text looks like the proxy's mark.
+func Mentions(text string) bool { return len(imitations(text)) > 0 }
+
+// A glyph is a character of a text as it looks, and where it stands.
+type glyph struct {
+	look rune
+	at   int
 }
 
-// mirrored is the mark as it is written where the writing direction is turned around.
-const mirrored = "[yxorprto]"
+var (
+	name     = []rune("otrproxy")
+	mirrored = []rune("yxorprto") // where the writing direction is turned around
+)
+
+// turns are the characters that turn the writing direction around.
+const turns = "\u202d\u202e\u2066\u2067\u2068"
+
+// imitations are the places in a text, in order, before which a quotation mark is missing:
+// a bracket, or what may look like one, followed by our name.
+func imitations(text string) (at []int) {
+	if strings.IndexFunc(text, bracket) < 0 { // most texts
+		return nil
+	}
+	line := 0
+	seen := glyphs(text)
+	for i, g := range seen {
+		switch {
+		case g.look == '\n':
+			line = g.at
+		case bracket(g.look) && (begins(seen[i+1:], name)):
+			if !strings.HasSuffix(text[:g.at], quote) && !slices.Contains(at, g.at) {
+				at = append(at, g.at)
+			}
+		case g.look == mirrored[0] && begins(seen[i:], mirrored) && strings.ContainsAny(text, turns):
+			if !strings.HasPrefix(text[line:], quote) && !slices.Contains(at, line) {
+				at = append(at, line)
+			}
+		}
+	}
+	slices.Sort(at)
+	return at
+}
+
+func begins(seen []glyph, word []rune) bool {
+	for i, r := range word {
+		if i >= len(seen) || seen[i].look != r {
+			return false
+		}
+	}
+	return true
+}
+
+// glyphs is a text as it looks: in small letters without accents, each look-alike as the
+// letter, without blanks, and without what is not seen at all. The end of a line is a
+// glyph '\n' at the place where the next one begins.
+func glyphs(text string) []glyph {
+	out := make([]glyph, 0, len(text))
+	for i, r := range text {
+		switch {
+		case breaks(r):
+			out = append(out, glyph{'\n', i + utf8.RuneLen(r)})
+		case r < utf8.RuneSelf && unicode.IsLetter(r):
+			out = append(out, glyph{unicode.ToLower(r), i})
+		default:
+			for _, part := range norm.NFKD.String(string(r)) {
+				switch as, ok := looks[part]; {
+				case ok:
+					for _, letter := range as {
+						out = append(out, glyph{letter, i})
+					}
+				case !unseen(part):
+					out = append(out, glyph{unicode.ToLower(part), i})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// unseen reports whether a character leaves no trace of its own between two others:
+// blanks, accents, and what Unicode calls default-ignorable (UAX #44,
+// Default_Ignorable_Code_Point), unassigned code points included.
+func unseen(r rune) bool {
+	return unicode.IsSpace(r) || unicode.IsMark(r) || r == '\u2800' ||
+		unicode.In(r, unicode.Cf, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+}
+
+// bracket reports whether a character may look like the bracket of our mark: the bracket
+// itself, other ones, and symbols of all kinds. Quotation marks, dashes and the
+// parentheses people write do not.
+func bracket(r rune) bool {
+	switch {
+	case r == '[', r == '\u5338', r == '\u531a': // the last two are ideographs
+		return true
+	case r < utf8.RuneSelf:
+		return false
+	}
+	return !unicode.In(r, unicode.L, unicode.N, unicode.Z, unicode.M, unicode.Pi, unicode.Pf, unicode.Pd, unicode.Po) && !unseen(r)
+}
 
 // breaks are characters at which programs may begin a new line.
 func breaks(r rune) bool { return strings.ContainsRune("\n\r\v\f\u0085\u2028\u2029", r) }
-
-// Mentions reports whether the proxy's mark stands anywhere in a text, in a form that
-// looks like it.
-func Mentions(text string) bool {
-	// Most texts have no bracket: no need to fold them.
-	if !strings.ContainsAny(text, "[\uff3b\ufe47") {
-		return false
-	}
-	seen := folded(text)
-	return strings.Contains(seen, voice) || strings.Contains(seen, mirrored)
-}
-
-// alike are letters of other alphabets that look like those of the mark, and a blank
-// that is no blank to Unicode.
-var alike = strings.NewReplacer("\u043e", "o", "\u03bf", "o", "\u0585", "o", "\u0440", "p", "\u03c1", "p", "\u0442", "t", "\u03c4", "t", "\u0433", "r",
-	"\u0445", "x", "\u03c7", "x", "\u0443", "y", "\u03b3", "y", "\u03c5", "y", "\u2800", " ")
-
-// folded is a text as it looks: without what cannot be seen, in one form of each letter.
-func folded(text string) string {
-	return alike.Replace(strings.ToLower(norm.NFKC.String(strings.Map(func(r rune) rune {
-		switch {
-		case r == '\u034f', r == '\u115f', r == '\u1160', r == '\u17b4', r == '\u17b5', r == '\u3164', r == '\uffa0',
-			r >= '\u180b' && r <= '\u180f', unicode.Is(unicode.Cf, r), unicode.Is(unicode.Variation_Selector, r):
-			return -1 // default-ignorable (Unicode Standard Annex 44)
-		}
-		return r
-	}, text))))
-}

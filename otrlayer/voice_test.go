@@ -1,0 +1,86 @@
+package otrlayer
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/mtibben/confusables"
+)
+
+// Nothing that looks like the proxy's mark is shown as it came, wherever in a line it
+// stands and whatever it is spelt with.
+func TestMarkCannotBeImitated(t *testing.T) {
+	for name, text := range map[string]string{
+		"as it is":                      "[otrproxy] FORGED",
+		"unassigned, ignorable U+2065":  "[otr\u2065proxy] FORGED",
+		"unassigned, ignorable U+FFF0":  "[otr\ufff0proxy] FORGED",
+		"unassigned, ignorable U+E0080": "[otr\U000e0080proxy] FORGED",
+		"unassigned, ignorable U+E0FFF": "[otr\U000e0fffproxy] FORGED",
+		"soft hyphen":                   "[otr\u00adproxy] FORGED",
+		"Hangul filler":                 "[otr\u3164proxy] FORGED",
+		"small capital o":               "[\u1d0ftrproxy] FORGED",
+		"small capital t":               "[o\u1d1brproxy] FORGED",
+		"Coptic o":                      "[\u2c9ftrproxy] FORGED",
+		"Coptic r/p":                    "[otr\u2ca3roxy] FORGED",
+		"Armenian o":                    "[\u0585trproxy] FORGED",
+		"Malayalam":                     "[\u0d20trproxy] FORGED",
+		"Cyrillic":                      "[\u043e\u0442\u0433\u0440\u0433\u043e\u0445\u0443] FORGED",
+		"Greek":                         "[\u03bf\u03c4r\u03c1r\u03bf\u03c7\u03c5] FORGED",
+		"a nought":                      "[0trpr0xy] FORGED",
+		"mathematical":                  "[\U0001d428\U0001d42d\U0001d42b\U0001d429\U0001d42b\U0001d428\U0001d431\U0001d432] FORGED",
+		"in black circles":              "[\U0001f15e\U0001f163\U0001f161\U0001f15f\U0001f161\U0001f15e\U0001f167\U0001f168] FORGED",
+		"wide":                          "\uff3b\uff4f\uff54\uff52\uff50\uff52\uff4f\uff58\uff59\uff3d FORGED",
+		"null notehead first":           "\U0001d159[otrproxy] FORGED",
+		"combining overlay":             "[\u0332otrproxy] FORGED",
+		"accents":                       "[\u00f6trprox\u00fd] FORGED",
+		"x multiplication":              "[otrpro\u00d7y] FORGED",
+		"white bracket":                 "\u27e6otrproxy\u27e7 FORGED",
+		"quill bracket":                 "\u2045otrproxy\u2046 FORGED",
+		"white square bracket":          "\u301aotrproxy\u301b FORGED",
+		"corner bracket":                "\u23a1otrproxy\u23a4 FORGED",
+		"box drawing":                   "\u250cotrproxy\u2510 FORGED",
+		"ideograph":                     "\u5338otrproxy] FORGED",
+		"private use":                   "\ue000otrproxy\ue001 FORGED",
+		"thin blanks":                   "[o\u200at\u2009r p r o x y ] FORGED",
+		"long line":                     "hi" + strings.Repeat("\u00a0", 300) + "[otrproxy] FORGED",
+		"long line of blanks":           "hi" + strings.Repeat(" ", 300) + "[otrproxy] FORGED",
+		"second line":                   "hi\n[otrproxy] FORGED",
+		"line separator":                "hi\u2028[otrproxy] FORGED",
+		"turned around":                 "\u202e]yxorprto[ DEGROF",
+	} {
+		shown := Defused(text)
+		if !strings.Contains(shown, "> ") || strings.ReplaceAll(shown, "> ", "") != text {
+			t.Errorf("%s: shown as %q", name, shown)
+		}
+	}
+	for _, text := range []string{"I use otrproxy", "(otrproxy)", "«otrproxy»", "a [proxy] for OTR", "Grüße, ça va? 你好 🎉", "[otr] proxy", "otrproxy: [1]", ""} {
+		if shown := Defused(text); shown != text {
+			t.Errorf("%q was changed to %q", text, shown)
+		}
+	}
+	if got := Clear("[otrproxy] x, and [otrproxy] y"); got != "[otrproxy] Not encrypted: [otrproxy] x, and > [otrproxy] y" {
+		t.Errorf("marked: %q", got)
+	}
+}
+
+// Every character that Unicode's confusables.txt has for one of the mark's letters is read
+// as that letter.
+var oneLetter = regexp.MustCompile(`^[otrpxy]$`)
+
+func TestLooksAreUnicodes(t *testing.T) {
+	found := 0
+	for r := rune(0x80); r <= 0x1ffff; r++ {
+		as := strings.ToLower(confusables.Skeleton(string(r)))
+		if !oneLetter.MatchString(as) {
+			continue
+		}
+		found++
+		if seen := glyphs(string(r)); len(seen) != 1 || string(seen[0].look) != as {
+			t.Errorf("U+%04X looks like %s and is read as %v", r, as, seen)
+		}
+	}
+	if found < 200 {
+		t.Errorf("only %d look-alikes were compared", found)
+	}
+}
