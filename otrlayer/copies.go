@@ -2,7 +2,6 @@ package otrlayer
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"otrproxy/otrlayer/otr"
@@ -130,16 +129,10 @@ func (c *conversation) forgetTexts(now time.Time) {
 // nothing, whitespace tags go.
 func Scrub(text string) Reading {
 	w := otr.Parse([]byte(text))
-	if w.Kind != otr.Plain && w.Kind != otr.Tagged && !spoken(w, text) {
+	if w.Kind != otr.Plain && w.Kind != otr.Tagged {
 		return unread(w)
 	}
 	clean, _, _ := otr.CutTag([]byte(text))
 	safe := Defused(string(clean))
 	return Reading{Deliver: true, Text: safe, Changed: safe != text}
-}
-
-// spoken reports whether a text only speaks about OTR: a query is one wherever it stands
-// in a live message, for libotr takes it for one, but in a copy nobody acts on it.
-func spoken(w otr.Message, text string) bool {
-	return w.Kind == otr.Query && !strings.HasPrefix(strings.TrimSpace(text), "?OTR")
 }

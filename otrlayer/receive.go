@@ -39,6 +39,9 @@ type Reading struct {
 	Unreadable bool   // it is a placeholder for what nobody could read
 	Answerable bool   // a receipt may be given: they are no stranger
 	Clear      bool   // it came in clear where encryption is expected, and says so
+	// NotBefore is the earliest moment at which what was decrypted can have been sent: a
+	// server that says it was earlier does not tell the truth.
+	NotBefore time.Time
 }
 
 // Receive takes a contact's text. Answers of the protocol have been emitted
@@ -72,7 +75,7 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 		c.outlet = o
 	}
 	w := c.parsed(m)
-	if w.Kind == otr.Plain || w.Kind == otr.Tagged || m.Copy && spoken(w, m.Text) {
+	if w.Kind == otr.Plain || w.Kind == otr.Tagged {
 		return c.clear(now, policy, m, w)
 	}
 	if m.Copy {
@@ -138,7 +141,7 @@ func (c *conversation) clear(now time.Time, policy Policy, m Incoming, w otr.Mes
 		}
 		return Reading{}
 	case expected:
-		r.Text, r.Changed, r.Clear = marked("Not encrypted: ", text), true, true
+		r.Text, r.Changed, r.Clear = Clear(text), true, true
 	default:
 		if d := Defused(text); d != text {
 			r.Text, r.Changed = d, true
@@ -324,7 +327,7 @@ func (c *conversation) opened(now time.Time, o Outlet, m Incoming, s *session, s
 		case writes == unknown && noHTML.Match(res.Text):
 			s.plain, writes = true, plainText
 		}
-		r = Reading{Deliver: true, Text: fromPayload(string(res.Text), writes), Changed: true, Encrypted: true}
+		r = Reading{Deliver: true, Text: fromPayload(string(res.Text), writes), Changed: true, Encrypted: true, NotBefore: res.NotBefore}
 		switch cur := c.current(); {
 		case trust == Changed, cur != nil && cur.trust.Sure() && !trust.Sure():
 			r.Text = marked("From a key that is not verified: ", r.Text)

@@ -401,7 +401,7 @@ func (w *world) step() {
 	case 29: // a contact who sends anything inside the encryption
 		if list := m.c.sessions; len(list) > 0 && !list[0].finished {
 			kind := w.byte() % 10
-			if b, err := list[0].seal(nil, w.random, m.config.Instance, byte(w.byte()), nil, &tlv{uint16(kind), w.bytes()}); err == nil {
+			if b, err := list[0].seal(nil, time.Time{}, w.random, m.config.Instance, byte(w.byte()), nil, &tlv{uint16(kind), w.bytes()}); err == nil {
 				m.sends(b)
 			}
 		}

@@ -214,6 +214,9 @@ type Result struct {
 	// present keys the peer must have read to know the key it has used.
 	Session ID
 	Read    int
+	// NotBefore is when the peer was first told the key of ours that the message is
+	// encrypted to: whoever carries it cannot have got it any earlier.
+	NotBefore time.Time
 	// Replies are to be sent to where the message came from, in order.
 	Replies [][]byte
 	Events  []Event
@@ -327,7 +330,7 @@ func (c *Conversation) data(now time.Time, m Message) (Result, error) {
 	}
 	s.lastReceived = now
 	text, list := records(plain)
-	res := Result{Session: s.id, Read: s.read}
+	res := Result{Session: s.id, Read: s.read, NotBefore: s.notBefore}
 	if len(text) > 0 {
 		res.Text = text
 	}
@@ -398,7 +401,7 @@ func (c *Conversation) open(id ID) (*session, error) {
 // send makes a data message that carries a record, or nothing where that is nil, and
 // no text.
 func (c *Conversation) send(now time.Time, s *session, record *tlv) ([]byte, error) {
-	m, err := s.seal(nil, c.config.Random, c.config.Instance, flagIgnore, nil, record)
+	m, err := s.seal(nil, now, c.config.Random, c.config.Instance, flagIgnore, nil, record)
 	if err != nil {
 		return nil, err
 	}
@@ -422,7 +425,7 @@ func (c *Conversation) AppendEncrypt(dst []byte, now time.Time, id ID, text []by
 	if !slices.Contains(c.accepted, s.peer) {
 		return dst, ErrKeyChanged
 	}
-	if dst, err = s.seal(dst, c.config.Random, c.config.Instance, 0, text, nil); err == nil {
+	if dst, err = s.seal(dst, now, c.config.Random, c.config.Instance, 0, text, nil); err == nil {
 		s.lastSent = now
 	}
 	return dst, err

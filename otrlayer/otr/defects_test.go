@@ -165,7 +165,7 @@ func begin(t *testing.T, bob victim, alice *side) *session {
 // hostile sends one TLV of any content inside the encryption.
 func (s *side) hostile(record tlv) string {
 	s.t.Helper()
-	m, err := s.c.sessions[0].seal(nil, s.c.config.Random, s.c.config.Instance, 0, nil, &record)
+	m, err := s.c.sessions[0].seal(nil, time.Time{}, s.c.config.Random, s.c.config.Instance, 0, nil, &record)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -455,6 +455,7 @@ func (c *Conversation) complete(now time.Time, e *exchange, theirs element, shar
 	s := newSession(e.version, e.instance, &key, &theirs, keyID, shared)
 	s.ssid, s.peer, s.weCommitted = ssid, peer, e.committed
 	s.secured, s.lastSent, s.lastReceived = now, now, now
+	s.since[1] = now
 	if len(c.accepted) == 0 {
 		c.Accept(peer)
 	}

@@ -59,6 +59,7 @@ type session struct {
 	ourID        uint32 // of our[0]; it is not yet known to the peer
 	our          [2]*keypair
 	theirID      uint32
+	since        [2]time.Time // when the peer was first told that key of ours
 	their        [2]*element
 	keys         [2][2]*keys // by index of ours and theirs
 	reveal       []byte      // MAC keys that are of no more use
@@ -66,7 +67,8 @@ type session struct {
 	secured      time.Time
 	lastSent     time.Time
 	lastReceived time.Time
-	finished     bool // by the other side
+	notBefore    time.Time // of the message that was opened last: when the peer was told the key it has used
+	finished     bool      // by the other side
 
 	texts    int // sent
 	announce int // of these, up to the first that told the peer our newest key
@@ -222,6 +224,7 @@ func (s *session) rotateOurs() {
 	}
 	s.our[1].wipe()
 	s.our[1], s.our[0] = s.our[0], nil
+	s.since[1] = s.since[0]
 	s.ourID++
 }
 
@@ -270,7 +273,7 @@ const (
 )
 
 // seal appends a data message to dst. It allocates nothing where that has room.
-func (s *session) seal(dst []byte, random io.Reader, ourTag uint32, flags byte, text []byte, record *tlv) ([]byte, error) {
+func (s *session) seal(dst []byte, now time.Time, random io.Reader, ourTag uint32, flags byte, text []byte, record *tlv) ([]byte, error) {
 	if bytes.IndexByte(text, 0) >= 0 {
 		return dst, ErrNUL
 	}
@@ -289,7 +292,7 @@ func (s *session) seal(dst []byte, random io.Reader, ourTag uint32, flags byte, 
 		s.texts++
 	}
 	if fresh {
-		s.announce = s.texts
+		s.announce, s.since[0] = s.texts, now
 	}
 	d := &s.between(1, 0).send
 	d.ready()
@@ -369,6 +372,7 @@ func (s *session) open(b []byte) (plain []byte, extra [sha256.Size]byte, err err
 	}
 	d.counter, d.used, extra = counter, true, k.extra
 	d.crypt(b[len(authentic)-len(encrypted):len(authentic)+spare], encrypted, counter)
+	s.notBefore = s.since[i]
 	if i == 0 {
 		s.read = s.announce
 		s.rotateOurs()

@@ -120,11 +120,12 @@ const (
 // ErrMalformed is what a message gets that is not as the protocol has it.
 var ErrMalformed = errors.New("malformed OTR message")
 
-// Parse tells what a text is. Like libotr it finds OTR anywhere in the text, for
-// clients wrap it in markup; unlike it, it demands a well-formed query.
+// Parse tells what a text is. OTR stands at its beginning, or behind the markup that some
+// programs wrap it in. Behind words it is text about OTR, though libotr would act on it:
+// what a person wrote is not to be lost. A query must be well-formed.
 func Parse(text []byte) Message {
 	i := bytes.Index(text, []byte(mark))
-	if i < 0 {
+	if i < 0 || !markup(text[:i]) {
 		if _, versions, tagged := CutTag(text); tagged {
 			return Message{Kind: Tagged, Versions: versions}
 		}
@@ -144,18 +145,42 @@ func Parse(text []byte) Message {
 		if m, err := parseEncoded(rest[1:]); err == nil {
 			return m
 		}
-		return Message{Kind: Foreign}
+		return foreign(rest)
 	case '|', ',':
 		if p, ok := parsePiece(rest); ok {
 			return Message{Kind: Fragment, Version: p.version, Sender: p.sender, Receiver: p.receiver, piece: p}
 		}
-		return Message{Kind: Foreign}
+		return foreign(rest)
 	case ' ':
 		if bytes.HasPrefix(t, []byte(errorMark)) {
 			return Message{Kind: Error}
 		}
 	}
-	return Message{} // text that happens to hold the four characters
+	return Message{} // text that happens to begin with the four characters
+}
+
+// markup reports whether there is nothing but blanks and tags in a text.
+func markup(text []byte) bool {
+	for {
+		text = bytes.TrimLeft(text, " \t\r\n")
+		if len(text) == 0 {
+			return true
+		}
+		end := bytes.IndexByte(text, '>')
+		if text[0] != '<' || end < 0 {
+			return false
+		}
+		text = text[end+1:]
+	}
+}
+
+// foreign is what begins like OTR and cannot be read: a message of another version where
+// it is one word, as such messages are, and else a text.
+func foreign(rest []byte) Message {
+	if bytes.ContainsAny(bytes.TrimRight(rest, " \t\r\n"), " \t\r\n") {
+		return Message{}
+	}
+	return Message{Kind: Foreign}
 }
 
 // parseQuery reads what follows "?OTR": "?v2?", "v23?", "?".
