@@ -174,10 +174,11 @@ const (
 	Receipts   Allow = "receipts"
 	Chatstates Allow = "chatstates"
 	Status     Allow = "status"
+	Services   Allow = "services" // what is known to be no words of a person, and what is not known, from servers and services
 )
 
 var (
-	allows       = []Allow{Groupchat, Files, OMEMO, OpenPGP, Receipts, Chatstates, Status}
+	allows       = []Allow{Groupchat, Files, OMEMO, OpenPGP, Receipts, Chatstates, Status, Services}
 	defaultAllow = []Allow{OMEMO, OpenPGP, Receipts, Chatstates, Status}
 )
 

@@ -91,6 +91,19 @@ func imitations(text string) (at []int) {
 	return at
 }
 
+// Alike reports whether two addresses look the same.
+func Alike(a, b string) bool {
+	if len(a) == len(b) && strings.EqualFold(a, b) {
+		return true
+	}
+	for i := range len(a) { // most are ASCII, and other ones
+		if a[i] >= utf8.RuneSelf || a[i] == '0' || a[i] == '1' {
+			return slices.EqualFunc(glyphs(strings.TrimRight(a, ".")), glyphs(b), func(x, y glyph) bool { return x.look == y.look })
+		}
+	}
+	return false
+}
+
 func begins(seen []glyph, word []rune) bool {
 	for i, r := range word {
 		if i >= len(seen) || seen[i].look != r {

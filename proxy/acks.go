@@ -56,8 +56,9 @@ type suspended struct {
 	full    string
 	handled uint32
 	marks   []mark
-	rooms   map[string]bool
+	rooms   *rooms
 	welcome map[string]bool
+	listed  map[string]bool
 	account *otrlayer.Account
 	expires *time.Timer
 }
@@ -126,8 +127,9 @@ func (s *session) resume(r *resumption, h uint32) {
 	s.counts.Store(true)
 	s.handled, s.id, s.within = old.handled, old.id, resumeWithin
 	s.mu.Lock()
-	s.rooms, s.welcome, s.unannounced = old.rooms, old.welcome, true
+	s.welcome, s.listed, s.unannounced = old.welcome, old.listed, true
 	s.mu.Unlock()
+	s.rooms.goesOn(old.rooms)
 	s.resource.Store(&old.full)
 	s.server.count("", h)
 	s.client.build(func(b []byte) []byte {
@@ -149,10 +151,10 @@ func (s *session) announced(typ string) {
 	first := s.unannounced && typ == ""
 	if first {
 		s.unannounced = false
-		clear(s.rooms)
 	}
 	s.mu.Unlock()
 	if first {
+		s.rooms.clear()
 		s.server.stanza(func(b []byte) []byte { return append(b, "<presence type='unavailable'/>"...) })
 	}
 }
@@ -251,7 +253,7 @@ func (s *session) settle() {
 		}
 		marks := s.server.unsent()
 		s.mu.Lock()
-		old := &suspended{id: s.id, full: s.full(), handled: s.handled, marks: marks, rooms: maps.Clone(s.rooms), welcome: maps.Clone(s.welcome), account: s.account}
+		old := &suspended{id: s.id, full: s.full(), handled: s.handled, marks: marks, rooms: s.rooms.copied(), welcome: maps.Clone(s.welcome), listed: maps.Clone(s.listed), account: s.account}
 		s.mu.Unlock()
 		if wanted := s.wanted.Load(); wanted != nil && len(marks) > 0 && s.resumable() && s.p.suspend(s.jid, *wanted, s.within, old) {
 			return

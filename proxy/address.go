@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"strings"
 	"sync"
 
 	"mellium.im/xmpp/jid"
 
+	"otrproxy/otrlayer"
 	"otrproxy/stanza"
 )
 
@@ -13,6 +15,7 @@ type address struct {
 	full, bare string
 	resource   bool
 	ok         bool
+	mimics     bool // it is the service contact's, or looks like it
 }
 
 // addresses remembers how JIDs as written are read, so that a passed stanza costs no
@@ -43,15 +46,50 @@ func (k *addresses) of(el stanza.Element, attr string) address {
 	if ok {
 		return a
 	}
-	if j, err := jid.Parse(el.Attr(attr)); err == nil {
-		full := j.String()
-		a = address{full: full, bare: full[:len(j.Bare().String())], resource: j.Resourcepart() != "", ok: true}
-	}
+	a = readJID(el.Attr(attr))
 	if len(raw) <= longAddress {
 		k.keep(string(raw), a)
 	}
 	return a
 }
+
+// readJID reads a JID.
+func readJID(s string) address {
+	j, err := mapped(s)
+	if err != nil {
+		return address{mimics: otrlayer.Alike(domainOf(s), serviceJID)}
+	}
+	full := j.String()
+	return address{full: full, bare: full[:len(j.Bare().String())], resource: j.Resourcepart() != "", ok: true,
+		mimics: otrlayer.Alike(j.Domainpart(), serviceJID)}
+}
+
+// domainOf is the domain in what may be no JID.
+func domainOf(s string) string {
+	s, _, _ = strings.Cut(s, "/")
+	return s[strings.LastIndexByte(s, '@')+1:]
+}
+
+// mapped reads a JID. Servers map some characters to nothing before they look at one (RFC
+// 3454 table B.1); joiners only where they do not belong (RFC 5892 appendix A.1).
+func mapped(s string) (jid.JID, error) {
+	j, err := jid.Parse(s)
+	for _, gone := range []string{mappedToNothing, mappedToNothing + "\u200c\u200d"} {
+		if err == nil {
+			break
+		}
+		j, err = jid.Parse(strings.Map(func(r rune) rune {
+			if strings.ContainsRune(gone, r) {
+				return -1
+			}
+			return r
+		}, s))
+	}
+	return j, err
+}
+
+// mappedToNothing are the characters of RFC 3454 table B.1, but for joiners.
+const mappedToNothing = "\u00ad\u034f\u1806\u180b\u180c\u180d\u200b\u2060\ufe00\ufe01\ufe02\ufe03\ufe04\ufe05\ufe06\ufe07\ufe08\ufe09\ufe0a\ufe0b\ufe0c\ufe0d\ufe0e\ufe0f\ufeff"
 
 func (k *addresses) keep(raw string, a address) {
 	k.mu.Lock()

@@ -2,12 +2,12 @@ package proxy
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
 	"otrproxy/config"
 	"otrproxy/otrlayer"
+	"otrproxy/proxy/filter"
 	"otrproxy/stanza"
 )
 
@@ -15,63 +15,17 @@ import (
 // got (XEP-0280), or out of an archive (XEP-0313). It never is live traffic: nothing in
 // it is answered.
 
-// wrapped reports whether a message is a wrapper of another one: a carbon or something
-// from an archive. Servers also put <archived/> of its namespace beside live text.
-func wrapped(root stanza.Element) bool {
-	for el := range root.Children() {
-		if wraps(el) {
-			return true
-		}
-	}
-	return false
-}
-
-// wraps reports whether an element is such a wrapper.
-func wraps(el stanza.Element) bool {
-	ns, local := string(el.NS()), string(el.Local())
-	return ns == nsCarbons && local != "private" || strings.HasPrefix(ns, "urn:xmpp:mam:") && local == "result"
-}
-
-// copied finds the one wrapper in a message, and the one message in it (XEP-0297).
-func copied(root stanza.Element) (wrapper, inner stanza.Element, ok bool) {
-	wrappers, messages := 0, 0
-	for el := range root.Children() {
-		if !wraps(el) {
-			continue
-		}
-		wrapper = el
-		wrappers++
-		for f := range wrapper.Children() {
-			if !f.Is(nsForward, "forwarded") {
-				continue
-			}
-			for m := range f.Children() {
-				if m.Is(stanza.NSClient, "message") {
-					inner = m
-					messages++
-				}
-			}
-		}
-	}
-	return wrapper, inner, wrappers == 1 && messages == 1
-}
-
 // inCopy is the way of a copy in.
-func (s *session) inCopy(st *stanza.Stanza, from address) {
-	root := st.Root()
-	wrapper, inner, ok := copied(root)
-	if !ok {
-		s.p.metrics.count(in, message, blocked)
-		return
-	}
-	carbon := string(wrapper.NS()) == nsCarbons
+func (s *session) inCopy(st *stanza.Stanza, from address, c *filter.Copy) {
+	root, inner := st.Root(), c.Inner
+	carbon := c.Carbon()
 	sender, to := s.p.addresses.of(inner, "from"), s.p.addresses.of(inner, "to")
-	sent := sender.bare == s.jid && to.bare != s.jid || carbon && string(wrapper.Local()) == "sent"
+	sent := sender.bare == s.jid && to.bare != s.jid || c.Sent()
 	switch {
-	case ours(sender), ours(to), carbon && from.ok && from.full != s.jid, // CVE-2017-5589 and its kin
-		!carbon && !s.requests.asksFor(s, from, wrapper.Attr("queryid")), // nobody has asked for it
-		!sender.ok && len(inner.RawAttr("from")) > 0,                     // of nobody, or of whom another reading makes of it
-		sent && sender.ok && sender.bare != s.jid:
+	case ours(sender), ours(to), sender.mimics, carbon && from.ok && from.full != s.jid, // CVE-2017-5589 and its kin
+		!carbon && !s.requests.asksFor(s, from, c.Wrapper.Attr("queryid")), // nobody has asked for it
+		!sender.ok && len(inner.RawAttr("from")) > 0,                       // of nobody, or of whom another reading makes of it
+		sent && sender.bare != s.jid:                                       // in somebody else's name
 		s.p.metrics.count(in, message, blocked)
 		return
 	}
@@ -80,35 +34,35 @@ func (s *session) inCopy(st *stanza.Stanza, from address) {
 		contact = to
 	}
 	if s.handsOff(contact.bare) {
-		s.pass(st)
+		o := &filter.Open{Voice: filter.Voice{Quote: same, Mark: same}, Other: func(text string) (string, bool) { return text, true }}
+		s.client.build(func(b []byte) []byte { return o.AppendCopy(b, st, c) })
+		s.delivered(otrlayer.Reading{})
 		return
 	}
-	e := st.Edit()
-	body, others := bodies(inner)
+	body := picked(inner)
 	typ := inner.Attr("type")
-	scrub := sent || typ == "groupchat" && !carbon && from.bare == contact.bare || typ == "error" || !contact.ok || s.isRoom(contact.bare)
-	var r otrlayer.Reading
+	voice := voiceUnder(s.ruleFor(contact))
+	if typ == "error" && contact.ok && s.expects(contact) {
+		s.client.build(func(b []byte) []byte { return voice.AppendFailedCopy(b, root, c) })
+		s.delivered(otrlayer.Reading{})
+		return
+	}
+	// The person's own words, those of a room, and nobody's are shown as they came.
+	asItCame := sent || typ == "error" || !contact.ok || s.isRoom(contact.bare) || typ == "groupchat" && !carbon && from.bare == contact.bare && s.ofRooms(contact.bare)
+	r := otrlayer.Reading{Deliver: true}
 	switch {
-	case body == nil && scrub:
-		s.defuse(e, root, nil)
-		s.deliver(e, r)
-		return
+	case body == nil && !asItCame:
+		r = s.outside(inner, contact, !carbon)
 	case body == nil:
-		if !s.bare(e, inner, contact, !carbon) {
-			e = st.Edit()
-			break // dropped
-		}
-		s.deliver(e, r)
-		return
-	case scrub:
+	case asItCame:
 		r = otrlayer.Scrub(body.Text())
 	default:
 		r = s.account.Receive(s, otrlayer.Incoming{From: contact.full, Contact: contact.bare, To: inner.Attr("to"), ID: inner.Attr("id"), Type: typ, Text: body.Text(), Delayed: !carbon, Copy: true,
 			Welcome: s.isWelcome(contact.bare), Marked: marked(inner)})
 	}
-	if r.Unreadable && (s.quietened(contact.bare) || carbon && sent && s.ownCopy(sender)) {
+	if r.Unreadable && (s.quietened(contact.bare) || c.Sent() && s.ownCopy(sender)) {
 		r.Deliver = false
-	} else if r.Deliver && !r.Unreadable {
+	} else if r.Deliver && !r.Unreadable && body != nil {
 		delete(s.quiet, contact.bare)
 	}
 	switch {
@@ -116,16 +70,18 @@ func (s *session) inCopy(st *stanza.Stanza, from address) {
 		s.p.metrics.count(in, message, swallowed)
 		return
 	case !r.Deliver: // clients count what an archive gives: an empty message stays
-		for el := range inner.Children() {
-			if ns := string(el.NS()); !besides[ns] || ns == nsReceipts {
-				e.Remove(el)
-			}
-		}
+		s.client.build(func(b []byte) []byte { return voice.AppendEmptyCopy(b, root, c) })
+	case asItCame || !s.guarded(contact, r):
+		o := s.asItCame(body, r.Text, r.Answerable)
+		s.client.build(func(b []byte) []byte { return o.AppendCopy(b, st, c) })
 	default:
-		s.rewrite(e, inner, *body, others, r)
+		show := s.showing(contact, body, r)
+		s.client.build(func(b []byte) []byte { return show.AppendCopy(b, root, c) })
 	}
-	s.deliver(e, r)
+	s.delivered(r)
 }
+
+func same(text string) string { return text }
 
 // handsOff reports whether the rules leave a contact alone; without one, the account.
 func (s *session) handsOff(contact string) bool {
@@ -142,9 +98,8 @@ func (s *session) pass(st *stanza.Stanza) {
 	s.p.metrics.count(in, message, passed)
 }
 
-// deliver hands a message to the client as it was rewritten, if it was, for what was read.
-func (s *session) deliver(e *stanza.Edit, r otrlayer.Reading) {
-	s.client.build(e.AppendTo)
+// delivered counts a message that was handed to the client, for what was read.
+func (s *session) delivered(r otrlayer.Reading) {
 	if r.Encrypted {
 		s.p.metrics.count(in, message, decrypted)
 	} else {
@@ -207,37 +162,4 @@ func (s *session) quietened(contact string) bool {
 	}
 	s.quiet[contact] = true
 	return false
-}
-
-// scrubbed passes a message that the engine must not see: OTR in it becomes a
-// placeholder, whitespace tags go.
-func (s *session) scrubbed(st *stanza.Stanza) {
-	e := st.Edit()
-	s.defuse(e, st.Root(), nil)
-	s.deliver(e, otrlayer.Reading{})
-}
-
-// defuse takes OTR and imitations of our voice out of everything that programs show, but
-// for a body that is seen to.
-func (s *session) defuse(e *stanza.Edit, root stanza.Element, seen *stanza.Element) {
-	for el := range root.Descendants() {
-		if seen != nil && el == *seen {
-			continue
-		}
-		switch ns := string(el.NS()); {
-		case el.Is(stanza.NSClient, "body"):
-			switch r := otrlayer.Scrub(el.Text()); {
-			case !r.Deliver:
-				e.Remove(el)
-			case r.Changed:
-				e.SetText(el, r.Text)
-			}
-		case el.Is(stanza.NSClient, "subject"), ns == nsNick, ns == stanza.NSStanzas && string(el.Local()) == "text":
-			if text := el.Text(); otrlayer.Defused(text) != text {
-				e.SetText(el, otrlayer.Defused(text))
-			}
-		case ns == nsXHTML && otrlayer.Mentions(el.AllText()):
-			e.Remove(el) // it is shown in place of the body
-		}
-	}
 }

@@ -5,14 +5,13 @@ import (
 	"strings"
 
 	"otrproxy/otrlayer"
+	"otrproxy/proxy/filter"
 	"otrproxy/stanza"
 )
 
 // All clients of an account share its conversations: what is opened or sent by one is
 // shown by the others, as their server would have done it with text in clear (XEP-0280).
 // For that we know of a client whether it wants carbons, and whether it is there.
-
-const nsForward = "urn:xmpp:forward:0"
 
 // wantsCarbons notes a client's request for carbons, or for none any more; the server's
 // answer settles it.
@@ -63,7 +62,7 @@ func (s *session) Mirror(m otrlayer.Mirrored) otrlayer.Mirroring {
 		return otrlayer.Unwanted
 	}
 	carbons := s.carbons.Load()
-	show := stanza.Message{From: m.From, To: full, ID: m.ID, Type: safeType(m.Type), Body: m.Text}
+	show := stanza.Message{From: m.From, To: full, ID: m.ID, Type: filter.SafeType(m.Type), Body: m.Text}
 	switch direct := !m.Sent && (m.To == full || !strings.Contains(m.To, "/")); {
 	case m.Sent && !carbons:
 		return otrlayer.Unwanted
@@ -91,9 +90,9 @@ func (s *session) carbon(m otrlayer.Mirrored) stanza.Message {
 		}
 	}
 	extra := []byte("<" + what + " xmlns='" + nsCarbons + "'><forwarded xmlns='" + nsForward + "'>")
-	extra = stanza.Message{Within: true, From: m.From, To: m.To, ID: m.ID, Type: safeType(m.Type), Body: m.Text}.AppendTo(extra)
+	extra = stanza.Message{Within: true, From: m.From, To: m.To, ID: m.ID, Type: filter.SafeType(m.Type), Body: m.Text}.AppendTo(extra)
 	extra = append(extra, "</forwarded></"+what+">"...)
-	return stanza.Message{From: s.jid, To: s.full(), Type: safeType(m.Type), Extra: extra}
+	return stanza.Message{From: s.jid, To: s.full(), Type: filter.SafeType(m.Type), Extra: extra}
 }
 
 // ownCopy reports whether a carbon is of what another client here has sent encrypted: that

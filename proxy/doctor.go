@@ -303,3 +303,6 @@ func Doctor(ctx context.Context, cfg *config.Config, opt Options, name string) (
 	found.checks = append(found.checks, reply.Data.([]control.Check)...)
 	return found.reply(), nil
 }
+
+// clip is the beginning of a name somebody else has chosen.
+func clip(s string) string { return s[:min(len(s), 40)] }

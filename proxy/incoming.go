@@ -3,10 +3,13 @@ package proxy
 import (
 	"bytes"
 	"strings"
+	"time"
 
 	"mellium.im/xmpp/jid"
 
+	"otrproxy/config"
 	"otrproxy/otrlayer"
+	"otrproxy/proxy/filter"
 	"otrproxy/stanza"
 )
 
@@ -28,21 +31,45 @@ func (s *session) incoming(st *stanza.Stanza) {
 		return
 	}
 	from := s.p.addresses.of(root, "from")
-	if ours(from) || !from.ok && len(root.RawAttr("from")) > 0 {
-		return // nobody else speaks for the proxy, or from an address that is none
+	if s.unspeakable(root, from) {
+		s.p.metrics.count(in, kindOf(root), blocked)
+		return
 	}
 	switch string(root.Local()) {
 	case "message":
 		s.inMessage(st, from)
 	case "presence":
-		s.inPresence(root, from)
-		s.client.queue(st.Raw)
-		s.p.metrics.count(in, presence, passed)
+		s.inPresence(st, from)
 	case "iq":
 		s.inIQ(st, from)
-	default:
-		s.client.queue(st.Raw)
+	default: // nothing else is a stanza (RFC 6120 section 4.1.2)
 	}
+}
+
+// unspeakable reports whether nobody may speak from an address: it is the proxy's own, or
+// looks like it, or is none. Where the rules leave the account alone, that is the server's
+// business.
+func (s *session) unspeakable(root stanza.Element, from address) bool {
+	switch {
+	case ours(from):
+		return true
+	case from.ok && !from.mimics && !from.resource, len(root.RawAttr("from")) == 0, s.p.Config().HandsOff(s.jid):
+		return false
+	case !from.ok, from.mimics:
+		return true
+	}
+	nick := from.full[len(from.bare)+1:]
+	return otrlayer.Mentions(nick) || s.rooms.has(from.bare) && otrlayer.Alike(nick, serviceName)
+}
+
+func kindOf(root stanza.Element) kind {
+	switch string(root.Local()) {
+	case "presence":
+		return presence
+	case "iq":
+		return iq
+	}
+	return message
 }
 
 // inNonza passes stream errors, as far as they are the client's business.
@@ -63,44 +90,90 @@ func (s *session) inNonza(st *stanza.Stanza) {
 	})
 }
 
-func (s *session) inPresence(root stanza.Element, from address) {
-	if !from.ok || from.bare == s.jid {
-		return
-	}
-	switch root.Attr("type") {
-	case "":
-		program := ""
-		if c, ok := root.Child(nsCaps, "c"); ok {
-			program = c.Attr("node")
-		}
-		s.account.Presence(s, from.full, from.bare, true, program)
-		s.joined(root, from)
-	case "unavailable":
-		s.account.Presence(s, from.full, from.bare, false, "")
-	}
-}
-
-// joined tells of a room once it has let us in (XEP-0045 section 7.2.2).
-func (s *session) joined(root stanza.Element, from address) {
-	x, ok := root.Child(nsMUC+"#user", "x")
-	if !ok || !s.isRoom(from.bare) {
-		return
-	}
-	for c := range x.Children() {
-		if string(c.Local()) == "status" && string(c.RawAttr("code")) == "110" {
-			s.tellOfRoom(from.bare)
+// inPresence is the way of presence in.
+func (s *session) inPresence(st *stanza.Stanza, from address) {
+	root := st.Root()
+	typ := root.Attr("type")
+	if from.ok && from.bare != s.jid {
+		switch typ {
+		case "":
+			program := ""
+			if c, ok := root.Child(nsCaps, "c"); ok {
+				program = c.Attr("node")
+			}
+			s.account.Presence(s, from.full, from.bare, true, program)
+			defer s.fromRoom(root, from, typ) // after the presence itself
+		case "unavailable":
+			s.account.Presence(s, from.full, from.bare, false, "")
+			s.fromRoom(root, from, typ)
+		case "error":
+			s.fromRoom(root, from, typ)
 		}
 	}
+	if s.handsOff(from.bare) {
+		s.client.queue(st.Raw)
+		s.p.metrics.count(in, presence, passed)
+		return
+	}
+	rule := s.ruleFor(from)
+	voice := voiceUnder(rule)
+	if !s.expects(from) {
+		s.client.build(func(b []byte) []byte { return voice.AppendOpen(b, st) })
+		s.p.metrics.count(in, presence, passed)
+		return
+	}
+	done := blocked
+	s.client.build(func(b []byte) []byte {
+		out, unchanged, ok := voice.PresenceIn(b, root, rule)
+		if unchanged {
+			out = append(b, st.Raw...)
+		}
+		if ok {
+			done = passed
+		}
+		return out
+	})
+	s.p.metrics.count(in, presence, done)
 }
 
+// ruleFor is the rule for what comes from an address; from none it is the account's own.
+func (s *session) ruleFor(from address) *config.Rule {
+	contact := from.bare
+	if contact == "" {
+		contact = s.jid
+	}
+	return s.p.Config().RuleFor(s.jid, contact)
+}
+
+// expects reports whether what people say from an address is expected to be encrypted.
+func (s *session) expects(from address) bool {
+	contact := from.bare
+	if contact == "" {
+		contact = s.jid
+	}
+	return s.account.Expects(contact)
+}
+
+// voiceUnder is what becomes of words under a rule.
+func voiceUnder(rule *config.Rule) filter.Voice {
+	v := filter.Voice{Quote: otrlayer.Defused, Mark: otrlayer.Clear}
+	if rule.Drop {
+		v.Mark = func(string) string { return "" }
+	}
+	return v
+}
+
+// inIQ is the way of a request or an answer in.
 func (s *session) inIQ(st *stanza.Stanza, from address) {
 	root := st.Root()
 	typ := root.Attr("type")
-	if (typ == "result" || typ == "error") && !s.requests.answered(s, root, from) {
+	handsOff := s.handsOff(from.bare)
+	if (typ == "result" || typ == "error") && !s.requests.answered(s, root, from) && !handsOff {
 		s.p.metrics.count(in, iq, blocked)
 		return // nobody has asked: CVE-2014-2744's kin would have an id guessed
 	}
-	if (typ == "result" || typ == "error") && s.home(from) == "" {
+	home := s.home(from) == ""
+	if (typ == "result" || typ == "error") && home {
 		s.carbonsSettled(root)
 		s.changed(root)
 	}
@@ -110,8 +183,9 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 	for el := range root.Children() {
 		switch string(el.NS()) {
 		case nsRoster:
-			if from.full != s.jid && len(root.RawAttr("from")) > 0 {
-				if typ == "set" { // CVE-2015-8688 and its kin: somebody else's roster push
+			if !home || typ != "result" && from.full == bareDomain(s.jid) {
+				if typ == "set" && !handsOff { // CVE-2015-8688 and its kin: somebody else's roster push
+					s.p.metrics.count(in, iq, blocked)
 					return
 				}
 				continue
@@ -119,6 +193,10 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 			s.roster(el)
 			rosters++
 			impostors += s.withoutUs(&e, st, el)
+		case nsDiscoInfo:
+			if typ == "result" {
+				s.learnService(from, el)
+			}
 		case nsDiscoItems:
 			impostors += s.withoutUs(&e, st, el)
 			if typ == "result" && (from.full == bareDomain(s.jid) || !from.ok) && el.Attr("node") == "" && !s.p.Config().HandsOff(s.jid) && !services {
@@ -144,22 +222,100 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 			}
 		}
 	}
-	switch {
-	case e == nil:
-		s.client.queue(st.Raw)
-	case typ == "set" && rosters > 0 && impostors > 0: // a push has one item (RFC 6121 section 2.1.6)
+	if typ == "set" && rosters > 0 && impostors > 0 { // a push has one item (RFC 6121 section 2.1.6)
 		s.p.metrics.count(in, iq, blocked)
 		return
-	default:
-		s.client.build(e.AppendTo)
 	}
-	s.p.metrics.count(in, iq, passed)
+	if e != nil {
+		edited, err := stanza.Parse(e.AppendTo(nil))
+		if err != nil { // it has a prefix that the stream's header declares
+			s.p.log.Warn("an answer of a server could not be read again", "account", s.p.name(s.jid))
+			s.p.metrics.count(in, iq, blocked)
+			return
+		}
+		st = edited
+	}
+	s.shownIQ(st, from, home, handsOff)
 	if rosters > 0 && typ == "result" && fromServer && s.remembered(listed) {
 		s.rosterPush(true)
 	}
 }
 
-// roster learns who may see our presence.
+// shownIQ hands a request or an answer to the client, as far as the rules let it pass.
+func (s *session) shownIQ(st *stanza.Stanza, from address, home, handsOff bool) {
+	root := st.Root()
+	if handsOff {
+		s.client.queue(st.Raw)
+		s.p.metrics.count(in, iq, passed)
+		return
+	}
+	rule := s.ruleFor(from)
+	r := filter.Request{Voice: voiceUnder(rule), Rule: rule, Own: home, Open: !s.expects(from)}
+	if home || !strings.Contains(from.bare, "@") || s.isRoom(from.bare) || s.ofRooms(from.bare) {
+		r.From = filter.Service
+	}
+	passage := filter.Refused
+	s.client.build(func(b []byte) []byte {
+		b, passage = r.AppendTo(b, root)
+		if passage == filter.Unchanged {
+			b = append(b, st.Raw...)
+		}
+		return b
+	})
+	if passage != filter.Refused {
+		s.p.metrics.count(in, iq, passed)
+		return
+	}
+	s.p.metrics.count(in, iq, blocked)
+	if typ := root.Attr("type"); typ == "result" {
+		s.unanswered(root, &r)
+		return
+	}
+	if r.From == filter.Contact {
+		s.tell(from, filter.Told(root))
+	}
+	if home || r.From == filter.Service || s.isWelcome(from.bare) { // nothing is answered to strangers
+		s.server.stanza(func(b []byte) []byte {
+			return stanza.AppendError(b, "iq", "", root.Attr("from"), root.Attr("id"), stanza.Error{Type: "cancel", Condition: "service-unavailable"})
+		})
+		s.server.kick()
+	}
+}
+
+// unanswered has a client's request fail whose answer is not let in.
+func (s *session) unanswered(root stanza.Element, r *filter.Request) {
+	why := "The answer was not let in, for it is of no known form."
+	if allow := r.Lacks(root); allow != "" {
+		why += " A rule with allow: [" + string(allow) + "] lets it in."
+	}
+	s.client.build(func(b []byte) []byte {
+		return stanza.AppendError(b, "iq", root.Attr("from"), s.full(), root.Attr("id"), stanza.Error{Type: "cancel", Condition: "not-acceptable", Text: why})
+	})
+	s.client.kick()
+}
+
+// tell shows what a contact says otherwise than in a text, in a line that has the mark of
+// clear text. It reports false when there is nothing to show, or the rules do not let it be.
+func (s *session) tell(from address, says []string) bool {
+	if says == nil {
+		return false
+	}
+	r := s.account.Receive(s, s.saidInClear(from, says, false))
+	if !r.Deliver {
+		return false
+	}
+	s.client.build(func(b []byte) []byte {
+		return stanza.Message{From: from.full, To: s.full(), Type: "chat", Body: r.Text}.AppendTo(b)
+	})
+	return true
+}
+
+// saidInClear is what somebody says otherwise than in a text, as a text in clear.
+func (s *session) saidInClear(from address, says []string, archived bool) otrlayer.Incoming {
+	return otrlayer.Incoming{From: from.full, Contact: from.bare, Text: strings.Join(says, " "), Welcome: s.isWelcome(from.bare), Copy: true, Delayed: archived}
+}
+
+// roster learns who is on the list of contacts, and who may see our presence.
 func (s *session) roster(query stanza.Element) {
 	for item := range query.Children() {
 		a := s.p.addresses.of(item, "jid")
@@ -167,6 +323,7 @@ func (s *session) roster(query stanza.Element) {
 			continue
 		}
 		sub := string(item.RawAttr("subscription"))
+		s.setListed(a.bare, sub != "remove")
 		s.setWelcome(a.bare, sub == "from" || sub == "both")
 	}
 }
@@ -179,38 +336,45 @@ func ours(a address) bool {
 // inMessage is the way of a message in.
 func (s *session) inMessage(st *stanza.Stanza, from address) {
 	root := st.Root()
-	if wrapped(root) {
-		s.inCopy(st, from)
-		return
-	}
 	failed := root.Attr("type") == "error"
-	switch {
-	case failed && strings.HasPrefix(root.Attr("id"), ownID):
+	if failed && strings.HasPrefix(root.Attr("id"), ownID) {
 		s.bounce(st, from)
 		return
+	}
+	if c, wrapped, ok := filter.CopyOf(root); wrapped && !s.p.Config().HandsOff(s.jid) {
+		if !ok {
+			s.p.metrics.count(in, message, blocked)
+			return
+		}
+		s.inCopy(st, from, &c)
+		return
+	}
+	switch {
 	case s.handsOff(from.bare):
 		s.pass(st)
 		return
-	case !from.ok, from.bare == s.jid && !from.resource, s.isRoom(from.bare):
-		s.scrubbed(st)
+	case s.isRoom(from.bare):
+		s.open(st, nil, "", true)
 		return
 	case failed:
 		s.bounce(st, from)
 		return
 	}
-	body, others := bodies(root)
-	e := st.Edit()
-	if body == nil {
-		if s.bare(e, root, from, false) {
-			s.deliver(e, otrlayer.Reading{})
-		} else {
-			s.p.metrics.count(in, message, swallowed)
-		}
-		return
-	}
+	body := picked(root)
+	own := !from.ok || from.bare == s.jid && !from.resource // what the server says for the account
 	late := delayed(root)
-	r := s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Text: body.Text(), Delayed: late,
-		Welcome: s.isWelcome(from.bare), Shared: !bytes.Contains(root.RawAttr("to"), []byte{'/'}), Marked: marked(root)})
+	var r otrlayer.Reading
+	switch {
+	case body == nil && own:
+		r.Deliver = true
+	case body == nil:
+		r = s.outside(root, from, false)
+	case own:
+		r = s.ownText(body.Text())
+	default:
+		r = s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Text: body.Text(), Delayed: late,
+			Welcome: s.isWelcome(from.bare), Shared: !bytes.Contains(root.RawAttr("to"), []byte{'/'}), Marked: marked(root)})
+	}
 	if r.Unreadable && late && s.unread.another(s, from.bare) {
 		r.Deliver = false
 	}
@@ -218,135 +382,88 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 		s.p.metrics.count(in, message, swallowed)
 		return
 	}
-	s.rewrite(e, root, *body, others, r)
-	s.deliver(e, r)
-}
-
-// besides is what may stand beside a text that was decrypted, or came in clear where it
-// should not have: the rest was not in the encryption, and whoever put it there would
-// speak with the contact's voice, or have the client change what it shows.
-var besides = map[string]bool{
-	nsChatStates:             true,
-	nsReceipts:               true,
-	nsMarkers:                true,
-	nsStanzaID:               true,
-	nsHints:                  true,
-	nsCarbons:                true, // <private/>
-	"urn:xmpp:delay":         true,
-	"jabber:x:delay":         true,
-	"jabber:x:event":         true,
-	"urn:xmpp:mam:tmp":       true, // <archived/> of ejabberd
-	"urn:xmpp:occupant-id:0": true,
-}
-
-// rewrite puts what was read in the place of a message's text.
-func (s *session) rewrite(e *stanza.Edit, root, body stanza.Element, others []stanza.Element, r otrlayer.Reading) {
-	if !r.Encrypted && !r.Clear {
-		s.defuse(e, root, &body)
-	}
-	if !r.Changed {
+	if !s.guarded(from, r) {
+		s.open(st, body, r.Text, r.Answerable)
 		return
 	}
-	e.SetText(body, r.Text)
-	for _, o := range others {
-		e.Remove(o)
-	}
-	for el := range root.Children() {
-		ns := string(el.NS())
-		switch {
-		case el.Is(stanza.NSClient, "body"), el.Is(stanza.NSClient, "thread"):
-		case r.Clear && (ns == nsEME || sealedBy(ns, string(el.Local())) != ""): // the client reads it itself
-		case r.Clear && invites[ns]:
-			uninvited(e, el)
-		case ns == nsXHTML, (r.Encrypted || r.Clear || r.Unreadable) && !besides[ns]:
-			e.Remove(el)
-		case (ns == nsReceipts && string(el.Local()) == "request" || ns == nsMarkers && string(el.Local()) == "markable") &&
-			(r.Unreadable || (r.Encrypted || r.Clear) && !r.Answerable):
-			e.Remove(el) // no receipt for what nobody could read, and none to strangers
+	show := s.showing(from, body, r)
+	says := false
+	s.client.build(func(b []byte) []byte {
+		out, any := show.AppendTo(b, root)
+		if says = any || !root.HasChildren() || show.From == filter.Service; !says {
+			return b
 		}
+		return out
+	})
+	if !says {
+		s.p.metrics.count(in, message, swallowed)
+		return
 	}
+	s.delivered(r)
 }
 
-// spoken is what says something to people without a body, or changes what was said.
-var spoken = map[string]bool{
-	nsXHTML:                      true,
-	"jabber:x:oob":               true,
-	"jabber:x:data":              true,
-	nsForward:                    true,
-	"urn:xmpp:message-correct:0": true,
-	"urn:xmpp:message-retract:0": true,
-	"urn:xmpp:message-retract:1": true,
-	"urn:xmpp:fasten:0":          true,
-	"urn:xmpp:reactions:0":       true,
-	"urn:xmpp:sfs:0":             true,
-	"urn:xmpp:sims:1":            true,
-	"urn:xmpp:bob":               true,
-	"urn:xmpp:stickers:0":        true,
-	nsNick:                       true,
+// guarded reports whether what is shown of a message has to be written anew: encryption is
+// expected, or the text was not shown as it came.
+func (s *session) guarded(from address, r otrlayer.Reading) bool {
+	return r.Encrypted || r.Clear || r.Unreadable || s.expects(from)
 }
 
-// invites are the namespaces of invitations to rooms (XEP-0045, XEP-0249).
-var invites = map[string]bool{"jabber:x:conference": true, nsMUC + "#user": true}
-
-// uninvited takes what a person wrote out of an invitation, which stays usable.
-func uninvited(e *stanza.Edit, el stanza.Element) (says string) {
-	if reason := el.Attr("reason"); reason != "" {
-		e.RemoveAttr(el, "reason")
-		says = reason
+// showing says how a message is shown whose text was read.
+func (s *session) showing(from address, body *stanza.Element, r otrlayer.Reading) *filter.In {
+	rule := s.ruleFor(from)
+	in := &filter.In{Voice: voiceUnder(rule), Rule: rule, Body: r.Text, Clear: r.Clear || body == nil, Asks: !r.Unreadable && (r.Answerable || body == nil), NotBefore: r.NotBefore, Now: time.Now()}
+	if !strings.Contains(from.bare, "@") || from.bare == s.jid && !from.resource {
+		in.From = filter.Service
 	}
-	if text := strings.TrimSpace(el.Text()); text != "" {
-		e.RemoveText(el)
-		says = text
-	}
-	for d := range el.Descendants() {
-		if string(d.Local()) == "reason" && d.Inner().Len() > 0 {
-			e.Remove(d)
-			says = d.AllText()
-		}
-	}
-	return says
+	return in
 }
 
-// bare is a message without a body. What it says otherwise is clear text: where
-// encryption is expected, it is told in a line that says so. It reports false when the
-// rules do not let it be shown.
-func (s *session) bare(e *stanza.Edit, root stanza.Element, from address, archived bool) bool {
-	if !s.account.Expects(from.bare) || !strings.Contains(from.bare, "@") { // services send forms
-		s.defuse(e, root, nil)
-		return true
+// outside is what a message without a text says otherwise. Where encryption is expected it
+// is told in a line that has the mark of clear text; the zero reading is that the rules do
+// not let it be shown.
+func (s *session) outside(root stanza.Element, from address, archived bool) otrlayer.Reading {
+	if !strings.Contains(from.bare, "@") || !s.expects(from) { // services send forms
+		return otrlayer.Reading{Deliver: true}
 	}
-	var says []string
-	for el := range root.Children() {
-		ns := string(el.NS())
-		switch {
-		case invites[ns]:
-			if reason := uninvited(e, el); reason != "" {
-				says = append(says, reason)
-			}
-			continue
-		case !spoken[ns] && !(el.Is(stanza.NSClient, "subject") && el.Inner().Len() > 0):
-			continue
-		}
-		e.Remove(el)
-		if text := strings.TrimSpace(el.AllText()); text != "" {
-			says = append(says, text)
-		} else if ns != nsNick {
-			what := content[ns]
-			if what == "" {
-				what = "nothing"
-			}
-			says = append(says, "("+what+")")
-		}
-	}
+	says := s.showing(from, nil, otrlayer.Reading{}).Said(root)
 	if says == nil {
-		return true
+		return otrlayer.Reading{Deliver: true}
 	}
-	r := s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, Text: strings.Join(says, " "),
-		Welcome: s.isWelcome(from.bare), Copy: true, Delayed: archived})
-	if r.Deliver {
-		e.Append(root, append(stanza.AppendEscaped([]byte("<body>"), r.Text), "</body>"...))
+	return s.account.Receive(s, s.saidInClear(from, says, archived))
+}
+
+// ownText is a text of the account's own server, or in its own name.
+func (s *session) ownText(text string) otrlayer.Reading {
+	r := otrlayer.Scrub(text)
+	if r.Deliver && !r.Unreadable && s.account.Expects(s.jid) {
+		r.Text, r.Changed, r.Clear = otrlayer.Clear(r.Text), true, true
 	}
-	return r.Deliver
+	return r
+}
+
+// open hands a message to the client of whose text no encryption is expected: as it came,
+// but for what imitates the proxy, and OTR that nobody reads. Body is the text that was
+// read, and text what is shown in its place.
+func (s *session) open(st *stanza.Stanza, body *stanza.Element, text string, asks bool) {
+	o := s.asItCame(body, text, asks)
+	root := st.Root()
+	if o.Unchanged(root) {
+		s.client.queue(st.Raw)
+	} else {
+		s.client.build(func(b []byte) []byte { return o.AppendTo(b, root) })
+	}
+	s.p.metrics.count(in, message, passed)
+}
+
+func (s *session) asItCame(body *stanza.Element, text string, asks bool) *filter.Open {
+	return &filter.Open{Voice: filter.Voice{Quote: otrlayer.Defused, Mark: otrlayer.Clear}, Body: body, Text: text, Asks: asks, Other: scrubbed}
+}
+
+// scrubbed is a text that the engine must not see: OTR in it becomes a placeholder, and
+// whitespace tags go.
+func scrubbed(text string) (shown string, keep bool) {
+	r := otrlayer.Scrub(text)
+	return r.Text, r.Deliver
 }
 
 // marked reports whether a message names OTR as its encryption (XEP-0380).
@@ -355,23 +472,14 @@ func marked(root stanza.Element) bool {
 	return ok && string(el.RawAttr("namespace")) == nsOTR
 }
 
-// bodies are the body to read, the one without a language first, and the others.
-func bodies(root stanza.Element) (body *stanza.Element, others []stanza.Element) {
+// picked is the text of a message that is read: the one without a language first.
+func picked(root stanza.Element) (body *stanza.Element) {
 	for el := range root.Children() {
-		if !el.Is(stanza.NSClient, "body") {
-			continue
-		}
-		switch {
-		case body == nil:
+		if el.Is(stanza.NSClient, "body") && (body == nil || body.RawAttr("xml:lang") != nil && el.RawAttr("xml:lang") == nil) {
 			body = &el
-		case body.RawAttr("xml:lang") != nil && el.RawAttr("xml:lang") == nil:
-			others = append(others, *body)
-			body = &el
-		default:
-			others = append(others, el)
 		}
 	}
-	return body, others
+	return body
 }
 
 // delayed reports whether a message was stored on its way (XEP-0203, XEP-0091).
@@ -405,25 +513,31 @@ func (s *session) bounce(st *stanza.Stanza, from address) {
 		s.p.metrics.count(in, message, swallowed)
 		return
 	}
-	e := st.Edit()
-	ours := s.account.Expects(from.bare)
-	for el := range root.Children() {
-		switch {
-		case ours && !el.Is(stanza.NSClient, "error"), string(el.NS()) == nsEME:
-			e.Remove(el) // ciphertext of ours, or what somebody else says was
-		case el.Is(stanza.NSClient, "body") && otrlayer.Scrub(el.Text()).Unreadable:
-			e.Remove(el)
-		}
-	}
-	s.defuse(e, root, nil)
+	shown := s.failure(st, from)
 	m := &otrlayer.Message{Contact: from.bare, To: from.full, ID: root.Attr("id")}
-	if m.ID != "" && !s.client.message(mark{m: m, cause: otrlayer.CauseBounced}, e.AppendTo) {
+	if m.ID != "" && !s.client.message(mark{m: m, cause: otrlayer.CauseBounced}, shown) {
 		s.account.GiveBack(m, otrlayer.CauseBounced) // the client has gone
 		return
 	} else if m.ID == "" {
-		s.client.build(e.AppendTo)
+		s.client.build(shown)
 	}
 	s.p.metrics.count(in, message, passed)
+}
+
+// failure is how an error is shown: where encryption is expected without anything beside
+// the error, which is ciphertext of ours, or what somebody else says was.
+func (s *session) failure(st *stanza.Stanza, from address) func([]byte) []byte {
+	root := st.Root()
+	if s.expects(from) {
+		voice := voiceUnder(s.ruleFor(from))
+		return func(b []byte) []byte { return voice.AppendError(b, root) }
+	}
+	o := s.asItCame(nil, "", false)
+	o.Other = func(text string) (string, bool) {
+		r := otrlayer.Scrub(text)
+		return r.Text, r.Deliver && !r.Unreadable
+	}
+	return func(b []byte) []byte { return o.AppendTo(b, root) }
 }
 
 // Notice queues a line of ours in the conversation with a contact.

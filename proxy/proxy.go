@@ -60,28 +60,29 @@ type Options struct {
 
 // A Proxy serves clients until it is shut down.
 type Proxy struct {
-	cfg       atomic.Pointer[config.Config]
-	opt       Options
-	log       *slog.Logger
-	roots     *x509.CertPool
-	resolver  *net.Resolver
-	dns       func() *validating // as the machine is set now
-	state     *State
-	ca        *authority
-	pins      *pinStore
-	vault     *vault
-	hook      *hook
-	disk      disk
-	watchers  watchers
-	gate      *gate
-	addresses addresses
-	offers    offers
-	memory    memory
-	metrics   *metrics
-	commands  control.Table
-	started   time.Time
-	logKey    [32]byte
-	circuits  [32]byte // by which accounts differ towards SOCKS proxies
+	cfg          atomic.Pointer[config.Config]
+	opt          Options
+	log          *slog.Logger
+	roots        *x509.CertPool
+	resolver     *net.Resolver
+	dns          func() *validating // as the machine is set now
+	state        *State
+	ca           *authority
+	pins         *pinStore
+	vault        *vault
+	hook         *hook
+	disk         disk
+	watchers     watchers
+	gate         *gate
+	addresses    addresses
+	roomServices roomServices
+	offers       offers
+	memory       memory
+	metrics      *metrics
+	commands     control.Table
+	started      time.Time
+	logKey       [32]byte
+	circuits     [32]byte // by which accounts differ towards SOCKS proxies
 
 	ctx    context.Context // ends with the proxy
 	cancel context.CancelFunc

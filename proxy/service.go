@@ -24,11 +24,8 @@ import (
 // or from it passes to the server, which never learns of it.
 
 const (
-	nsDiscoInfo  = "http://jabber.org/protocol/disco#info"
-	nsDiscoItems = "http://jabber.org/protocol/disco#items"
-	nsCommands   = "http://jabber.org/protocol/commands"
-	nsData       = "jabber:x:data"
-	serviceName  = "otrproxy"
+	nsCommands  = "http://jabber.org/protocol/commands"
+	serviceName = "otrproxy"
 )
 
 // service is what a client sends to the proxy itself.
@@ -160,7 +157,7 @@ func (s *session) withoutUs(e **stanza.Edit, st *stanza.Stanza, query stanza.Ele
 		return 0
 	}
 	for item := range query.Children() {
-		if !ours(s.p.addresses.of(item, "jid")) {
+		if a := s.p.addresses.of(item, "jid"); !ours(a) && !a.mimics {
 			continue
 		}
 		if *e == nil {

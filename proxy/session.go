@@ -46,6 +46,7 @@ type session struct {
 	acks
 
 	requests  requests
+	rooms     rooms
 	carbons   atomic.Bool // the client has them (XEP-0280)
 	attending atomic.Bool // it gets what is addressed to the account
 	greet     sync.Once   // when the client has come
@@ -59,10 +60,10 @@ type session struct {
 	quiet  map[string]bool // contacts whose copies were said to be unreadable just before
 
 	mu       sync.Mutex
-	rooms    map[string]bool   // joined, by bare JID
 	pushed   map[string]bool   // ids of our roster pushes that were not answered yet
 	changing map[string]string // new passwords, by id of the request; "" for the end of the account
 	welcome  map[string]bool   // contacts who may see our presence
+	listed   map[string]bool   // bare JIDs on the list of contacts
 	// carbonsAsked is the id of the client's request for carbons, or for none.
 	carbonsAsked  string
 	carbonsWanted bool
@@ -75,7 +76,7 @@ func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *
 	s := &session{p: c.p, account: account, jid: account.JID(), entry: c.entry, login: c.entered, how: how, since: time.Now(), tls: c.tlsVersion, up: u,
 		upTLS: tls.VersionName(u.conn.ConnectionState().Version), fromClient: c.scan, fromServer: u.scan,
 		clientRead: make(chan struct{}), serverRead: make(chan struct{}),
-		rooms: map[string]bool{}, welcome: map[string]bool{}, strange: map[string]bool{}, quiet: map[string]bool{}}
+		welcome: map[string]bool{}, listed: map[string]bool{}, strange: map[string]bool{}, quiet: map[string]bool{}}
 	s.over, s.ended = make(chan struct{}), make(chan struct{})
 	_, s.offered = u.features.Root().Child(nsSM, "sm")
 	s.client = newOutbox(c.conn, func(error) { s.cut() })
@@ -310,13 +311,6 @@ func (s *session) serverGone(err error) {
 	})
 }
 
-// isRoom reports whether the client has joined a room.
-func (s *session) isRoom(bare string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rooms[bare]
-}
-
 // isWelcome reports whether a contact may see our presence.
 func (s *session) isWelcome(bare string) bool {
 	s.mu.Lock()
@@ -331,5 +325,22 @@ func (s *session) setWelcome(bare string, yes bool) {
 		s.welcome[bare] = true
 	} else {
 		delete(s.welcome, bare)
+	}
+}
+
+// isListed reports whether a bare JID is on the list of contacts.
+func (s *session) isListed(bare string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listed[bare]
+}
+
+func (s *session) setListed(bare string, yes bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if yes {
+		s.listed[bare] = true
+	} else {
+		delete(s.listed, bare)
 	}
 }

@@ -255,6 +255,26 @@ func (e Element) Text() string {
 	return string(appendText(out, e.st.Raw[at:n.inner.End]))
 }
 
+// Content yields what stands directly inside the element, in order: runs of character data
+// as Text has them, with nil, and child elements, with "".
+func (e Element) Content() iter.Seq2[string, *Element] {
+	return func(yield func(string, *Element) bool) {
+		at := e.Inner().Start
+		for c := range e.Children() {
+			if text := appendText(nil, e.st.Raw[at:c.Span().Start]); len(text) > 0 && !yield(string(text), nil) {
+				return
+			}
+			if !yield("", &c) {
+				return
+			}
+			at = c.Span().End
+		}
+		if text := appendText(nil, e.st.Raw[at:e.Inner().End]); len(text) > 0 {
+			yield(string(text), nil)
+		}
+	}
+}
+
 // AllText is the character data inside the element and all elements in it, in document
 // order, as Text has it.
 func (e Element) AllText() string { return string(e.appendAllText(nil)) }

@@ -15,7 +15,8 @@ var allowed = map[string][]string{
 	"otrproxy/test/interop":       {"otrproxy/otrlayer/otr", "otrproxy/test/need"},
 	"otrproxy/test/need":          {"otrproxy/otrlayer/otr"},
 	"otrproxy/test/chromium":      {"otrproxy/test/need"},
-	"otrproxy/proxy":              {"otrproxy/config", "otrproxy/otrlayer", "otrproxy/proxy/control", "otrproxy/stanza"},
+	"otrproxy/proxy":              {"otrproxy/config", "otrproxy/otrlayer", "otrproxy/proxy/control", "otrproxy/proxy/filter", "otrproxy/stanza"},
+	"otrproxy/proxy/filter":       {"otrproxy/config", "otrproxy/stanza"},
 	"otrproxy/cmd/otrproxy":       {"otrproxy/config", "otrproxy/confine", "otrproxy/proxy", "otrproxy/proxy/control", "otrproxy/proxy/control/page", "otrproxy/proxy/control/welcome", "otrproxy/test/client", "otrproxy/test/server"},
 	"otrproxy/proxy/control/page": {"otrproxy/proxy/control"},
 
@@ -49,6 +50,7 @@ var forbidden = map[string][]string{
 	"otrproxy/otrlayer/otr":       {"net", "net/http", "os", "sync", "crypto/rand", "encoding/xml"},
 	"otrproxy/config":             {"net/http", "crypto/tls"},
 	"otrproxy/confine":            {"net/http", "crypto/tls", "os/exec"},
+	"otrproxy/proxy/filter":       {"net", "net/http", "os", "sync", "encoding/xml"},
 	"otrproxy/proxy/control":      {"encoding/xml", "crypto/tls", "net/http"},
 	"otrproxy/proxy/control/page": {"encoding/xml", "crypto/tls", "os", "net/http/httputil"},
 

@@ -1,0 +1,180 @@
+package filter
+
+import (
+	"bytes"
+	"strings"
+
+	"otrproxy/stanza"
+)
+
+// A Voice is what becomes of words that pass.
+type Voice struct {
+	Quote func(string) string // has nothing in it imitate the proxy
+	Mark  func(string) string // says that they came in clear; quotes as well
+}
+
+// An anew writes elements anew, in one way of all the ways there are to write them: no
+// prefixes, a namespace where it changes, and the text with its references resolved.
+type anew struct {
+	Voice
+	dst  []byte
+	left int // elements of a message that were written
+}
+
+// open begins an element that stands in one of another namespace.
+func (w *anew) open(el stanza.Element, within []byte) {
+	w.dst = append(append(w.dst, '<'), el.Local()...)
+	if ns := el.NS(); !bytes.Equal(ns, within) {
+		w.dst = stanza.AppendAttr(w.dst, "xmlns", string(ns))
+	}
+}
+
+func (w *anew) attr(name, value string) { w.dst = stanza.AppendAttr(w.dst, name, value) }
+
+// close ends an element whose start tag ends at from.
+func (w *anew) close(el stanza.Element, from int) {
+	if len(w.dst) == from { // nothing is in it
+		w.dst = append(w.dst[:from-1], "/>"...)
+		return
+	}
+	w.dst = append(append(append(w.dst, "</"...), el.Local()...), '>')
+}
+
+// element writes what of an element is of a form.
+func (w *anew) element(f *Form, el stanza.Element, within []byte) {
+	if f.Any {
+		w.any(el, within)
+		return
+	}
+	w.open(el, within)
+	for name, raw := range el.AttrNames() {
+		switch check := f.Attrs[name]; {
+		case name == "xml:lang" && language(string(raw)):
+			w.attr(name, string(raw))
+		case check != nil:
+			if value := el.Attr(name); check(value) {
+				w.attr(name, w.Quote(value))
+			}
+		}
+	}
+	w.dst = append(w.dst, '>')
+	from := len(w.dst)
+	if f.Text != nil {
+		switch text := el.Text(); {
+		case !f.Text(text):
+		case f.Says && !blank(text):
+			w.dst = stanza.AppendEscaped(w.dst, w.Mark(text))
+		default:
+			w.dst = stanza.AppendEscaped(w.dst, w.Quote(text))
+		}
+	}
+	for c := range el.Children() {
+		if inner, ok := f.of(el, c); ok {
+			w.element(&inner, c, el.NS())
+		}
+	}
+	w.close(el, from)
+}
+
+// any writes an element with everything in it but wrapped messages.
+func (w *anew) any(el stanza.Element, within []byte) {
+	w.open(el, within)
+	w.attrs(el)
+	w.dst = append(w.dst, '>')
+	from := len(w.dst)
+	w.inside(el)
+	w.close(el, from)
+}
+
+// attrs writes the attributes, but for those of namespaces nobody knows here.
+func (w *anew) attrs(el stanza.Element) {
+	for name := range el.AttrNames() {
+		if name == "xml:lang" || name != "xmlns" && !strings.Contains(name, ":") {
+			w.attr(name, w.Quote(el.Attr(name)))
+		}
+	}
+}
+
+func (w *anew) inside(el stanza.Element) {
+	for text, c := range el.Content() {
+		switch {
+		case c == nil:
+			w.dst = stanza.AppendEscaped(w.dst, w.Quote(text))
+		case !wrapping(*c) && !w.spread(*c):
+			w.any(*c, el.NS())
+		}
+	}
+}
+
+// wrapping reports whether an element is one in which programs find a whole message,
+// whatever its namespace: some look at the name alone.
+func wrapping(el stanza.Element) bool {
+	switch string(el.Local()) {
+	case "forwarded", "message", "sent", "received", "result":
+	default:
+		return false
+	}
+	if ns := string(el.NS()); string(el.Local()) == "received" && (ns == NSReceipts || ns == NSMarkers) {
+		return false
+	}
+	return el.HasChildren()
+}
+
+// Untouched reports whether a stanza whose words may pass can stay as it is: it wraps no
+// message, and nothing in it imitates the proxy.
+func (v Voice) Untouched(root stanza.Element) bool {
+	if !v.silent(root) {
+		return false
+	}
+	for el := range root.Descendants() {
+		if wrapping(el) || !v.silent(el) || v.spread(el) {
+			return false
+		}
+	}
+	return true
+}
+
+// AppendOpen appends a stanza whose words may pass: as it came, where it can stay so.
+func (v Voice) AppendOpen(dst []byte, st *stanza.Stanza) []byte {
+	root := st.Root()
+	if v.Untouched(root) {
+		return append(dst, st.Raw...)
+	}
+	w := &anew{Voice: v, dst: dst}
+	w.any(root, []byte(nsClient))
+	return w.dst
+}
+
+// silent reports whether neither the text nor the attributes of an element imitate the
+// proxy.
+func (v Voice) silent(el stanza.Element) bool {
+	for name := range el.AttrNames() {
+		if value := el.Attr(name); v.Quote(value) != value {
+			return false
+		}
+	}
+	text := el.Text()
+	return v.Quote(text) == text
+}
+
+// spread reports whether formatted text, which is shown in the place of the body, has the
+// mark spread over several elements.
+func (v Voice) spread(el stanza.Element) bool {
+	if !el.Is(NSXHTML, "html") {
+		return false
+	}
+	all := string(v.appendQuoted(nil, el))
+	return v.Quote(all) != all
+}
+
+// appendQuoted appends the text inside an element, each run of it quoted by itself.
+func (v Voice) appendQuoted(dst []byte, el stanza.Element) []byte {
+	for text, c := range el.Content() {
+		if c != nil {
+			dst = v.appendQuoted(dst, *c)
+		} else {
+			dst = append(dst, v.Quote(text)...)
+		}
+	}
+	return dst
+}

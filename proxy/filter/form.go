@@ -1,0 +1,163 @@
+package filter
+
+import (
+	"bytes"
+	"encoding/base64"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"otrproxy/stanza"
+)
+
+// A Table lists what may pass: elements by namespace, then by local name.
+type Table map[string]Forms
+
+// Forms are elements of one namespace, by local name.
+type Forms map[string]Form
+
+// A Form is what an element may hold. The zero Form is an element with nothing in it.
+type Form struct {
+	Attrs Attrs // by name; others are left out
+	Text  Check // of its character data; nil for none but white space
+	Own   Forms // children in its own namespace
+	Inner Table // children in others
+	// Says has its text pass with the mark of clear text only.
+	Says bool
+	// Any has everything below it pass as it is, words and all: data that no program takes
+	// for a contact's words. Wrapped messages are left out all the same.
+	Any bool
+}
+
+// Attrs are the attributes an element may have.
+type Attrs map[string]Check
+
+// A Check reports whether a text or an attribute's value is of a form.
+type Check func(string) bool
+
+// of is the form of a child.
+func (f *Form) of(parent, el stanza.Element) (Form, bool) {
+	ns := el.NS()
+	if bytes.Equal(ns, parent.NS()) {
+		if c, ok := f.Own[string(el.Local())]; ok {
+			return c, true
+		}
+	}
+	c, ok := f.Inner[string(ns)][string(el.Local())]
+	return c, ok
+}
+
+// of is the form of an element.
+func (t Table) of(el stanza.Element) (Form, bool) {
+	f, ok := t[string(el.NS())][string(el.Local())]
+	return f, ok
+}
+
+// find looks an element up in several tables.
+func find(tables []Table, el stanza.Element) (Form, bool) {
+	for _, t := range tables {
+		if f, ok := t.of(el); ok {
+			return f, true
+		}
+	}
+	return Form{}, false
+}
+
+// declares reports whether an attribute declares a namespace.
+func declares(name string, value []byte) bool {
+	return name == "xmlns" || strings.HasPrefix(name, "xmlns:") && uri(string(value))
+}
+
+// fits reports whether an element is of a form, with nothing beside.
+func (f *Form) fits(el stanza.Element) bool {
+	for name, value := range el.AttrNames() {
+		if declares(name, value) {
+			continue
+		}
+		if check := f.Attrs[name]; !(check != nil && check(el.Attr(name))) && !(name == "xml:lang" && language(string(value))) {
+			return false
+		}
+	}
+	if text := el.Text(); f.Text == nil && !blank(text) || f.Text != nil && !f.Text(text) {
+		return false
+	}
+	for c := range el.Children() {
+		if inner, ok := f.of(el, c); !ok || !inner.fits(c) {
+			return false
+		}
+	}
+	return true
+}
+
+// Checks.
+
+func words(string) bool { return true }
+
+func blank(s string) bool { return strings.TrimSpace(s) == "" }
+
+// noBlank is machine-made text without blanks, or nothing.
+func noBlank(s string) bool {
+	for i := range len(s) {
+		if s[i] < '!' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// token is a name that programs make: short, and without blanks.
+func token(s string) bool { return s != "" && len(s) <= 128 && noBlank(s) }
+
+func matches(expr string) Check {
+	re := regexp.MustCompile("^(?:" + expr + ")$")
+	return re.MatchString
+}
+
+// oneOf is one of some words.
+func oneOf(list ...string) Check {
+	return func(s string) bool { return slices.Contains(list, strings.TrimSpace(s)) }
+}
+
+var (
+	show      = oneOf("", "away", "chat", "dnd", "xa")
+	number    = matches(`\s*[+-]?[0-9]{1,10}\s*`)
+	priority  = matches(`\s*[+-]?[0-9]{1,3}\s*`)
+	hexDigits = matches(`[0-9A-Fa-f\s]*`)
+	uri       = matches(`[A-Za-z][A-Za-z0-9+.-]*:[!-~]+`)
+	tokens    = matches(`[a-z0-9-]*(?: [a-z0-9-]+)*`)
+	language  = matches(`[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*`)
+	boolean   = oneOf("true", "false", "0", "1")
+	// software is how programs call themselves and their versions.
+	software = matches(`[\pL\pN ._+()/:,~-]{0,80}`)
+	// base64Text is what programs make of bytes; blanks make it wider than base64.
+	base64Text = matches(`[A-Za-z0-9+/=\s]*`)
+	address    = matches(`[^\s<>"'&]+(?:/[^<>"'&]*)?`)
+	opaqueName = matches(`[0-9A-Fa-f-]{8,64}`)
+)
+
+// base64Bytes is the base64 of some bytes: whole groups and nothing between them but the
+// ends of lines.
+func base64Bytes(s string) bool {
+	s = strings.TrimSpace(s)
+	_, err := base64.StdEncoding.DecodeString(s)
+	return s != "" && err == nil
+}
+
+// stampForms are those of XEP-0082, and of XEP-0091 before it.
+var stampForms = []string{time.RFC3339Nano, "20060102T15:04:05"}
+
+func stamp(s string) bool {
+	_, ok := moment(s)
+	return ok
+}
+
+// moment reads a time.
+func moment(s string) (time.Time, bool) {
+	for _, form := range stampForms {
+		if t, err := time.Parse(form, s); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}

@@ -1,0 +1,376 @@
+package filter
+
+import (
+	"encoding/base64"
+	"strings"
+	"time"
+
+	"otrproxy/config"
+	"otrproxy/stanza"
+)
+
+// What may stand in a message to the client, besides its text. The text itself is for the
+// caller to read: it passes decrypted, or with the mark of clear text.
+
+// beside may stand beside any text: what programs tell each other, without a word.
+var beside = Table{
+	NSChatStates: {"active": {}, "composing": {}, "paused": {}, "inactive": {}, "gone": {}}, // XEP-0085
+	NSReceipts:   {"request": {}, "received": {Attrs: Attrs{"id": token}}},                  // XEP-0184
+	NSMarkers: {"markable": {}, "received": {Attrs: Attrs{"id": token}},
+		"displayed": {Attrs: Attrs{"id": token}}, "acknowledged": {Attrs: Attrs{"id": token}}}, // XEP-0333
+	NSStanzaID: {"stanza-id": {Attrs: Attrs{"id": token, "by": address}}, "origin-id": {Attrs: Attrs{"id": token}}}, // XEP-0359
+	NSHints:    {"no-store": {}, "no-copy": {}, "no-permanent-store": {}, "store": {}},                              // XEP-0334
+	NSCarbons:  {"private": {}},                                                                                     // XEP-0280
+	NSDelay:    {"delay": {Attrs: Attrs{"stamp": stamp, "from": address}}},                                          // XEP-0203
+	NSDelayOld: {"x": {Attrs: Attrs{"stamp": stamp, "from": address}}},                                              // XEP-0091
+	"jabber:x:event": {"x": {Own: Forms{"offline": {}, "delivered": {}, "displayed": {}, "composing": {},
+		"id": {Text: token}}}}, // XEP-0022
+	"urn:xmpp:mam:tmp":       {"archived": {Attrs: Attrs{"by": address, "id": token}}}, // of ejabberd
+	"urn:xmpp:occupant-id:0": {"occupant-id": {Attrs: Attrs{"id": token}}},             // XEP-0421
+}
+
+// sealed is what the client decrypts itself, by the allowance that lets it pass.
+var sealed = map[config.Allow]Table{
+	config.OMEMO: { // XEP-0384, versions 0.3, 0.7 and 0.8
+		"eu.siacs.conversations.axolotl": {"encrypted": {Own: Forms{
+			"header": {Attrs: Attrs{"sid": number}, Own: Forms{
+				"key": {Attrs: Attrs{"rid": number, "prekey": boolean}, Text: base64Bytes},
+				"iv":  {Text: base64Bytes}}},
+			"payload": {Text: base64Bytes}}}},
+		"urn:xmpp:omemo:1": {"encrypted": omemo2},
+		"urn:xmpp:omemo:2": {"encrypted": omemo2},
+	},
+	config.OpenPGP: {
+		"jabber:x:encrypted": {"x": {Text: openPGP}},       // XEP-0027
+		"urn:xmpp:openpgp:0": {"openpgp": {Text: openPGP}}, // XEP-0373
+	},
+}
+
+var omemo2 = Form{Own: Forms{
+	"header": {Attrs: Attrs{"sid": number}, Own: Forms{
+		"keys": {Attrs: Attrs{"jid": address}, Own: Forms{
+			"key": {Attrs: Attrs{"rid": number, "kex": boolean}, Text: base64Bytes}}}}},
+	"payload": {Text: base64Bytes}}}
+
+// openPGP is an OpenPGP message (RFC 4880 section 4.2): its first byte has the highest bit
+// set. It may end in a checksum on a line of its own.
+func openPGP(s string) bool {
+	s = strings.TrimSpace(s)
+	if i := strings.LastIndexByte(s, '='); i > 0 && len(s)-i == 5 {
+		s = strings.TrimSpace(s[:i])
+	}
+	raw, err := base64.StdEncoding.DecodeString(s)
+	return err == nil && len(raw) > 0 && raw[0]&0x80 != 0
+}
+
+// names says what the client decrypts itself (XEP-0380).
+var names = Table{NSEME: {"encryption": {Attrs: Attrs{"namespace": uri}}}}
+
+// invited are invitations to rooms (XEP-0045, XEP-0249). Their reasons are words.
+var invited = Table{
+	NSMUCUser: {"x": {Own: Forms{
+		"invite":   {Attrs: Attrs{"from": address, "to": address}, Own: Forms{"continue": {Attrs: Attrs{"thread": opaqueName}}}},
+		"decline":  {Attrs: Attrs{"from": address, "to": address}},
+		"password": {Text: token}}}},
+	NSConference: {"x": {Attrs: Attrs{"jid": address, "password": token, "continue": boolean, "thread": opaqueName}}},
+}
+
+// transfers are files and calls, for rules with allow: [files].
+var transfers = Table{
+	NSIBB: {"data": {Attrs: Attrs{"sid": token, "seq": number}, Text: base64Bytes}, // XEP-0047
+		"open":  {Attrs: Attrs{"sid": token, "block-size": number, "stanza": oneOf("iq", "message")}},
+		"close": {Attrs: Attrs{"sid": token}}},
+	nsCalls:                   calls("propose", "retract", "accept", "proceed", "reject", "ringing", "finish"), // XEP-0353
+	"urn:xmpp:call-invites:0": calls("invite", "retract", "accept", "reject", "left"),                          // XEP-0482
+	NSOOB:                     {"x": {Own: Forms{"url": {Text: uri}}}},                                         // XEP-0066
+	"urn:xmpp:jingle:1":       {"jingle": {Any: true}},                                                         // XEP-0166
+}
+
+// calls are the steps of a call.
+func calls(steps ...string) Forms {
+	all := Forms{}
+	for _, step := range steps {
+		all[step] = Form{Attrs: Attrs{"id": token, "video": boolean, "multi": boolean},
+			Own: Forms{"jingle": {Attrs: Attrs{"sid": token, "jid": address}}, "external": {Attrs: Attrs{"uri": uri}},
+				"tie-break": {}, "migrated": {Attrs: Attrs{"to": token}}, "device": {Attrs: Attrs{"id": number}}},
+			Inner: Table{
+				"urn:xmpp:jingle:apps:rtp:1": {"description": {Attrs: Attrs{"media": oneOf("audio", "video")}}},
+				"urn:xmpp:jingle:1":          {"reason": {Own: reasons}},
+			}}
+	}
+	return all
+}
+
+// reasons are why a call ends (XEP-0166 section 7.4).
+var reasons = Forms{"alternative-session": {}, "busy": {}, "cancel": {}, "connectivity-error": {}, "decline": {}, "expired": {},
+	"failed-application": {}, "failed-transport": {}, "general-error": {}, "gone": {}, "incompatible-parameters": {},
+	"media-error": {}, "security-error": {}, "success": {}, "timeout": {}, "unsupported-applications": {}, "unsupported-transports": {}}
+
+// served is what servers and services send of their own: they are nobody's contacts, and
+// no program takes it for a contact's words.
+var served = Table{
+	NSEvent:                           {"event": {Any: true}}, // XEP-0060
+	NSData:                            {"x": {Any: true}},     // XEP-0004
+	NSMUCUser:                         {"x": {Any: true}},
+	"urn:xmpp:captcha":                {"captcha": {Any: true}}, // XEP-0158
+	"urn:xmpp:bob":                    {"data": {Any: true}},    // XEP-0231
+	NSConference:                      invited[NSConference],
+	"jabber:iq:register":              {"query": {Any: true}},   // XEP-0077
+	"http://jabber.org/protocol/shim": {"headers": {Any: true}}, // XEP-0131, of nodes
+}
+
+// events are broadcasts of contacts about themselves (XEP-0163), for rules with allow: [status].
+var events = Table{NSEvent: {"event": {Own: Forms{
+	"items": {Attrs: Attrs{"node": noBlank}, Own: Forms{
+		"item":    {Attrs: Attrs{"id": noBlank, "publisher": address}, Inner: personal},
+		"retract": {Attrs: Attrs{"id": noBlank}}}},
+	"purge": {Attrs: Attrs{"node": noBlank}}, "delete": {Attrs: Attrs{"node": noBlank}}}}}}
+
+// personal is what people publish about themselves, and their programs of them.
+var personal = Table{
+	"http://jabber.org/protocol/mood":     {"mood": {Any: true}},     // XEP-0107
+	"http://jabber.org/protocol/activity": {"activity": {Any: true}}, // XEP-0108
+	"http://jabber.org/protocol/tune":     {"tune": {Any: true}},     // XEP-0118
+	"http://jabber.org/protocol/geoloc":   {"geoloc": {Any: true}},   // XEP-0080
+	NSNick:                                {"nick": {Text: words}},   // XEP-0172
+	"urn:ietf:params:xml:ns:vcard-4.0":    {"vcard": {Any: true}},    // XEP-0292
+	"urn:xmpp:avatar:data":                {"data": {Text: base64Text}},
+	"urn:xmpp:avatar:metadata": {"metadata": {Own: Forms{"stop": {}, "info": {Attrs: Attrs{
+		"id": token, "type": noBlank, "bytes": number, "width": number, "height": number, "url": uri}}}}}, // XEP-0084
+	"eu.siacs.conversations.axolotl": {"list": {Own: Forms{"device": {Attrs: Attrs{"id": number}}}}, "bundle": {Any: true}},
+	"urn:xmpp:omemo:1":               {"devices": omemoDevices, "bundle": {Any: true}},
+	"urn:xmpp:omemo:2":               {"devices": omemoDevices, "bundle": {Any: true}},
+	"urn:xmpp:openpgp:0": {"public-keys-list": {Own: Forms{"pubkey-metadata": {Attrs: Attrs{"v4-fingerprint": hexDigits, "date": stamp}}}},
+		"pubkey": {Own: Forms{"data": {Text: base64Text}}}}, // XEP-0373
+}
+
+var omemoDevices = Form{Own: Forms{"device": {Attrs: Attrs{"id": number, "label": software}}}}
+
+// A Sender is who a message is from.
+type Sender uint8
+
+const (
+	Contact Sender = iota // a person, or somebody who may be one
+	Service               // the account's server, or another address without a name before an @
+)
+
+// In says how a message is shown.
+type In struct {
+	Voice
+	From  Sender
+	Rule  *config.Rule
+	Body  string // its text, in the place of the one that came
+	Clear bool   // the text came in clear, or there is none
+	Asks  bool   // a receipt may be asked for
+
+	// What was decrypted cannot have been sent before NotBefore, whatever a server says.
+	NotBefore time.Time
+	Now       time.Time
+}
+
+// tables are what may stand in the message.
+func (in *In) tables(root stanza.Element) []Table {
+	t := []Table{beside}
+	if !in.Clear { // what was decrypted stands alone
+		return t
+	}
+	t = append(t, invited, names)
+	for _, allow := range []config.Allow{config.OMEMO, config.OpenPGP} {
+		if in.Rule.Allows(allow) {
+			t = append(t, sealed[allow])
+		}
+	}
+	switch {
+	case in.From == Service:
+		t = append(t, served)
+	case in.Rule.Allows(config.Status) && broadcast(root):
+		t = append(t, events)
+	}
+	if in.Rule.Allows(config.Files) {
+		t = append(t, transfers)
+	}
+	return t
+}
+
+// broadcast reports whether a message is of the kind in which servers tell of personal
+// events (XEP-0163 section 4.3): from the account, and for no conversation.
+func broadcast(root stanza.Element) bool {
+	typ := root.Attr("type")
+	return (typ == "headline" || typ == "" || typ == "normal") && !strings.Contains(root.Attr("from"), "/")
+}
+
+// AppendTo appends the message as it is shown, and reports whether there is anything in it.
+func (in *In) AppendTo(dst []byte, root stanza.Element) (out []byte, says bool) {
+	w := &anew{Voice: in.Voice, dst: dst}
+	in.message(w, root, false)
+	return w.dst, w.left > 0
+}
+
+// message writes a message; within, where it stands in an element of another namespace.
+func (in *In) message(w *anew, root stanza.Element, within bool) {
+	w.dst = append(w.dst, "<message"...)
+	if within {
+		w.attr("xmlns", nsClient)
+	}
+	w.addressing(root, messageTypes)
+	w.dst = append(w.dst, '>')
+	if in.Body != "" {
+		w.left++
+		w.dst = append(stanza.AppendEscaped(append(w.dst, "<body>"...), in.Body), "</body>"...)
+	}
+	tables := in.tables(root)
+	for el := range root.Children() {
+		if el.Is(nsClient, "thread") {
+			w.dst = append(stanza.AppendEscaped(append(w.dst, "<thread>"...), threadID(el.Text())), "</thread>"...)
+			continue
+		}
+		f, ok := find(tables, el)
+		if !ok || !in.may(el) {
+			continue
+		}
+		w.left++
+		w.element(&f, el, []byte(nsClient))
+	}
+	w.dst = append(w.dst, "</message>"...)
+}
+
+// may reports whether something that is listed may stand beside this text.
+func (in *In) may(el stanza.Element) bool {
+	switch ns := string(el.NS()); {
+	case ns == NSReceipts && string(el.Local()) == "request", ns == NSMarkers && string(el.Local()) == "markable":
+		return in.Asks // none for what nobody could read, and none to strangers
+	case ns == NSDelay, ns == NSDelayOld:
+		sent, ok := moment(el.Attr("stamp"))
+		return ok && (in.NotBefore.IsZero() || !sent.Before(in.NotBefore) && !sent.After(in.Now.Add(skew)))
+	case !in.Clear:
+		return true
+	case ns == NSEME:
+		return el.Attr("namespace") != NSOTR
+	}
+	return true
+}
+
+// skew is how far a server's clock may be ahead of ours.
+const skew = 5 * time.Minute
+
+// messageTypes are those of RFC 6121 section 5.2.2.
+var messageTypes = oneOf("chat", "normal", "headline", "groupchat", "error")
+
+// addressing writes the attributes that every stanza may have (RFC 6120 section 8.1).
+func (w *anew) addressing(root stanza.Element, types Check) {
+	for name := range root.AttrNames() {
+		value := root.Attr(name)
+		switch name {
+		case "from", "to", "id":
+			w.attr(name, value)
+		case "type":
+			if types(value) {
+				w.attr(name, value)
+			}
+		case "xml:lang":
+			if language(value) {
+				w.attr(name, value)
+			}
+		}
+	}
+}
+
+// Open says how a message is shown of whose text no encryption is expected: as it came,
+// but for what imitates the proxy, and for OTR that nobody reads.
+type Open struct {
+	Voice
+	Body  *stanza.Element                             // the text that was read; nil for none
+	Text  string                                      // what is shown in its place
+	Other func(text string) (shown string, keep bool) // what is shown of another text
+	Asks  bool                                        // a receipt may be asked for
+}
+
+// Unchanged reports whether the message can stay as it is.
+func (o *Open) Unchanged(root stanza.Element) bool {
+	for el := range root.Children() {
+		if el.Is(nsClient, "body") {
+			if shown, keep := o.shown(el); !keep || shown != el.Text() {
+				return false
+			}
+		}
+	}
+	return o.Untouched(root)
+}
+
+func (o *Open) shown(el stanza.Element) (string, bool) {
+	if o.Body != nil && el == *o.Body {
+		return o.Text, true
+	}
+	return o.Other(el.Text())
+}
+
+// AppendTo appends the message as it is shown.
+func (o *Open) AppendTo(dst []byte, root stanza.Element) []byte {
+	w := &anew{Voice: o.Voice, dst: dst}
+	o.message(w, root, false)
+	return w.dst
+}
+
+func (o *Open) message(w *anew, root stanza.Element, within bool) {
+	w.dst = append(w.dst, "<message"...)
+	if within {
+		w.attr("xmlns", nsClient)
+	}
+	w.attrs(root)
+	w.dst = append(w.dst, '>')
+	for text, c := range root.Content() {
+		switch {
+		case c == nil:
+			w.dst = stanza.AppendEscaped(w.dst, w.Quote(text))
+		case c.Is(nsClient, "body"):
+			if shown, keep := o.shown(*c); keep {
+				w.open(*c, []byte(nsClient))
+				w.attrs(*c)
+				w.dst = append(stanza.AppendEscaped(append(w.dst, '>'), shown), "</body>"...)
+			}
+		case !wrapping(*c) && !w.spread(*c):
+			w.any(*c, []byte(nsClient))
+		}
+	}
+	w.dst = append(w.dst, "</message>"...)
+}
+
+// Said is what a message says to people besides its body and what may stand beside it, for
+// a line of its own: words, or in brackets what there is. Reasons of invitations are words.
+func (in *In) Said(root stanza.Element) (says []string) {
+	tables := in.tables(root)
+	for el := range root.Children() {
+		ns := string(el.NS())
+		_, passes := find(tables, el)
+		switch {
+		case ns == NSConference:
+			says = appendWords(says, el.Attr("reason"), el.AllText())
+		case ns == NSMUCUser:
+			for d := range el.Descendants() {
+				if string(d.Local()) == "reason" {
+					says = appendWords(says, d.AllText())
+				}
+			}
+		case passes:
+		case el.Is(nsClient, "subject"), ns == NSXHTML, content[ns].what != "":
+			text := strings.TrimSpace(el.AllText())
+			if text == "" && el.Is(nsClient, "subject") {
+				continue
+			}
+			if text == "" {
+				text = "(" + content[ns].what + ")"
+			}
+			says = append(says, text)
+		}
+	}
+	return says
+}
+
+func appendWords(says []string, texts ...string) []string {
+	for _, text := range texts {
+		if text = strings.TrimSpace(text); text != "" {
+			return append(says, text)
+		}
+	}
+	return says
+}

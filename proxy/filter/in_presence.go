@@ -1,0 +1,167 @@
+package filter
+
+import (
+	"slices"
+	"strings"
+
+	"otrproxy/config"
+	"otrproxy/stanza"
+)
+
+// presenceIn may stand in a presence stanza to the client, whoever it is from.
+var presenceIn = Table{
+	nsClient:                 {"show": {Text: show}, "priority": {Text: priority}},
+	NSCaps:                   presenceForms[NSCaps],
+	"urn:xmpp:caps":          presenceForms["urn:xmpp:caps"],
+	NSDelay:                  beside[NSDelay],
+	NSDelayOld:               beside[NSDelayOld],
+	NSStanzaID:               beside[NSStanzaID],
+	"jabber:x:signed":        {"x": {Text: base64Text}},                                       // XEP-0027
+	"vcard-temp:x:update":    {"x": {Own: Forms{"photo": {Text: hexDigits}, "nickname": {}}}}, // XEP-0153
+	"urn:xmpp:idle:1":        {"idle": {Attrs: Attrs{"since": stamp}}},                        // XEP-0319
+	"urn:xmpp:occupant-id:0": beside["urn:xmpp:occupant-id:0"],
+	"urn:xmpp:moved:1":       {"moved": {Own: Forms{"old-jid": {Text: address}}}}, // XEP-0283
+	NSMUCUser: {"x": {Own: Forms{
+		"item": {Attrs: Attrs{"affiliation": noBlank, "role": noBlank, "jid": address, "nick": words},
+			Own: Forms{"actor": {Attrs: Attrs{"jid": address, "nick": words}}, "reason": said}},
+		"status":   {Attrs: Attrs{"code": number}},
+		"destroy":  {Attrs: Attrs{"jid": address}, Own: Forms{"reason": said, "password": {Text: token}}},
+		"password": {Text: token}}}}, // XEP-0045
+	NSMUC:             {"x": {}},
+	"urn:xmpp:hats:0": {"hats": {Own: Forms{"hat": {Attrs: Attrs{"uri": uri, "title": words}}}}}, // XEP-0317
+	NSData:            {"x": {Attrs: Attrs{"type": token}}},
+}
+
+// said are words, which come with the mark of clear text.
+var said = Form{Text: words, Says: true}
+
+// tellingIn is what people tell about themselves in presence, for rules with allow: [status].
+var tellingIn = Table{
+	nsClient:         {"status": {Text: words}},
+	NSNick:           {"nick": {Text: words}},                                   // XEP-0172
+	"jabber:iq:last": {"query": {Attrs: Attrs{"seconds": number}, Text: words}}, // XEP-0256
+}
+
+// wishing is what stands in a wish to see somebody's presence, and in the answer: a word
+// to the person.
+var wishing = Table{
+	nsClient:          {"status": said},
+	NSNick:            {"nick": {Text: words}},
+	"urn:xmpp:pars:0": presenceForms["urn:xmpp:pars:0"],
+}
+
+// PresenceIn appends presence as the client gets it; unchanged, where it can stay as it is.
+// It reports false where there is no such presence.
+func (v Voice) PresenceIn(dst []byte, root stanza.Element, rule *config.Rule) (out []byte, unchanged, ok bool) {
+	typ := root.Attr("type")
+	if !slices.Contains(presenceTypes, typ) {
+		return dst, false, false
+	}
+	if typ == "error" {
+		if v.fit(root, failed(&contactsFailure)) {
+			return dst, true, true
+		}
+		w := &anew{Voice: v, dst: dst}
+		w.failed(root, &contactsFailure, false)
+		return w.dst, false, true
+	}
+	tables := []Table{presenceIn}
+	switch {
+	case typ != "" && typ != "unavailable":
+		tables = []Table{wishing}
+	case rule.Allows(config.Status):
+		tables = append(tables, tellingIn)
+	}
+	if v.fit(root, tables) {
+		return dst, true, true
+	}
+	w := &anew{Voice: v, dst: append(dst, "<presence"...)}
+	w.addressing(root, words)
+	w.dst = append(w.dst, '>')
+	from := len(w.dst)
+	for el := range root.Children() {
+		if f, ok := find(tables, el); ok {
+			w.element(&f, el, []byte(nsClient))
+		}
+	}
+	w.close(root, from)
+	return w.dst, false, true
+}
+
+// fit reports whether a stanza holds what is listed and nothing else, written without
+// prefixes, and nothing in it has to be quoted or marked.
+func (v Voice) fit(root stanza.Element, tables []Table) bool {
+	for name, value := range root.AttrNames() {
+		if !addressing(name, value) {
+			return false
+		}
+	}
+	if !plainName(root) || !blank(root.Text()) {
+		return false
+	}
+	for el := range root.Children() {
+		f, ok := find(tables, el)
+		if !ok || !v.fits(&f, el) {
+			return false
+		}
+	}
+	return true
+}
+
+func (v Voice) fits(f *Form, el stanza.Element) bool {
+	if f.Any {
+		return v.plainBelow(el)
+	}
+	if f.Says || !plainName(el) {
+		return false
+	}
+	for name := range el.AttrNames() {
+		if name == "xmlns" {
+			continue
+		}
+		value := el.Attr(name)
+		if check := f.Attrs[name]; !(check != nil && check(value)) && !(name == "xml:lang" && language(value)) || v.Quote(value) != value {
+			return false
+		}
+	}
+	if text := el.Text(); f.Text == nil && !blank(text) || f.Text != nil && (!f.Text(text) || v.Quote(text) != text) {
+		return false
+	}
+	for c := range el.Children() {
+		if inner, ok := f.of(el, c); !ok || !v.fits(&inner, c) {
+			return false
+		}
+	}
+	return true
+}
+
+// plainBelow reports whether an element whose words may pass can stay as it is.
+func (v Voice) plainBelow(el stanza.Element) bool {
+	if !plainName(el) || !v.Untouched(el) {
+		return false
+	}
+	for d := range el.Descendants() {
+		if !plainName(d) {
+			return false
+		}
+	}
+	return true
+}
+
+// plainName reports whether an element is written without a prefix.
+func plainName(el stanza.Element) bool { return len(el.Name()) == len(el.Local()) }
+
+// addressing reports whether an attribute is one of those every stanza may have (RFC 6120
+// section 8.1), or declares a namespace.
+func addressing(name string, value []byte) bool {
+	switch name {
+	case "to", "from", "id", "type":
+		return true
+	case "xml:lang":
+		return language(string(value))
+	}
+	return declares(name, value)
+}
+
+// presenceTypes are those of RFC 6121 section 4.7.1.
+var presenceTypes = strings.Split(",unavailable,subscribe,subscribed,unsubscribe,unsubscribed,probe,error", ",")

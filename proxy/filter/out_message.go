@@ -1,0 +1,337 @@
+package filter
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"regexp"
+	"slices"
+	"strings"
+
+	"otrproxy/config"
+	"otrproxy/stanza"
+)
+
+// Slight reports whether a message says nothing that a person wrote: that somebody is
+// typing, or has read something.
+func Slight(root stanza.Element) bool {
+	for el := range root.Children() {
+		switch string(el.NS()) {
+		case NSChatStates, NSReceipts, NSMarkers, NSHints, NSStanzaID:
+		case nsClient:
+			if string(el.Local()) != "thread" {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return root.HasChildren()
+}
+
+// Composed is what of a message may leave.
+type Composed struct {
+	Body    *stanza.Element // the one text to encrypt
+	Extra   []byte          // rebuilt: may stand beside ciphertext
+	Opaque  *stanza.Element // end-to-end encrypted by the client itself
+	Sealed  bool            // the same, but it may not pass, and the body is no substitute
+	Dropped []string        // content that is left out when there is a body
+	Strange []string        // names of extensions that are left out
+	Lost    string          // content that cannot be kept, without which the message says nothing
+	Files   []byte          // rebuilt: files and calls, where the rule allows them and there is nothing else
+}
+
+// A kind of content is something that OTR cannot protect.
+type kind struct {
+	what  string
+	allow config.Allow // the allowance that lets it pass; "" for none
+}
+
+// content is what people tell each other outside the text, by namespace.
+var content = map[string]kind{
+	NSOOB:                                    {"a link to a file", config.Files},
+	NSData:                                   {"a form", ""},
+	"urn:xmpp:message-correct:0":             {"the mark that it corrects an earlier message (it arrives as a new one)", ""},
+	"urn:xmpp:message-retract:0":             {"a retraction", ""},
+	"urn:xmpp:message-retract:1":             {"a retraction", ""},
+	"urn:xmpp:fasten:0":                      {"what is attached to an earlier message", ""},
+	"urn:xmpp:reactions:0":                   {"a reaction", ""},
+	"urn:xmpp:sfs:0":                         {"a file", ""},
+	"urn:xmpp:sims:1":                        {"a file", ""},
+	"urn:xmpp:reference:0":                   {"a reference", ""},
+	"urn:xmpp:bob":                           {"a picture", ""},
+	"urn:xmpp:stickers:0":                    {"a sticker", ""},
+	"urn:xmpp:attention:0":                   {"a nudge", ""},
+	nsCalls:                                  {"a call", config.Files},
+	"urn:xmpp:call-invites:0":                {"a call", config.Files},
+	"urn:xmpp:jingle:1":                      {"a file or a call", config.Files},
+	NSForward:                                {"a forwarded message", ""},
+	NSIBB:                                    {"a file", config.Files},
+	"http://jabber.org/protocol/geoloc":      {"a place", ""},
+	"http://jabber.org/protocol/rosterx":     {"contacts", ""},
+	"http://jabber.org/protocol/httpauth":    {"a login request", ""},
+	"http://jabber.org/protocol/http-auth":   {"a login request", ""},
+	NSEvent:                                  {"an event", ""},
+	"jabber:iq:oob":                          {"a link to a file", config.Files},
+	"http://jabber.org/protocol/si":          {"a file", config.Files},
+	"http://jabber.org/protocol/bytestreams": {"a file", config.Files},
+	"http://www.google.com/session":          {"a call", config.Files},
+}
+
+// permitting is a sentence's end that names the allowance which would let something pass.
+func permitting(allow config.Allow, many bool) string {
+	switch {
+	case allow == "":
+		return ""
+	case many:
+		return " (a rule with allow: [" + string(allow) + "] lets them pass)"
+	}
+	return " (a rule with allow: [" + string(allow) + "] lets it pass)"
+}
+
+// Compose picks the one body to encrypt and rebuilds what may stand beside it, without
+// text and with known attributes only. Everything that is not listed here stays behind.
+func Compose(root stanza.Element, rule *config.Rule) (c Composed) {
+	for el := range root.Children() {
+		ns, local := string(el.NS()), string(el.Local())
+		switch {
+		case el.Is(nsClient, "body"):
+			switch {
+			case el.Inner().Len() == 0:
+				continue // says nothing
+			case c.Body == nil:
+				c.Body = &el
+				continue
+			case c.Body.RawAttr("xml:lang") != nil && el.RawAttr("xml:lang") == nil:
+				c.Body = &el
+			}
+			c.Dropped = append(c.Dropped, "the same in another language")
+		case el.Is(nsClient, "thread"):
+			c.Extra = append(stanza.AppendEscaped(append(c.Extra, "<thread>"...), threadID(el.Text())), "</thread>"...)
+		case el.Is(nsClient, "subject"):
+			if el.Inner().Len() > 0 {
+				c.Dropped, c.Lost = append(c.Dropped, "the subject"), "a subject"
+			}
+		case ns == NSChatStates:
+			if _, known := beside[ns][local]; known && rule.Allows(config.Chatstates) {
+				c.Extra = append(c.Extra, "<"+local+" xmlns='"+NSChatStates+"'/>"...)
+			}
+		case ns == NSReceipts:
+			if rule.Allows(config.Receipts) {
+				switch local {
+				case "request":
+					c.Extra = append(c.Extra, "<request xmlns='"+NSReceipts+"'/>"...)
+				case "received":
+					c.Extra = append(stanza.AppendAttr(append(c.Extra, "<received xmlns='"+NSReceipts+"'"...), "id", hashed(el.Attr("id"))), "/>"...)
+				}
+			}
+		case ns == NSStanzaID && local == "origin-id":
+			c.Extra = append(stanza.AppendAttr(append(c.Extra, "<origin-id xmlns='"+NSStanzaID+"'"...), "id", hashed(el.Attr("id"))), "/>"...)
+		case ns == NSHints, ns == NSEME, ns == NSCarbons && local == "private", ns == NSMarkers, ns == NSCaps, ns == "jabber:x:event":
+			// ours are put in their place, or nobody misses them
+		case sealedBy(ns, local) != "":
+			if rule.Allows(sealedBy(ns, local)) && opaque(el) {
+				c.Opaque = &el
+			} else {
+				c.Sealed = true
+			}
+		case ns == NSXHTML, ns == NSNick, ns == "urn:xmpp:fallback:0", ns == "urn:xmpp:styling:0", ns == "urn:xmpp:message-attaching:1":
+			c.Lost = "formatted text" // without a body; beside one it says the same again
+		case content[ns].what != "":
+			k := content[ns]
+			if f, ok := transfers.of(el); ok && k.allow != "" && rule.Allows(k.allow) && f.fits(el) {
+				w := &anew{Voice: asItIs, dst: c.Files}
+				w.element(&f, el, []byte(nsClient))
+				c.Files = w.dst
+			} else {
+				c.Lost = k.what + permitting(k.allow, false)
+			}
+			c.Dropped = append(c.Dropped, k.what)
+		default:
+			c.Lost = "an extension of your program (" + clip(local) + ")"
+			c.Strange = append(c.Strange, clip(local))
+		}
+	}
+	if !blank(root.Text()) {
+		c.Lost, c.Dropped = "text outside the body", append(c.Dropped, "text outside the body")
+	}
+	if c.Lost != "" {
+		c.Files = nil
+	}
+	return c
+}
+
+// asItIs leaves words as they are.
+var asItIs = Voice{func(s string) string { return s }, func(s string) string { return s }}
+
+func clip(s string) string { return s[:min(len(s), 40)] }
+
+var (
+	jidAttr   = regexp.MustCompile(`^[^\s<>"'&/]{1,256}$`)
+	plainAttr = regexp.MustCompile(`^[A-Za-z0-9+/=:._#-]*$`)
+)
+
+// threadID passes a thread's name when it is a short opaque token, as a UUID is, and
+// else stands a hash in its place: a person could have written it.
+func threadID(s string) string {
+	if opaqueName(s) {
+		return s
+	}
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:16])
+}
+
+// hashed passes an id without blanks; anything else is hashed like a thread.
+func hashed(s string) string {
+	if token(s) {
+		return s
+	}
+	return threadID(s)
+}
+
+// sealedBy names the end-to-end encryption of the client's own that an element holds; ""
+// for none.
+func sealedBy(ns, local string) config.Allow {
+	for allow, t := range sealed {
+		if _, ok := t[ns][local]; ok {
+			return allow
+		}
+	}
+	return ""
+}
+
+// opaque reports whether an element holds nothing but base64 and short tokens, and
+// can be moved into another message: it declares its own namespace and needs no
+// prefix of the old one.
+func opaque(el stanza.Element) bool {
+	if el.RawAttr("xmlns") == nil {
+		return false
+	}
+	ok := func(e stanza.Element) bool {
+		if bytes.IndexByte(e.Name(), ':') >= 0 {
+			return false
+		}
+		for name, v := range e.AttrNames() {
+			if strings.Contains(name, ":") || !plainAttr.Match(v) && (name != "jid" || !jidAttr.Match(v)) {
+				return false
+			}
+		}
+		return base64Text(e.Text())
+	}
+	if !ok(el) {
+		return false
+	}
+	for d := range el.Descendants() {
+		if !ok(d) {
+			return false
+		}
+	}
+	return true
+}
+
+// EndToEnd rebuilds a message that the client has encrypted itself, with a fixed
+// text for programs that cannot read it.
+func (c *Composed) EndToEnd(root stanza.Element) []byte {
+	ns := string(c.Opaque.NS())
+	extra := append([]byte{}, c.Opaque.Raw()...)
+	extra = append(extra, "<encryption xmlns='"+NSEME+"' namespace='"+ns+"'/><store xmlns='"+NSHints+"'/>"...)
+	extra = append(extra, c.Extra...)
+	return stanza.Message{To: root.Attr("to"), ID: root.Attr("id"), Type: SafeType(root.Attr("type")),
+		Body: "This message is end-to-end encrypted; your program cannot read it.", Extra: extra}.AppendTo(nil)
+}
+
+// Alone rebuilds a message without a text: what programs tell each other, and files and
+// calls that the rule lets pass.
+func (c *Composed) Alone(root stanza.Element) []byte {
+	return stanza.Message{To: root.Attr("to"), ID: root.Attr("id"), Type: SafeType(root.Attr("type")), Extra: append(c.Extra, c.Files...)}.AppendTo(nil)
+}
+
+// SafeType is the message's type when it is one of RFC 6121 section 5.2.2 that is for one
+// person.
+func SafeType(t string) string {
+	switch t {
+	case "chat", "normal", "headline":
+		return t
+	}
+	return ""
+}
+
+// Invites reports whether a message invites to a room (XEP-0045, XEP-0249).
+func Invites(root stanza.Element) bool {
+	for el := range root.Children() {
+		switch string(el.NS()) {
+		case NSConference:
+			return true
+		case NSMUCUser:
+			for c := range el.Children() {
+				if l := string(c.Local()); l == "invite" || l == "decline" {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// inviting are invitations as they may leave where rooms are allowed.
+var inviting = Table{
+	NSMUCUser: {"x": {Own: Forms{
+		"invite":   {Attrs: Attrs{"to": address, "from": address}, Own: Forms{"reason": {Text: words}, "continue": {Attrs: Attrs{"thread": opaqueName}}}},
+		"decline":  {Attrs: Attrs{"to": address, "from": address}, Own: Forms{"reason": {Text: words}}},
+		"password": {Text: words}}}},
+	NSConference: {"x": {Attrs: Attrs{"jid": address, "password": words, "reason": words, "continue": boolean, "thread": noBlank}}},
+}
+
+// InvitationAlone is an invitation without anything beside it.
+func InvitationAlone(root stanza.Element) (raw []byte, ok bool) {
+	if !blank(root.Text()) {
+		return nil, false
+	}
+	w := &anew{Voice: asItIs}
+	for el := range root.Children() {
+		if f, ok := inviting.of(el); ok {
+			w.element(&f, el, []byte(nsClient))
+		}
+	}
+	return stanza.Message{To: root.Attr("to"), ID: root.Attr("id"), Type: SafeType(root.Attr("type")), Extra: w.dst}.AppendTo(nil), w.dst != nil
+}
+
+// voicing is a request for voice in a room, or a moderator's answer (XEP-0045 sections
+// 7.13, 8.6).
+var voicing = Table{NSData: {"x": {Attrs: Attrs{"type": oneOf("submit", "form", "cancel")}, Own: Forms{
+	"field": {Attrs: Attrs{"var": oneOf("FORM_TYPE", "muc#role", "muc#jid", "muc#roomnick", "muc#request_allow"), "type": token, "label": blank},
+		Own: Forms{"value": {Text: noBlank}}}}}}}
+
+// AsksForVoice reports whether a message is a request for voice, or the answer to one.
+func AsksForVoice(root stanza.Element) bool {
+	asks := false
+	for el := range root.Children() {
+		f, ok := voicing.of(el)
+		if !ok || !f.fits(el) {
+			return false
+		}
+		for field := range el.Children() {
+			v, ok := field.Child(NSData, "value")
+			asks = asks || ok && field.Attr("var") == "FORM_TYPE" && v.Text() == NSMUC+"#request"
+		}
+	}
+	return asks && blank(root.Text())
+}
+
+// AppendBareError rebuilds a client's error without the text and the stanza it may
+// quote.
+func AppendBareError(dst []byte, root stanza.Element) []byte {
+	e := stanza.Error{Type: "cancel", Condition: "undefined-condition"}
+	if el, ok := root.Child(nsClient, "error"); ok {
+		if t := el.Attr("type"); slices.Contains([]string{"auth", "cancel", "continue", "modify", "wait"}, t) {
+			e.Type = t
+		}
+		for c := range el.Children() {
+			l := string(c.Local())
+			if _, known := conditions[l]; known && string(c.NS()) == stanza.NSStanzas {
+				e.Condition = l
+			}
+		}
+	}
+	return stanza.AppendError(dst, string(root.Local()), "", root.Attr("to"), root.Attr("id"), e)
+}

@@ -1,0 +1,157 @@
+package filter
+
+import (
+	"slices"
+	"strings"
+
+	"otrproxy/config"
+	"otrproxy/stanza"
+)
+
+// What a request to a contact's program may hold, and what one of a contact's may be
+// answered with.
+var (
+	requestForms = Table{
+		"urn:xmpp:ping":                    {"ping": {}},
+		NSDiscoInfo:                        {"query": {Attrs: Attrs{"node": noBlank}}},
+		NSDiscoItems:                       {"query": {Attrs: Attrs{"node": noBlank}, Inner: paging}},
+		"jabber:iq:version":                {"query": {}},
+		"jabber:iq:time":                   {"query": {}},
+		"jabber:iq:last":                   {"query": {}},
+		"jabber:iq:avatar":                 {"query": {}},
+		"jabber:iq:register":               {"query": {}},
+		"urn:xmpp:time":                    {"time": {}},
+		"vcard-temp":                       {"vCard": {}},
+		"urn:ietf:params:xml:ns:vcard-4.0": {"vcard": {}},
+		NSMUC + "#owner":                   {"query": {}},
+		NSMUC + "#admin":                   {"query": {Own: Forms{"item": {Attrs: Attrs{"affiliation": noBlank, "role": noBlank}}}}},
+		NSPubSub:                           {"pubsub": {Own: Forms{"items": {Attrs: Attrs{"node": noBlank, "max_items": noBlank}, Own: Forms{"item": {Attrs: Attrs{"id": noBlank}}}}}, Inner: paging}},
+	}
+	settingForms = Table{
+		"urn:xmpp:mam:1": {"query": archiveForm},
+		"urn:xmpp:mam:2": {"query": archiveForm},
+		NSMUC + "#owner": {"query": {Inner: Table{NSData: {"x": {Attrs: Attrs{"type": noBlank}}}}}}, // a room as it comes (XEP-0045 section 10.1.2)
+	}
+	answerForms = Table{
+		"urn:xmpp:ping": {"ping": {}},
+		NSDiscoInfo: {"query": {Attrs: Attrs{"node": noBlank}, Own: Forms{
+			"identity": {Attrs: Attrs{"category": noBlank, "type": noBlank, "name": words}}, "feature": {Attrs: Attrs{"var": noBlank}}},
+			Inner: Table{NSData: {"x": {Attrs: Attrs{"type": noBlank}, Own: Forms{"field": {Attrs: Attrs{"var": noBlank, "type": noBlank}, Own: Forms{"value": {Text: words}}}}}}}}},
+		NSDiscoItems:        {"query": {Attrs: Attrs{"node": noBlank}, Own: Forms{"item": {Attrs: Attrs{"jid": noBlank, "node": noBlank, "name": words}}}}},
+		"jabber:iq:version": {"query": {Own: Forms{"name": {Text: words}, "version": {Text: words}, "os": {Text: words}}}},
+		"jabber:iq:time":    {"query": {Own: Forms{"utc": {Text: words}, "tz": {Text: words}, "display": {Text: words}}}},
+		"urn:xmpp:time":     {"time": {Own: Forms{"utc": {Text: words}, "tzo": {Text: words}}}},
+		"jabber:iq:last":    {"query": {Attrs: Attrs{"seconds": noBlank}}},
+	}
+	// Of rooms, whose members and archive may be read where nothing may be said there.
+	archiveForm = Form{Attrs: Attrs{"queryid": noBlank, "node": noBlank}, Inner: Table{
+		NSData: {"x": {Attrs: Attrs{"type": noBlank}, Own: Forms{"field": {Attrs: Attrs{"var": noBlank, "type": noBlank}, Own: Forms{"value": {Text: matches(`urn:xmpp:mam:[0-9]|[0-9TZ:.+-]*`)}}}}}},
+		NSRSM:  paging[NSRSM]}}
+	paging = Table{NSRSM: {"set": {Own: Forms{"max": {Text: noBlank}, "before": {Text: noBlank}, "after": {Text: noBlank}, "index": {Text: noBlank}}}}}
+)
+
+// A To is who a request of the client's is for.
+type To uint8
+
+const (
+	ToContact To = iota // somebody
+	ToServer            // the account's own server, or a service
+	ToRoom              // a room, or one that a service for rooms has
+)
+
+// RequestOut names what a request or an answer holds that a rule which demands encryption
+// does not let pass; "" for nothing.
+func RequestOut(root stanza.Element, to To, rule *config.Rule) (what string) {
+	typ := root.Attr("type")
+	if file := carriesFile(root); file && !rule.Allows(config.Files) {
+		return "files and calls" + permitting(config.Files, true)
+	} else if file {
+		return ""
+	}
+	switch {
+	case to == ToServer && typ == "set":
+		if !rule.Allows(config.Status) && publishes(root) {
+			return "what you tell everybody about yourself" + permitting(config.Status, false)
+		}
+		return ""
+	case to == ToServer, to == ToRoom && rule.Allows(config.Groupchat):
+		return ""
+	}
+	for name, value := range root.AttrNames() {
+		if !addressing(name, value) {
+			return "an attribute of a request"
+		}
+	}
+	if !slices.Contains([]string{"get", "set", "result", "error"}, typ) {
+		return "a request of an unknown type"
+	}
+	if !blank(root.Text()) {
+		return "text in a request"
+	}
+	forms := map[string]Table{"get": requestForms, "set": settingForms, "result": answerForms}[typ]
+	for el := range root.Children() {
+		if f, listed := forms.of(el); !listed || !f.fits(el) {
+			if to == ToRoom {
+				return "a request to a room" + permitting(config.Groupchat, false)
+			}
+			return "an extension of your program (" + clip(string(el.Local())) + ")"
+		}
+	}
+	if typ == "error" {
+		return "the text of an error"
+	}
+	return ""
+}
+
+// publishes reports whether a request publishes what a person tells about themselves:
+// vCard, personal events (XEP-0163), private notes (XEP-0049). Keys of other
+// end-to-end encryption are none of that.
+func publishes(root stanza.Element) bool {
+	for el := range root.Children() {
+		switch string(el.NS()) {
+		case "vcard-temp", "urn:ietf:params:xml:ns:vcard-4.0", "jabber:iq:private", "jabber:iq:avatar":
+			return true
+		case NSPubSub:
+			for p := range el.Children() {
+				if string(p.Local()) == "publish" && !keyNode(p.Attr("node")) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func keyNode(node string) bool {
+	for _, of := range []string{"eu.siacs.conversations.axolotl", "urn:xmpp:omemo:", "urn:xmpp:openpgp:"} {
+		if strings.HasPrefix(node, of) {
+			return true
+		}
+	}
+	return false
+}
+
+// fileNamespaces carry content that OTR cannot protect: files, and calls.
+var fileNamespaces = map[string]bool{
+	NSIBB:                                    true,
+	"http://jabber.org/protocol/si":          true,
+	"http://jabber.org/protocol/bytestreams": true,
+	"urn:xmpp:http:upload:0":                 true,
+	"urn:xmpp:http:upload":                   true,
+	"eu:siacs:conversations:http:upload":     true,
+	"jabber:iq:oob":                          true,
+	"urn:xmpp:bob":                           true,
+	"urn:xmpp:jingle:1":                      true,
+	"http://www.google.com/session":          true,
+}
+
+// carriesFile looks at every element of a request: a file is one wherever it stands.
+func carriesFile(root stanza.Element) bool {
+	for d := range root.Descendants() {
+		ns := string(d.NS())
+		if fileNamespaces[ns] || strings.HasPrefix(ns, "urn:xmpp:jingle:apps:") {
+			return true
+		}
+	}
+	return false
+}

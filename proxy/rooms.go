@@ -1,0 +1,196 @@
+package proxy
+
+import (
+	"maps"
+	"strings"
+	"sync"
+
+	"otrproxy/config"
+	"otrproxy/proxy/filter"
+	"otrproxy/stanza"
+)
+
+// What is said in a room is clear by nature (XEP-0045), so a server that can make a room of
+// a contact could speak in their voice. A room is one whose presence for the client itself
+// has come (status 110), after the client wanted to come in. It never is an address that is
+// on the list of contacts, or that the person has dealt with.
+
+// rooms are those of one client, by bare JID.
+type rooms struct {
+	mu     sync.Mutex
+	asked  map[string]bool // the client wants to come in
+	inside map[string]bool // it is
+}
+
+// asks notes that the client wants to come in.
+func (r *rooms) asks(room string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.asked == nil {
+		r.asked = map[string]bool{}
+	}
+	r.asked[room] = true
+}
+
+// leaves notes that the client is not in the room any more, and does not want to be.
+func (r *rooms) leaves(room string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.asked, room)
+	delete(r.inside, room)
+}
+
+// enters notes that the room has let the client in, and reports whether it had asked.
+func (r *rooms) enters(room string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.asked[room] {
+		return false
+	}
+	if r.inside == nil {
+		r.inside = map[string]bool{}
+	}
+	r.inside[room] = true
+	return true
+}
+
+func (r *rooms) has(room string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.inside[room]
+}
+
+func (r *rooms) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.asked)
+	clear(r.inside)
+}
+
+// goesOn takes over the rooms of a session that goes on.
+func (r *rooms) goesOn(old *rooms) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked, r.inside = old.asked, old.inside
+}
+
+// copied is the rooms as they are, for a session that is to go on.
+func (r *rooms) copied() *rooms {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return &rooms{asked: maps.Clone(r.asked), inside: maps.Clone(r.inside)}
+}
+
+// roomServices are the services for rooms that clients have met, by the domain of their
+// account's server, which says so, and the service's own.
+type roomServices struct {
+	mu  sync.Mutex
+	met map[[2]string]bool
+}
+
+// maxRoomServices bounds them.
+const maxRoomServices = 10_000
+
+func (r *roomServices) note(server, service string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.met == nil {
+		r.met = map[[2]string]bool{}
+	}
+	if len(r.met) < maxRoomServices {
+		r.met[[2]string{server, service}] = true
+	}
+}
+
+func (r *roomServices) has(server, service string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.met[[2]string{server, service}]
+}
+
+// isRoom reports whether the client is in a room of that bare JID.
+func (s *session) isRoom(bare string) bool { return s.rooms.has(bare) && !s.isContact(bare) }
+
+// isContact reports whether a bare JID is on the list of contacts, or somebody the person
+// has dealt with.
+func (s *session) isContact(bare string) bool { return s.isListed(bare) || s.account.Knows(bare) }
+
+// ofRooms reports whether a bare JID is a room's, though the client may not be in it: one
+// of a service for rooms that was met before. The account's own server is none.
+func (s *session) ofRooms(bare string) bool {
+	local, service, ok := strings.Cut(bare, "@")
+	own := bareDomain(s.jid)
+	return ok && local != "" && service != own && s.p.roomServices.has(own, service) && !s.isContact(bare)
+}
+
+// fromRoom notes what a presence stanza says about rooms.
+func (s *session) fromRoom(root stanza.Element, from address, typ string) {
+	if typ == "error" {
+		if !s.rooms.has(from.bare) || !conflicts(root) {
+			s.rooms.leaves(from.bare)
+		}
+		return
+	}
+	x, ok := root.Child(filter.NSMUCUser, "x")
+	if !ok {
+		return
+	}
+	codes := map[string]bool{}
+	for c := range x.Children() {
+		if string(c.Local()) == "status" {
+			codes[c.Attr("code")] = true
+		}
+	}
+	switch {
+	case !codes["110"]: // somebody else's
+	case typ == "unavailable" && !codes["303"]: // 303: under another name
+		s.rooms.leaves(from.bare)
+	case typ == "" && s.rooms.enters(from.bare) && s.isRoom(from.bare):
+		_, service, _ := strings.Cut(from.bare, "@")
+		s.p.roomServices.note(bareDomain(s.jid), service)
+		s.tellOfRoom(from.bare)
+	}
+}
+
+// conflicts reports whether an error is about a name that is taken: who is in a room stays
+// there under the old one.
+func conflicts(root stanza.Element) bool {
+	el, ok := root.Child(stanza.NSClient, "error")
+	if !ok {
+		return false
+	}
+	_, ok = el.Child(stanza.NSStanzas, "conflict")
+	return ok
+}
+
+// learnService notes what a service says about itself (XEP-0030, XEP-0045 section 6.2).
+func (s *session) learnService(from address, query stanza.Element) {
+	if !from.ok || from.resource || strings.Contains(from.bare, "@") || query.Attr("node") != "" {
+		return
+	}
+	for c := range query.Children() {
+		if c.Is(filter.NSDiscoInfo, "identity") && c.Attr("category") == "conference" && c.Attr("type") == "text" {
+			s.p.roomServices.note(bareDomain(s.jid), from.bare)
+		}
+	}
+}
+
+// tellOfRoom says once per room that it is not encrypted.
+func (s *session) tellOfRoom(room string) {
+	if policy := s.p.Config().RuleFor(s.jid, room).Policy; policy == config.Never || policy == config.Manual {
+		return
+	}
+	key := s.jid + " " + room
+	s.p.mu.Lock()
+	told := s.p.toldOf[key]
+	if len(s.p.toldOf) < maxToldRooms {
+		s.p.toldOf[key] = true
+	}
+	s.p.mu.Unlock()
+	if !told {
+		s.notice(room, "groupchat", "This room is not encrypted: OTR is for two people. Its server, and everybody who may come in, read what is said here.")
+	}
+}
+
+// maxToldRooms bounds it.
+const maxToldRooms = 10_000
