@@ -3,7 +3,8 @@
 # there and something is missing. It never fails: the scenarios name what is missing.
 cd "$(dirname "$0")/.." || exit 0
 packages="prosody ejabberd mcabber bitlbee bitlbee-plugin-otr profanity pidgin pidgin-otr xvfb xdotool dbus dbus-bin
-	python3-slixmpp python3-potr go-sendxmpp libotr5-dev libgcrypt20-dev chromium fonts-dejavu-core iproute2 tor gajim systemd
+	python3-slixmpp python3-nbxmpp python3-gi gir1.2-soup-3.0 libstrophe-dev libloudmouth1-dev libpurple-dev pkg-config
+	python3-potr go-sendxmpp libotr5-dev libgcrypt20-dev chromium fonts-dejavu-core iproute2 tor gajim systemd
 	nftables prometheus openssl util-linux lintian mmdebstrap qemu-user-static rpm wine wine64 gcc-mingw-w64-x86-64-posix"
 command -v cc >/dev/null || packages="$packages gcc libc6-dev"
 command -v node >/dev/null || packages="$packages nodejs"
@@ -33,8 +34,10 @@ if [ -n "$missing" ] && command -v apt-get >/dev/null; then
 	rm -f "$log"
 fi
 # The JavaScript implementation of OTR; axe-core, which checks pages for accessibility; and
-# Converse.js, a client in a browser: at the versions and hashes of their lock files.
-for module in test/interop/peers/node_modules/otr test/browser/node_modules/axe-core test/browser/node_modules/converse.js; do
+# Converse.js, a client in a browser; Strophe.js, and a DOM to read with it and Converse.js
+# without a browser: at the versions and hashes of their lock files.
+for module in test/interop/peers/node_modules/otr test/browser/node_modules/axe-core test/browser/node_modules/converse.js \
+	test/readers/clients/node_modules/strophe.js test/readers/clients/node_modules/jsdom; do
 	if [ $# = 0 ] && [ ! -d $module ] && command -v npm >/dev/null; then
 		log=$(mktemp)
 		(cd ${module%/node_modules/*} && npm ci >"$log" 2>&1) || { echo "npm could not install ${module##*/}:"; tail -5 "$log"; }

@@ -15,6 +15,7 @@ var allowed = map[string][]string{
 	"otrproxy/test/interop":       {"otrproxy/otrlayer/otr", "otrproxy/test/need"},
 	"otrproxy/test/need":          {"otrproxy/otrlayer/otr"},
 	"otrproxy/test/chromium":      {"otrproxy/test/need"},
+	"otrproxy/test/readers":       {"otrproxy/test/need"},
 	"otrproxy/proxy":              {"otrproxy/config", "otrproxy/otrlayer", "otrproxy/proxy/control", "otrproxy/proxy/filter", "otrproxy/stanza"},
 	"otrproxy/proxy/filter":       {"otrproxy/config", "otrproxy/stanza"},
 	"otrproxy/cmd/otrproxy":       {"otrproxy/config", "otrproxy/confine", "otrproxy/proxy", "otrproxy/proxy/control", "otrproxy/proxy/control/page", "otrproxy/proxy/control/welcome", "otrproxy/test/client", "otrproxy/test/server"},
