@@ -5,16 +5,18 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.
 # A count, not a time: go test ends time-limited fuzzing with a false "deadline exceeded" now and then.
 FUZZTIME ?= 20000x
 
-.PHONY: build test lint unit fuzz scenarios bench dist clean
+.PHONY: build test prepare lint unit fuzz scenarios bench dist clean
 
 build:
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o otrproxy ./cmd/otrproxy
 
-# Everything. What a scenario needs is installed first; a program that cannot be
-# had is named in the last lines, and fails in CI.
-test: lint unit fuzz
-	@test/install.sh
+# Everything. What the tests need is installed first; a program that cannot be had is
+# named in the last lines, and fails in CI.
+test: prepare lint unit fuzz
 	@test/scenarios.sh
+
+prepare:
+	@test/install.sh
 
 lint:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi

@@ -43,6 +43,9 @@ func (s *session) incoming(st *stanza.Stanza) {
 	case "iq":
 		s.inIQ(st, from)
 	default: // nothing else is a stanza (RFC 6120 section 4.1.2)
+		if s.p.Config().HandsOff(s.jid) {
+			s.client.queue(st.Raw)
+		}
 	}
 }
 
@@ -50,16 +53,15 @@ func (s *session) incoming(st *stanza.Stanza) {
 // looks like it, or is none. Where the rules leave the account alone, that is the server's
 // business.
 func (s *session) unspeakable(root stanza.Element, from address) bool {
-	switch {
-	case ours(from):
-		return true
-	case from.ok && !from.mimics && !from.resource, len(root.RawAttr("from")) == 0, s.p.Config().HandsOff(s.jid):
-		return false
-	case !from.ok, from.mimics:
+	if ours(from) {
 		return true
 	}
-	nick := from.full[len(from.bare)+1:]
-	return otrlayer.Mentions(nick) || s.rooms.has(from.bare) && otrlayer.Alike(nick, serviceName)
+	bad := from.mimics || !from.ok && len(root.RawAttr("from")) > 0
+	if from.resource {
+		nick := from.full[len(from.bare)+1:]
+		bad = bad || otrlayer.Mentions(nick) || otrlayer.Alike(nick, serviceName) && s.rooms.has(from.bare)
+	}
+	return bad && !s.p.Config().HandsOff(s.jid)
 }
 
 func kindOf(root stanza.Element) kind {
@@ -122,9 +124,10 @@ func (s *session) inPresence(st *stanza.Stanza, from address) {
 		s.p.metrics.count(in, presence, passed)
 		return
 	}
+	room := s.rooms.wants(from.bare) && !s.isContact(from.bare)
 	done := blocked
 	s.client.build(func(b []byte) []byte {
-		out, unchanged, ok := voice.PresenceIn(b, root, rule)
+		out, unchanged, ok := voice.PresenceIn(b, root, rule, room)
 		if unchanged {
 			out = append(b, st.Raw...)
 		}
@@ -382,7 +385,7 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 		s.p.metrics.count(in, message, swallowed)
 		return
 	}
-	if !s.guarded(from, r) {
+	if !own && !s.guarded(from, r) {
 		s.open(st, body, r.Text, r.Answerable)
 		return
 	}
@@ -411,7 +414,7 @@ func (s *session) guarded(from address, r otrlayer.Reading) bool {
 // showing says how a message is shown whose text was read.
 func (s *session) showing(from address, body *stanza.Element, r otrlayer.Reading) *filter.In {
 	rule := s.ruleFor(from)
-	in := &filter.In{Voice: voiceUnder(rule), Rule: rule, Body: r.Text, Clear: r.Clear || body == nil, Asks: !r.Unreadable && (r.Answerable || body == nil), NotBefore: r.NotBefore, Now: time.Now()}
+	in := &filter.In{Voice: voiceUnder(rule), Rule: rule, Body: r.Text, Clear: !r.Encrypted && !r.Unreadable, Asks: !r.Unreadable && (r.Answerable || body == nil), NotBefore: r.NotBefore, Now: time.Now()}
 	if !strings.Contains(from.bare, "@") || from.bare == s.jid && !from.resource {
 		in.From = filter.Service
 	}

@@ -51,7 +51,7 @@ func (k *requests) request(s *session, root stanza.Element, to address) {
 		k.shorten()
 	}
 	for el := range root.Children() {
-		if strings.HasPrefix(string(el.NS()), "urn:xmpp:mam:") && string(el.Local()) == "query" && len(k.archives) < maxArchives {
+		if ns, local := string(el.NS()), string(el.Local()); (strings.HasPrefix(ns, "urn:xmpp:mam:") && local == "query" || ns == "urn:xmpp:inbox:1" && local == "inbox") && len(k.archives) < maxArchives {
 			k.archives[archive{q.to, el.Attr("queryid")}] = q
 		}
 	}

@@ -54,6 +54,14 @@ func (r *rooms) enters(room string) bool {
 	return true
 }
 
+// wants reports whether the client wants to be in the room.
+func (r *rooms) wants(room string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.asked[room]
+}
+
+// has reports whether the client is in the room.
 func (r *rooms) has(room string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -71,6 +71,9 @@ func declares(name string, value []byte) bool {
 
 // fits reports whether an element is of a form, with nothing beside.
 func (f *Form) fits(el stanza.Element) bool {
+	if f.Any {
+		return true
+	}
 	for name, value := range el.AttrNames() {
 		if declares(name, value) {
 			continue

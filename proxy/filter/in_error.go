@@ -31,7 +31,7 @@ func (f Forms) with(name string, one Form) Forms {
 	return all
 }
 
-// failure is a stanza error. Text is that of a server or a contact: words.
+// failure is a stanza error. Its text is words, of a server or of a contact.
 func failure(says bool) Form {
 	texts := conditions.with("text", Form{Text: words, Says: says})
 	texts["gone"], texts["redirect"] = Form{Text: uri}, Form{Text: uri}
@@ -46,7 +46,6 @@ func failure(says bool) Form {
 			"http://jabber.org/protocol/si":       empty("no-valid-streams bad-profile"),
 			"http://jabber.org/protocol/commands": empty("malformed-action bad-action bad-locale bad-payload bad-sessionid session-expired"),
 			"urn:xmpp:blocking:errors":            empty("blocked"),
-			"urn:xmpp:captcha":                    {"captcha": {Any: true}},
 		},
 	}
 }

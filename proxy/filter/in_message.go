@@ -109,14 +109,18 @@ var reasons = Forms{"alternative-session": {}, "busy": {}, "cancel": {}, "connec
 // served is what servers and services send of their own: they are nobody's contacts, and
 // no program takes it for a contact's words.
 var served = Table{
-	NSEvent:                           {"event": {Any: true}}, // XEP-0060
-	NSData:                            {"x": {Any: true}},     // XEP-0004
-	NSMUCUser:                         {"x": {Any: true}},
-	"urn:xmpp:captcha":                {"captcha": {Any: true}}, // XEP-0158
-	"urn:xmpp:bob":                    {"data": {Any: true}},    // XEP-0231
-	NSConference:                      invited[NSConference],
-	"jabber:iq:register":              {"query": {Any: true}},   // XEP-0077
-	"http://jabber.org/protocol/shim": {"headers": {Any: true}}, // XEP-0131, of nodes
+	nsClient:                             {"subject": said},
+	"urn:xmpp:mam:0":                     {"fin": archives["fin"]}, // of its first versions
+	"http://jabber.org/protocol/rosterx": {"x": {Any: true}},       // XEP-0144, of gateways
+	NSOOB:                                {"x": {Any: true}},
+	NSEvent:                              {"event": {Any: true}}, // XEP-0060
+	NSData:                               {"x": {Any: true}},     // XEP-0004
+	NSMUCUser:                            {"x": {Any: true}},
+	"urn:xmpp:captcha":                   {"captcha": {Any: true}}, // XEP-0158
+	"urn:xmpp:bob":                       {"data": {Any: true}},    // XEP-0231
+	NSConference:                         invited[NSConference],
+	"jabber:iq:register":                 {"query": {Any: true}},   // XEP-0077
+	"http://jabber.org/protocol/shim":    {"headers": {Any: true}}, // XEP-0131, of nodes
 }
 
 // events are broadcasts of contacts about themselves (XEP-0163), for rules with allow: [status].

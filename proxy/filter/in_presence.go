@@ -21,6 +21,13 @@ var presenceIn = Table{
 	"urn:xmpp:idle:1":        {"idle": {Attrs: Attrs{"since": stamp}}},                        // XEP-0319
 	"urn:xmpp:occupant-id:0": beside["urn:xmpp:occupant-id:0"],
 	"urn:xmpp:moved:1":       {"moved": {Own: Forms{"old-jid": {Text: address}}}}, // XEP-0283
+}
+
+// said are words, which come with the mark of clear text.
+var said = Form{Text: words, Says: true}
+
+// occupantIn may stand in the presence of a room's occupants besides.
+var occupantIn = Table{
 	NSMUCUser: {"x": {Own: Forms{
 		"item": {Attrs: Attrs{"affiliation": noBlank, "role": noBlank, "jid": address, "nick": words},
 			Own: Forms{"actor": {Attrs: Attrs{"jid": address, "nick": words}}, "reason": said}},
@@ -31,9 +38,6 @@ var presenceIn = Table{
 	"urn:xmpp:hats:0": {"hats": {Own: Forms{"hat": {Attrs: Attrs{"uri": uri, "title": words}}}}}, // XEP-0317
 	NSData:            {"x": {Attrs: Attrs{"type": token}}},
 }
-
-// said are words, which come with the mark of clear text.
-var said = Form{Text: words, Says: true}
 
 // tellingIn is what people tell about themselves in presence, for rules with allow: [status].
 var tellingIn = Table{
@@ -46,13 +50,13 @@ var tellingIn = Table{
 // to the person.
 var wishing = Table{
 	nsClient:          {"status": said},
-	NSNick:            {"nick": {Text: words}},
 	"urn:xmpp:pars:0": presenceForms["urn:xmpp:pars:0"],
 }
 
 // PresenceIn appends presence as the client gets it; unchanged, where it can stay as it is.
-// It reports false where there is no such presence.
-func (v Voice) PresenceIn(dst []byte, root stanza.Element, rule *config.Rule) (out []byte, unchanged, ok bool) {
+// Room says that it is from a room that the client wants to be in. It reports false where
+// there is no such presence.
+func (v Voice) PresenceIn(dst []byte, root stanza.Element, rule *config.Rule, room bool) (out []byte, unchanged, ok bool) {
 	typ := root.Attr("type")
 	if !slices.Contains(presenceTypes, typ) {
 		return dst, false, false
@@ -69,7 +73,10 @@ func (v Voice) PresenceIn(dst []byte, root stanza.Element, rule *config.Rule) (o
 	switch {
 	case typ != "" && typ != "unavailable":
 		tables = []Table{wishing}
-	case rule.Allows(config.Status):
+	case room:
+		tables = append(tables, occupantIn, tellingIn)
+	}
+	if rule.Allows(config.Status) {
 		tables = append(tables, tellingIn)
 	}
 	if v.fit(root, tables) {

@@ -56,10 +56,10 @@ var content = map[string]kind{
 	"urn:xmpp:message-retract:1":             {"a retraction", ""},
 	"urn:xmpp:fasten:0":                      {"what is attached to an earlier message", ""},
 	"urn:xmpp:reactions:0":                   {"a reaction", ""},
-	"urn:xmpp:sfs:0":                         {"a file", ""},
-	"urn:xmpp:sims:1":                        {"a file", ""},
-	"urn:xmpp:reference:0":                   {"a reference", ""},
-	"urn:xmpp:bob":                           {"a picture", ""},
+	"urn:xmpp:sfs:0":                         {"a file", config.Files},
+	"urn:xmpp:sims:1":                        {"a file", config.Files},
+	"urn:xmpp:reference:0":                   {"a reference", config.Files},
+	"urn:xmpp:bob":                           {"a picture", config.Files},
 	"urn:xmpp:stickers:0":                    {"a sticker", ""},
 	"urn:xmpp:attention:0":                   {"a nudge", ""},
 	nsCalls:                                  {"a call", config.Files},
@@ -314,6 +314,9 @@ func AsksForVoice(root stanza.Element) bool {
 			v, ok := field.Child(NSData, "value")
 			asks = asks || ok && field.Attr("var") == "FORM_TYPE" && v.Text() == NSMUC+"#request"
 		}
+	}
+	for name, value := range root.AttrNames() {
+		asks = asks && addressing(name, value)
 	}
 	return asks && blank(root.Text())
 }

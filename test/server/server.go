@@ -55,6 +55,9 @@ const (
 	Lose
 )
 
+// NoAnswer begins the ids of requests that the server does nothing about.
+const NoAnswer = "unanswered"
+
 // Faults make the server misbehave.
 type Faults struct {
 	NoSTARTTLS    bool   // the offer is stripped
@@ -693,6 +696,9 @@ func (x *session) stanza(st *stanza.Stanza) {
 	s := x.s
 	switch string(root.Local()) {
 	case "iq":
+		if strings.HasPrefix(id, NoAnswer) {
+			return
+		}
 		if isUser && resource != "" {
 			s.mu.Lock()
 			defer s.mu.Unlock()
