@@ -82,8 +82,12 @@ var transfers = Table{
 		"close": {Attrs: Attrs{"sid": token}}},
 	nsCalls:                   calls("propose", "retract", "accept", "proceed", "reject", "ringing", "finish"), // XEP-0353
 	"urn:xmpp:call-invites:0": calls("invite", "retract", "accept", "reject", "left"),                          // XEP-0482
-	NSOOB:                     {"x": {Own: Forms{"url": {Text: uri}}}},                                         // XEP-0066
+	NSOOB:                     {"x": {Any: true}},                                                              // XEP-0066
 	"urn:xmpp:jingle:1":       {"jingle": {Any: true}},                                                         // XEP-0166
+	"urn:xmpp:sfs:0":          {"file-sharing": {Any: true}, "sources": {Any: true}},                           // XEP-0447
+	"urn:xmpp:sims:1":         {"media-sharing": {Any: true}},                                                  // XEP-0385
+	"urn:xmpp:reference:0":    {"reference": {Any: true}},                                                      // XEP-0372, in which XEP-0385 stands
+	"urn:xmpp:bob":            {"data": {Any: true}},                                                           // XEP-0231
 }
 
 // calls are the steps of a call.
@@ -358,6 +362,9 @@ func (in *In) Said(root stanza.Element) (says []string) {
 		case passes:
 		case el.Is(nsClient, "subject"), ns == NSXHTML, content[ns].what != "":
 			text := strings.TrimSpace(el.AllText())
+			if ns != NSXHTML { // whose elements stand in a line
+				text = strings.Join(wordsIn(nil, el), " ")
+			}
 			if text == "" && el.Is(nsClient, "subject") {
 				continue
 			}
@@ -370,6 +377,19 @@ func (in *In) Said(root stanza.Element) (says []string) {
 	return says
 }
 
+// wordsIn are the texts inside an element, in document order.
+func wordsIn(says []string, el stanza.Element) []string {
+	for text, c := range el.Content() {
+		if c != nil {
+			says = wordsIn(says, *c)
+		} else {
+			says = appendWords(says, text)
+		}
+	}
+	return says
+}
+
+// appendWords appends the first text that is not blank.
 func appendWords(says []string, texts ...string) []string {
 	for _, text := range texts {
 		if text = strings.TrimSpace(text); text != "" {

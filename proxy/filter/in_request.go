@@ -286,14 +286,13 @@ func Told(root stanza.Element) (says []string) {
 		if !ok {
 			continue
 		}
-		texts := []string{}
+		texts := appendWords(nil, el.Attr("url"))
 		for d := range el.Descendants() {
-			for _, name := range []string{"name", "jid", "url", "desc"} {
+			for _, name := range []string{"name", "jid"} {
 				texts = appendWords(texts, d.Attr(name))
 			}
-			texts = appendWords(texts, d.Text())
 		}
-		texts = appendWords(texts, el.Attr("url"), el.Text())
+		texts = wordsIn(texts, el)
 		says = append(says, strings.Join(append([]string{"(" + what.what + ")"}, texts...), " "))
 	}
 	return says

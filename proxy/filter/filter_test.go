@@ -1,0 +1,130 @@
+package filter
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"otrproxy/config"
+	"otrproxy/stanza"
+)
+
+var (
+	testVoice = Voice{
+		Quote: func(s string) string { return strings.ReplaceAll(s, "[", "> [") },
+		Mark:  func(s string) string { return "CLEAR " + s },
+	}
+	builtIn = config.Default().RuleFor("a@b", "c@d")
+	bare    = &config.Rule{Policy: config.Require}
+)
+
+func parsed(t testing.TB, raw string) *stanza.Stanza {
+	t.Helper()
+	st, err := stanza.Parse([]byte(raw))
+	if err != nil {
+		t.Fatalf("%v in %s", err, raw)
+	}
+	return st.Clone()
+}
+
+// A message is written anew: listed elements, known attributes, no prefixes, no free text.
+func TestMessageAnew(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		in       In
+		raw      string
+		want     string
+		wantSays bool
+	}{
+		{"decrypted text alone", In{Body: "hi"}, `<message from='b@x/r' to='a@x' type='chat' id='1' odd='W'><body>?OTR:AAMD.</body><subject>W</subject><nick xmlns='http://jabber.org/protocol/nick'>W</nick></message>`,
+			`<message from='b@x/r' to='a@x' type='chat' id='1'><body>hi</body></message>`, true},
+		{"prefixes and text go", In{Body: "hi"}, `<message xmlns:c='http://jabber.org/protocol/chatstates' from='b@x/r'><c:active c:odd='W'>W</c:active>W</message>`,
+			`<message from='b@x/r'><body>hi</body><active xmlns='http://jabber.org/protocol/chatstates'/></message>`, true},
+		{"receipts are up to the caller", In{Body: "hi"}, `<message><request xmlns='urn:xmpp:receipts'/><markable xmlns='urn:xmpp:chat-markers:0'/></message>`, `<message><body>hi</body></message>`, true},
+		{"asked", In{Body: "hi", Asks: true}, `<message><request xmlns='urn:xmpp:receipts'/></message>`, `<message><body>hi</body><request xmlns='urn:xmpp:receipts'/></message>`, true},
+		{"a thread's name is hashed", In{Body: "hi"}, `<message><thread parent='W'>a word</thread></message>`, `<message><body>hi</body><thread>` + threadID("a word") + `</thread></message>`, true},
+		{"OMEMO beside decrypted text", In{Body: "hi", Rule: builtIn}, `<message><encrypted xmlns='eu.siacs.conversations.axolotl'><payload>AAAA</payload></encrypted></message>`, `<message><body>hi</body></message>`, true},
+		{"OMEMO by itself", In{Clear: true, Rule: builtIn}, `<message><encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'><key rid='2'>AAAA</key></header><payload>AAAA</payload><W/></encrypted></message>`,
+			`<message><encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'><key rid='2'>AAAA</key></header><payload>AAAA</payload></encrypted></message>`, true},
+		{"OMEMO that is not allowed", In{Clear: true, Rule: bare}, `<message><encrypted xmlns='eu.siacs.conversations.axolotl'><payload>AAAA</payload></encrypted></message>`, `<message></message>`, false},
+		{"an invitation without its reason", In{Clear: true, Rule: builtIn}, `<message xmlns:u='http://jabber.org/protocol/muc#user'><u:x><u:invite from='b@x'><u:reason>W</u:reason></u:invite></u:x></message>`,
+			`<message><x xmlns='http://jabber.org/protocol/muc#user'><invite from='b@x'/></x></message>`, true},
+		{"unknown", In{Clear: true, Rule: builtIn}, `<message><W xmlns='urn:W'>W</W></message>`, `<message></message>`, false},
+		{"unknown type", In{Body: "hi"}, `<message type='W'/>`, `<message><body>hi</body></message>`, true},
+	} {
+		c.in.Voice = testVoice
+		if c.in.Rule == nil {
+			c.in.Rule = builtIn
+		}
+		got, says := c.in.AppendTo(nil, parsed(t, c.raw).Root())
+		if string(got) != c.want || says != c.wantSays {
+			t.Errorf("%s: %s, %v", c.name, got, says)
+		}
+		if _, err := stanza.Parse(got); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// A text that was decrypted cannot have been sent before its key was known, nor tomorrow.
+func TestDelayOfDecryptedText(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	in := In{Voice: testVoice, Rule: builtIn, Body: "hi", NotBefore: now.Add(-time.Hour), Now: now}
+	for stamp, kept := range map[string]bool{"2026-05-01T11:30:00Z": true, "2026-05-01T10:59:59Z": false, "2026-05-01T13:30:00+02:00": true, "2026-05-01T13:00:00Z": false, "yesterday": false, "": false} {
+		got, _ := in.AppendTo(nil, parsed(t, "<message><delay xmlns='urn:xmpp:delay' stamp='"+stamp+"'>W</delay></message>").Root())
+		if strings.Contains(string(got), "<delay") != kept || strings.Contains(string(got), "W") {
+			t.Errorf("%q: %s", stamp, got)
+		}
+	}
+}
+
+// Presence that is of known forms stays as it is; the rest is written anew.
+func TestPresenceAnew(t *testing.T) {
+	occupant := `<x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='none' role='participant'/><status code='110'/></x>`
+	for _, c := range []struct {
+		raw  string
+		rule *config.Rule
+		room bool
+		want string // "" for unchanged
+	}{
+		{`<presence from='b@x/r'><show>away</show><priority>5</priority><c xmlns='http://jabber.org/protocol/caps' node='n' ver='v' hash='sha-1'/></presence>`, bare, false, ""},
+		{`<presence from='b@x/r'><status>out</status></presence>`, builtIn, false, ""},
+		{`<presence from='b@x/r'><status>out</status></presence>`, bare, false, `<presence from='b@x/r'/>`},
+		{`<presence from='b@x/r'><status>[otrproxy] out</status></presence>`, builtIn, false, `<presence from='b@x/r'><status>&gt; [otrproxy] out</status></presence>`},
+		{`<presence from='b@x/r'><body>W</body><show>W</show></presence>`, builtIn, false, `<presence from='b@x/r'><show/></presence>`},
+		{`<presence from='r@x/n'>` + occupant + `</presence>`, bare, true, ""},
+		{`<presence from='r@x/n'>` + occupant + `</presence>`, bare, false, `<presence from='r@x/n'/>`},
+		{`<presence from='b@x' type='subscribe'><status>it is me</status></presence>`, builtIn, false, `<presence from='b@x' type='subscribe'><status>CLEAR it is me</status></presence>`},
+		{`<presence from='b@x' type='error'><x xmlns='urn:x'>W</x><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>`, builtIn, false, `<presence from='b@x' type='error'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>`},
+	} {
+		got, unchanged, ok := testVoice.PresenceIn(nil, parsed(t, c.raw).Root(), c.rule, c.room)
+		if !ok || unchanged != (c.want == "") || string(got) != c.want {
+			t.Errorf("%s became %s, unchanged %v", c.raw, got, unchanged)
+		}
+	}
+	if _, _, ok := testVoice.PresenceIn(nil, parsed(t, `<presence type='W'/>`).Root(), builtIn, false); ok {
+		t.Error("presence of no known type passes")
+	}
+}
+
+// Every allowance opens what it names, and a refusal of an answer names it.
+func TestAllowancesOfAnswers(t *testing.T) {
+	for raw, want := range map[string]config.Allow{
+		`<iq type='result'><vCard xmlns='vcard-temp'><FN>Bob</FN></vCard></iq>`:                                                     config.Status,
+		`<iq type='result'><query xmlns='http://jabber.org/protocol/bytestreams' sid='s'><streamhost-used jid='a@b'/></query></iq>`: config.Files,
+		`<iq type='result'><query xmlns='urn:unknown'/></iq>`:                                                                       "",
+	} {
+		r := Request{Voice: testVoice, Rule: bare}
+		root := parsed(t, raw).Root()
+		if _, p := r.AppendTo(nil, root); p != Refused {
+			t.Errorf("%s passes under no allowance", raw)
+		}
+		if got := r.Lacks(root); got != want {
+			t.Errorf("%s: %q", raw, got)
+		}
+	}
+	r := Request{Voice: testVoice, Rule: bare, From: Service}
+	if got := r.Lacks(parsed(t, `<iq type='result'><query xmlns='urn:unknown'/></iq>`).Root()); got != config.Services {
+		t.Errorf("an unknown answer of a service: %q", got)
+	}
+}
