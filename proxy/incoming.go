@@ -96,6 +96,7 @@ func (s *session) inNonza(st *stanza.Stanza) {
 func (s *session) inPresence(st *stanza.Stanza, from address) {
 	root := st.Root()
 	typ := root.Attr("type")
+	room := s.rooms.wants(from.bare) && !s.isContact(from.bare) // its last words are as well
 	if from.ok && from.bare != s.jid {
 		switch typ {
 		case "":
@@ -124,7 +125,6 @@ func (s *session) inPresence(st *stanza.Stanza, from address) {
 		s.p.metrics.count(in, presence, passed)
 		return
 	}
-	room := s.rooms.wants(from.bare) && !s.isContact(from.bare)
 	done := blocked
 	s.client.build(func(b []byte) []byte {
 		out, unchanged, ok := voice.PresenceIn(b, root, rule, room)

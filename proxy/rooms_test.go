@@ -107,7 +107,10 @@ func TestRoomAsLongAsInside(t *testing.T) {
 	if !said() {
 		t.Error("under another name, and the client is inside still")
 	}
-	fromServer(t, s, alice, "<presence from='"+room+"/alice' type='unavailable'><x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='none' role='none'/><status code='307'/><status code='110'/></x></presence>")
+	thrown := "<presence from='" + room + "/alice' type='unavailable'><x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='none' role='none'/><status code='307'/><status code='110'/></x></presence>"
+	if got := allRaw(fromServer(t, s, alice, thrown)); strings.TrimSpace(got) != thrown {
+		t.Errorf("the client is not told that it was thrown out: %s", got)
+	}
 	if said() {
 		t.Error("thrown out")
 	}

@@ -225,6 +225,8 @@ log = { debug = %q }
 certificates = %q
 VirtualHost "one.test"
   ssl = { %scertificate = %q, key = %q }
+Component "rooms.one.test" "muc"
+  modules_enabled = { "muc_mam" }
 `, filepath.Join(dir, "pid"), filepath.Join(dir, "data"), fmt.Sprintf(`"%s"`, strings.Join(ips, `"; "`)), len(ips) > 1, s.log, dir, ssl, cert, key)
 	file := filepath.Join(dir, "prosody.cfg.lua")
 	os.WriteFile(file, []byte(conf), 0o600)
