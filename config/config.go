@@ -231,6 +231,9 @@ func (c *Config) HandsOff(account string) bool {
 // characters. JIDs are compared without regard to case: a rule that fails to
 // match for a capital letter would be no rule.
 func match(pattern, jid string) bool {
+	if pattern == "*" { // most are, and this is done for each stanza
+		return true
+	}
 	pattern, jid = strings.ToLower(pattern), strings.ToLower(jid)
 	parts := strings.Split(pattern, "*")
 	if len(parts) == 1 {

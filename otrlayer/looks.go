@@ -5,480 +5,472 @@ package otrlayer
 // looks are the characters that look like letters of the proxy's mark and address, by Unicode's
 // confusables.txt (UTS #39, section 4) and the characters' names.
 var looks = map[rune]string{
-	'0':          "o",   // DIGIT ZERO
-	'1':          "l",   // DIGIT ONE
-	'¢':          "c",   // CENT SIGN
-	'¥':          "y",   // YEN SIGN
-	'×':          "x",   // MULTIPLICATION SIGN
-	'Ø':          "o",   // LATIN CAPITAL LETTER O WITH STROKE
-	'ø':          "o",   // LATIN SMALL LETTER O WITH STROKE
-	'Ħ':          "h",   // LATIN CAPITAL LETTER H WITH STROKE
-	'ħ':          "h",   // LATIN SMALL LETTER H WITH STROKE
-	'Ł':          "l",   // LATIN CAPITAL LETTER L WITH STROKE
-	'ł':          "l",   // LATIN SMALL LETTER L WITH STROKE
-	'Ŧ':          "t",   // LATIN CAPITAL LETTER T WITH STROKE
-	'ŧ':          "t",   // LATIN SMALL LETTER T WITH STROKE
-	'Ƈ':          "c",   // LATIN CAPITAL LETTER C WITH HOOK
-	'ƈ':          "c",   // LATIN SMALL LETTER C WITH HOOK
-	'Ɩ':          "l",   // LATIN CAPITAL LETTER IOTA
-	'Ɨ':          "l",   // LATIN CAPITAL LETTER I WITH STROKE
-	'ƚ':          "l",   // LATIN SMALL LETTER L WITH BAR
-	'Ɵ':          "o",   // LATIN CAPITAL LETTER O WITH MIDDLE TILDE
-	'Ƥ':          "p",   // LATIN CAPITAL LETTER P WITH HOOK
-	'ƥ':          "p",   // LATIN SMALL LETTER P WITH HOOK
-	'Ʀ':          "r",   // LATIN LETTER YR
-	'ƫ':          "t",   // LATIN SMALL LETTER T WITH PALATAL HOOK
-	'Ƭ':          "t",   // LATIN CAPITAL LETTER T WITH HOOK
-	'ƭ':          "t",   // LATIN SMALL LETTER T WITH HOOK
-	'Ʈ':          "t",   // LATIN CAPITAL LETTER T WITH RETROFLEX HOOK
-	'Ƴ':          "y",   // LATIN CAPITAL LETTER Y WITH HOOK
-	'ƴ':          "y",   // LATIN SMALL LETTER Y WITH HOOK
-	'ƽ':          "s",   // LATIN SMALL LETTER TONE FIVE
-	'ǀ':          "l",   // LATIN LETTER DENTAL CLICK
-	'ǁ':          "ll",  // LATIN LETTER LATERAL CLICK
-	'ȴ':          "l",   // LATIN SMALL LETTER L WITH CURL
-	'ȶ':          "t",   // LATIN SMALL LETTER T WITH CURL
-	'Ⱥ':          "a",   // LATIN CAPITAL LETTER A WITH STROKE
-	'Ȼ':          "c",   // LATIN CAPITAL LETTER C WITH STROKE
-	'ȼ':          "c",   // LATIN SMALL LETTER C WITH STROKE
-	'Ƚ':          "l",   // LATIN CAPITAL LETTER L WITH BAR
-	'Ⱦ':          "t",   // LATIN CAPITAL LETTER T WITH DIAGONAL STROKE
-	'ȿ':          "s",   // LATIN SMALL LETTER S WITH SWASH TAIL
-	'Ɍ':          "r",   // LATIN CAPITAL LETTER R WITH STROKE
-	'ɍ':          "r",   // LATIN SMALL LETTER R WITH STROKE
-	'Ɏ':          "y",   // LATIN CAPITAL LETTER Y WITH STROKE
-	'ɏ':          "y",   // LATIN SMALL LETTER Y WITH STROKE
-	'ɑ':          "a",   // LATIN SMALL LETTER ALPHA
-	'ɕ':          "c",   // LATIN SMALL LETTER C WITH CURL
-	'ɣ':          "y",   // LATIN SMALL LETTER GAMMA
-	'ɦ':          "h",   // LATIN SMALL LETTER H WITH HOOK
-	'ɫ':          "l",   // LATIN SMALL LETTER L WITH MIDDLE TILDE
-	'ɬ':          "l",   // LATIN SMALL LETTER L WITH BELT
-	'ɭ':          "l",   // LATIN SMALL LETTER L WITH RETROFLEX HOOK
-	'ɵ':          "o",   // LATIN SMALL LETTER BARRED O
-	'ɼ':          "r",   // LATIN SMALL LETTER R WITH LONG LEG
-	'ɽ':          "r",   // LATIN SMALL LETTER R WITH TAIL
-	'ɾ':          "r",   // LATIN SMALL LETTER R WITH FISHHOOK
-	'ʀ':          "r",   // LATIN LETTER SMALL CAPITAL R
-	'ʂ':          "s",   // LATIN SMALL LETTER S WITH HOOK
-	'ʈ':          "t",   // LATIN SMALL LETTER T WITH RETROFLEX HOOK
-	'ʏ':          "y",   // LATIN LETTER SMALL CAPITAL Y
-	'ʜ':          "h",   // LATIN LETTER SMALL CAPITAL H
-	'ʟ':          "l",   // LATIN LETTER SMALL CAPITAL L
-	'ʦ':          "ts",  // LATIN SMALL LETTER TS DIGRAPH
-	'ʪ':          "ls",  // LATIN SMALL LETTER LS DIGRAPH
-	'Α':          "a",   // GREEK CAPITAL LETTER ALPHA
-	'Η':          "h",   // GREEK CAPITAL LETTER ETA
-	'Θ':          "o",   // GREEK CAPITAL LETTER THETA
-	'Ι':          "l",   // GREEK CAPITAL LETTER IOTA
-	'Ο':          "o",   // GREEK CAPITAL LETTER OMICRON
-	'Ρ':          "p",   // GREEK CAPITAL LETTER RHO
-	'Τ':          "t",   // GREEK CAPITAL LETTER TAU
-	'Υ':          "y",   // GREEK CAPITAL LETTER UPSILON
-	'Χ':          "x",   // GREEK CAPITAL LETTER CHI
-	'α':          "a",   // GREEK SMALL LETTER ALPHA
-	'γ':          "y",   // GREEK SMALL LETTER GAMMA
-	'θ':          "o",   // GREEK SMALL LETTER THETA
-	'ο':          "o",   // GREEK SMALL LETTER OMICRON
-	'ρ':          "p",   // GREEK SMALL LETTER RHO
-	'σ':          "o",   // GREEK SMALL LETTER SIGMA
-	'τ':          "t",   // GREEK SMALL LETTER TAU
-	'υ':          "y",   // GREEK SMALL LETTER UPSILON
-	'χ':          "x",   // GREEK SMALL LETTER CHI
-	'Ѕ':          "s",   // CYRILLIC CAPITAL LETTER DZE
-	'І':          "l",   // CYRILLIC CAPITAL LETTER BYELORUSSIAN-UKRAINIAN I
-	'А':          "a",   // CYRILLIC CAPITAL LETTER A
-	'Н':          "h",   // CYRILLIC CAPITAL LETTER EN
-	'О':          "o",   // CYRILLIC CAPITAL LETTER O
-	'Р':          "p",   // CYRILLIC CAPITAL LETTER ER
-	'С':          "c",   // CYRILLIC CAPITAL LETTER ES
-	'Т':          "t",   // CYRILLIC CAPITAL LETTER TE
-	'У':          "y",   // CYRILLIC CAPITAL LETTER U
-	'Х':          "x",   // CYRILLIC CAPITAL LETTER HA
-	'Ю':          "lo",  // CYRILLIC CAPITAL LETTER YU
-	'а':          "a",   // CYRILLIC SMALL LETTER A
-	'г':          "r",   // CYRILLIC SMALL LETTER GHE
-	'о':          "o",   // CYRILLIC SMALL LETTER O
-	'р':          "p",   // CYRILLIC SMALL LETTER ER
-	'с':          "c",   // CYRILLIC SMALL LETTER ES
-	'т':          "t",   // CYRILLIC SMALL LETTER TE
-	'у':          "y",   // CYRILLIC SMALL LETTER U
-	'х':          "x",   // CYRILLIC SMALL LETTER HA
-	'ѕ':          "s",   // CYRILLIC SMALL LETTER DZE
-	'ћ':          "h",   // CYRILLIC SMALL LETTER TSHE
-	'Ѳ':          "o",   // CYRILLIC CAPITAL LETTER FITA
-	'ѳ':          "o",   // CYRILLIC SMALL LETTER FITA
-	'ғ':          "r",   // CYRILLIC SMALL LETTER GHE WITH STROKE
-	'Ң':          "h",   // CYRILLIC CAPITAL LETTER EN WITH DESCENDER
-	'Ҫ':          "c",   // CYRILLIC CAPITAL LETTER ES WITH DESCENDER
-	'ҫ':          "c",   // CYRILLIC SMALL LETTER ES WITH DESCENDER
-	'Ҭ':          "t",   // CYRILLIC CAPITAL LETTER TE WITH DESCENDER
-	'Ү':          "y",   // CYRILLIC CAPITAL LETTER STRAIGHT U
-	'ү':          "y",   // CYRILLIC SMALL LETTER STRAIGHT U
-	'Ұ':          "y",   // CYRILLIC CAPITAL LETTER STRAIGHT U WITH STROKE
-	'ұ':          "y",   // CYRILLIC SMALL LETTER STRAIGHT U WITH STROKE
-	'Ҳ':          "x",   // CYRILLIC CAPITAL LETTER HA WITH DESCENDER
-	'һ':          "h",   // CYRILLIC SMALL LETTER SHHA
-	'Ӏ':          "l",   // CYRILLIC LETTER PALOCHKA
-	'Ӈ':          "h",   // CYRILLIC CAPITAL LETTER EN WITH HOOK
-	'Ӊ':          "h",   // CYRILLIC CAPITAL LETTER EN WITH TAIL
-	'Ө':          "o",   // CYRILLIC CAPITAL LETTER BARRED O
-	'ө':          "o",   // CYRILLIC SMALL LETTER BARRED O
-	'Տ':          "s",   // ARMENIAN CAPITAL LETTER TIWN
-	'Օ':          "o",   // ARMENIAN CAPITAL LETTER OH
-	'հ':          "h",   // ARMENIAN SMALL LETTER HO
-	'օ':          "o",   // ARMENIAN SMALL LETTER OH
-	'׀':          "l",   // HEBREW PUNCTUATION PASEQ
-	'ו':          "l",   // HEBREW LETTER VAV
-	'ן':          "l",   // HEBREW LETTER FINAL NUN
-	'ס':          "o",   // HEBREW LETTER SAMEKH
-	'װ':          "ll",  // HEBREW LIGATURE YIDDISH DOUBLE VAV
-	'ا':          "l",   // ARABIC LETTER ALEF
-	'ه':          "o",   // ARABIC LETTER HEH
-	'١':          "l",   // ARABIC-INDIC DIGIT ONE
-	'٥':          "o",   // ARABIC-INDIC DIGIT FIVE
-	'ٳ':          "l",   // ARABIC LETTER ALEF WITH WAVY HAMZA BELOW
-	'ھ':          "o",   // ARABIC LETTER HEH DOACHASHMEE
-	'ہ':          "o",   // ARABIC LETTER HEH GOAL
-	'ە':          "o",   // ARABIC LETTER AE
-	'۱':          "l",   // EXTENDED ARABIC-INDIC DIGIT ONE
-	'۵':          "o",   // EXTENDED ARABIC-INDIC DIGIT FIVE
-	'ۿ':          "o",   // ARABIC LETTER HEH WITH INVERTED V
-	'߀':          "o",   // NKO DIGIT ZERO
-	'ߊ':          "l",   // NKO LETTER A
-	'०':          "o",   // DEVANAGARI DIGIT ZERO
-	'০':          "o",   // BENGALI DIGIT ZERO
-	'੦':          "o",   // GURMUKHI DIGIT ZERO
-	'૦':          "o",   // GUJARATI DIGIT ZERO
-	'ଠ':          "o",   // ORIYA LETTER TTHA
-	'୦':          "o",   // ORIYA DIGIT ZERO
-	'௦':          "o",   // TAMIL DIGIT ZERO
-	'ం':          "o",   // TELUGU SIGN ANUSVARA
-	'౦':          "o",   // TELUGU DIGIT ZERO
-	'ಂ':          "o",   // KANNADA SIGN ANUSVARA
-	'೦':          "o",   // KANNADA DIGIT ZERO
-	'ം':          "o",   // MALAYALAM SIGN ANUSVARA
-	'ഠ':          "o",   // MALAYALAM LETTER TTHA
-	'൦':          "o",   // MALAYALAM DIGIT ZERO
-	'ං':          "o",   // SINHALA SIGN ANUSVARAYA
-	'๐':          "o",   // THAI DIGIT ZERO
-	'໐':          "o",   // LAO DIGIT ZERO
-	'တ':          "o",   // MYANMAR LETTER TA
-	'ဝ':          "o",   // MYANMAR LETTER WA
-	'၀':          "o",   // MYANMAR DIGIT ZERO
-	'ყ':          "y",   // GEORGIAN LETTER QAR
-	'ჿ':          "o",   // GEORGIAN LETTER LABIAL SIGN
-	'ዐ':          "o",   // ETHIOPIC SYLLABLE PHARYNGEAL A
-	'Ꭱ':          "r",   // CHEROKEE LETTER E
-	'Ꭲ':          "t",   // CHEROKEE LETTER I
-	'Ꭹ':          "y",   // CHEROKEE LETTER GI
-	'Ꭺ':          "a",   // CHEROKEE LETTER GO
-	'Ꮋ':          "h",   // CHEROKEE LETTER MI
-	'Ꮍ':          "y",   // CHEROKEE LETTER MU
-	'Ꮎ':          "o",   // CHEROKEE LETTER NA
-	'Ꮒ':          "h",   // CHEROKEE LETTER NI
-	'Ꮢ':          "r",   // CHEROKEE LETTER SV
-	'Ꮥ':          "s",   // CHEROKEE LETTER DE
-	'Ꮪ':          "s",   // CHEROKEE LETTER DU
-	'Ꮮ':          "l",   // CHEROKEE LETTER TLE
-	'Ꮯ':          "c",   // CHEROKEE LETTER TLI
-	'Ꮲ':          "p",   // CHEROKEE LETTER TLV
-	'Ꮻ':          "o",   // CHEROKEE LETTER WI
-	'Ᏺ':          "h",   // CHEROKEE LETTER YO
-	'ᑭ':          "p",   // CANADIAN SYLLABICS KI
-	'ᒪ':          "l",   // CANADIAN SYLLABICS MA
-	'ᕁ':          "x",   // CANADIAN SYLLABICS SAYISI YI
-	'ᕼ':          "h",   // CANADIAN SYLLABICS NUNAVUT H
-	'ᕽ':          "x",   // CANADIAN SYLLABICS HK
-	'ᖇ':          "r",   // CANADIAN SYLLABICS TLHI
-	'ᗅ':          "a",   // CANADIAN SYLLABICS CARRIER GHO
-	'᙭':          "x",   // CANADIAN SYLLABICS CHI SIGN
-	'᙮':          "x",   // CANADIAN SYLLABICS FULL STOP
-	'ᚷ':          "x",   // RUNIC LETTER GEBO GYFU G
-	'ᛁ':          "l",   // RUNIC LETTER ISAZ IS ISS I
-	'ᴀ':          "a",   // LATIN LETTER SMALL CAPITAL A
-	'ᴄ':          "c",   // LATIN LETTER SMALL CAPITAL C
-	'ᴌ':          "l",   // LATIN LETTER SMALL CAPITAL L WITH STROKE
-	'ᴏ':          "o",   // LATIN LETTER SMALL CAPITAL O
-	'ᴑ':          "o",   // LATIN SMALL LETTER SIDEWAYS O
-	'ᴘ':          "p",   // LATIN LETTER SMALL CAPITAL P
-	'ᴛ':          "t",   // LATIN LETTER SMALL CAPITAL T
-	'ᴦ':          "r",   // GREEK LETTER SMALL CAPITAL GAMMA
-	'ᵱ':          "p",   // LATIN SMALL LETTER P WITH MIDDLE TILDE
-	'ᵲ':          "r",   // LATIN SMALL LETTER R WITH MIDDLE TILDE
-	'ᵳ':          "r",   // LATIN SMALL LETTER R WITH FISHHOOK AND MIDDLE TILDE
-	'ᵴ':          "s",   // LATIN SMALL LETTER S WITH MIDDLE TILDE
-	'ᵵ':          "t",   // LATIN SMALL LETTER T WITH MIDDLE TILDE
-	'ᵽ':          "p",   // LATIN SMALL LETTER P WITH STROKE
-	'ᶅ':          "l",   // LATIN SMALL LETTER L WITH PALATAL HOOK
-	'ᶈ':          "p",   // LATIN SMALL LETTER P WITH PALATAL HOOK
-	'ᶉ':          "r",   // LATIN SMALL LETTER R WITH PALATAL HOOK
-	'ᶊ':          "s",   // LATIN SMALL LETTER S WITH PALATAL HOOK
-	'ᶌ':          "y",   // LATIN SMALL LETTER V WITH PALATAL HOOK
-	'ᶍ':          "x",   // LATIN SMALL LETTER X WITH PALATAL HOOK
-	'ᶏ':          "a",   // LATIN SMALL LETTER A WITH RETROFLEX HOOK
-	'Ỿ':          "y",   // LATIN CAPITAL LETTER Y WITH LOOP
-	'ỿ':          "y",   // LATIN SMALL LETTER Y WITH LOOP
-	'‖':          "ll",  // DOUBLE VERTICAL LINE
-	'₡':          "c",   // COLON SIGN
-	'₮':          "t",   // TUGRIK SIGN
-	'₶':          "lt",  // LIVRE TOURNOIS SIGN
-	'∞':          "oo",  // INFINITY
-	'∣':          "l",   // DIVIDES
-	'∥':          "ll",  // PARALLEL TO
-	'⊖':          "o",   // CIRCLED MINUS
-	'⊝':          "o",   // CIRCLED DASH
-	'⊤':          "t",   // DOWN TACK
-	'⍡':          "t",   // APL FUNCTIONAL SYMBOL UP TACK DIAERESIS
-	'⍬':          "o",   // APL FUNCTIONAL SYMBOL ZILDE
-	'⍴':          "p",   // APL FUNCTIONAL SYMBOL RHO
-	'⍶':          "a",   // APL FUNCTIONAL SYMBOL ALPHA UNDERBAR
-	'⍺':          "a",   // APL FUNCTIONAL SYMBOL ALPHA
-	'⏽':          "l",   // POWER ON SYMBOL
-	'╳':          "x",   // BOX DRAWINGS LIGHT DIAGONAL CROSS
-	'⟙':          "t",   // LARGE DOWN TACK
-	'⤫':          "x",   // RISING DIAGONAL CROSSING FALLING DIAGONAL
-	'⤬':          "x",   // FALLING DIAGONAL CROSSING RISING DIAGONAL
-	'⨯':          "x",   // VECTOR OR CROSS PRODUCT
-	'⨰':          "x",   // MULTIPLICATION SIGN WITH DOT ABOVE
-	'Ⱡ':          "l",   // LATIN CAPITAL LETTER L WITH DOUBLE BAR
-	'ⱡ':          "l",   // LATIN SMALL LETTER L WITH DOUBLE BAR
-	'Ɫ':          "l",   // LATIN CAPITAL LETTER L WITH MIDDLE TILDE
-	'Ᵽ':          "p",   // LATIN CAPITAL LETTER P WITH STROKE
-	'Ɽ':          "r",   // LATIN CAPITAL LETTER R WITH TAIL
-	'ⱥ':          "a",   // LATIN SMALL LETTER A WITH STROKE
-	'ⱦ':          "t",   // LATIN SMALL LETTER T WITH DIAGONAL STROKE
-	'Ⱨ':          "h",   // LATIN CAPITAL LETTER H WITH DESCENDER
-	'ⱨ':          "h",   // LATIN SMALL LETTER H WITH DESCENDER
-	'ⱺ':          "o",   // LATIN SMALL LETTER O WITH LOW RING INSIDE
-	'Ȿ':          "s",   // LATIN CAPITAL LETTER S WITH SWASH TAIL
-	'ⲅ':          "r",   // COPTIC SMALL LETTER GAMMA
-	'Ⲏ':          "h",   // COPTIC CAPITAL LETTER HATE
-	'Ⲓ':          "l",   // COPTIC CAPITAL LETTER IAUDA
-	'Ⲟ':          "o",   // COPTIC CAPITAL LETTER O
-	'ⲟ':          "o",   // COPTIC SMALL LETTER O
-	'Ⲣ':          "p",   // COPTIC CAPITAL LETTER RO
-	'ⲣ':          "p",   // COPTIC SMALL LETTER RO
-	'Ⲥ':          "c",   // COPTIC CAPITAL LETTER SIMA
-	'ⲥ':          "c",   // COPTIC SMALL LETTER SIMA
-	'Ⲧ':          "t",   // COPTIC CAPITAL LETTER TAU
-	'Ⲩ':          "y",   // COPTIC CAPITAL LETTER UA
-	'Ⲭ':          "x",   // COPTIC CAPITAL LETTER KHI
-	'ⲭ':          "x",   // COPTIC SMALL LETTER KHI
-	'Ⳑ':          "l",   // COPTIC CAPITAL LETTER L-SHAPED HA
-	'ⴱ':          "o",   // TIFINAGH LETTER YAB
-	'ⵁ':          "o",   // TIFINAGH LETTER BERBER ACADEMY YAH
-	'ⵏ':          "l",   // TIFINAGH LETTER YAN
-	'ⵔ':          "o",   // TIFINAGH LETTER YAR
-	'ⵝ':          "x",   // TIFINAGH LETTER YATH
-	'〇':          "o",   // IDEOGRAPHIC NUMBER ZERO
-	'ꓑ':          "p",   // LISU LETTER PA
-	'ꓔ':          "t",   // LISU LETTER TA
-	'ꓚ':          "c",   // LISU LETTER CA
-	'ꓡ':          "l",   // LISU LETTER LA
-	'ꓢ':          "s",   // LISU LETTER SA
-	'ꓣ':          "r",   // LISU LETTER ZHA
-	'ꓧ':          "h",   // LISU LETTER XA
-	'ꓫ':          "x",   // LISU LETTER SHA
-	'ꓬ':          "y",   // LISU LETTER YA
-	'ꓮ':          "a",   // LISU LETTER A
-	'ꓲ':          "l",   // LISU LETTER I
-	'ꓳ':          "o",   // LISU LETTER O
-	'ꚕ':          "h",   // CYRILLIC SMALL LETTER HWE
-	'Ꚙ':          "oo",  // CYRILLIC CAPITAL LETTER DOUBLE O
-	'ꚙ':          "oo",  // CYRILLIC SMALL LETTER DOUBLE O
-	'ꜱ':          "s",   // LATIN LETTER SMALL CAPITAL S
-	'Ꜳ':          "aa",  // LATIN CAPITAL LETTER AA
-	'ꜳ':          "aa",  // LATIN SMALL LETTER AA
-	'Ꜵ':          "ao",  // LATIN CAPITAL LETTER AO
-	'ꜵ':          "ao",  // LATIN SMALL LETTER AO
-	'Ꜽ':          "ay",  // LATIN CAPITAL LETTER AY
-	'ꜽ':          "ay",  // LATIN SMALL LETTER AY
-	'Ꝉ':          "l",   // LATIN CAPITAL LETTER L WITH HIGH STROKE
-	'ꝉ':          "l",   // LATIN SMALL LETTER L WITH HIGH STROKE
-	'Ꝋ':          "o",   // LATIN CAPITAL LETTER O WITH LONG STROKE OVERLAY
-	'ꝋ':          "o",   // LATIN SMALL LETTER O WITH LONG STROKE OVERLAY
-	'Ꝍ':          "o",   // LATIN CAPITAL LETTER O WITH LOOP
-	'ꝍ':          "o",   // LATIN SMALL LETTER O WITH LOOP
-	'Ꝏ':          "oo",  // LATIN CAPITAL LETTER OO
-	'ꝏ':          "oo",  // LATIN SMALL LETTER OO
-	'Ꝑ':          "p",   // LATIN CAPITAL LETTER P WITH STROKE THROUGH DESCENDER
-	'ꝑ':          "p",   // LATIN SMALL LETTER P WITH STROKE THROUGH DESCENDER
-	'Ꝓ':          "p",   // LATIN CAPITAL LETTER P WITH FLOURISH
-	'ꝓ':          "p",   // LATIN SMALL LETTER P WITH FLOURISH
-	'Ꝕ':          "p",   // LATIN CAPITAL LETTER P WITH SQUIRREL TAIL
-	'ꝕ':          "p",   // LATIN SMALL LETTER P WITH SQUIRREL TAIL
-	'ꞎ':          "l",   // LATIN SMALL LETTER L WITH RETROFLEX HOOK AND BELT
-	'Ꞓ':          "c",   // LATIN CAPITAL LETTER C WITH BAR
-	'ꞓ':          "c",   // LATIN SMALL LETTER C WITH BAR
-	'ꞔ':          "c",   // LATIN SMALL LETTER C WITH PALATAL HOOK
-	'ꞕ':          "h",   // LATIN SMALL LETTER H WITH PALATAL HOOK
-	'Ꞧ':          "r",   // LATIN CAPITAL LETTER R WITH OBLIQUE STROKE
-	'ꞧ':          "r",   // LATIN SMALL LETTER R WITH OBLIQUE STROKE
-	'Ꞩ':          "s",   // LATIN CAPITAL LETTER S WITH OBLIQUE STROKE
-	'ꞩ':          "s",   // LATIN SMALL LETTER S WITH OBLIQUE STROKE
-	'Ɦ':          "h",   // LATIN CAPITAL LETTER H WITH HOOK
-	'Ɬ':          "l",   // LATIN CAPITAL LETTER L WITH BELT
-	'Ꭓ':          "x",   // LATIN CAPITAL LETTER CHI
-	'Ꞔ':          "c",   // LATIN CAPITAL LETTER C WITH PALATAL HOOK
-	'Ʂ':          "s",   // LATIN CAPITAL LETTER S WITH HOOK
-	'Ꟊ':          "s",   // LATIN CAPITAL LETTER S WITH SHORT STROKE OVERLAY
-	'ꟊ':          "s",   // LATIN SMALL LETTER S WITH SHORT STROKE OVERLAY
-	'ꬷ':          "l",   // LATIN SMALL LETTER L WITH INVERTED LAZY S
-	'ꬸ':          "l",   // LATIN SMALL LETTER L WITH DOUBLE MIDDLE TILDE
-	'ꬹ':          "l",   // LATIN SMALL LETTER L WITH MIDDLE RING
-	'ꬽ':          "o",   // LATIN SMALL LETTER BLACKLETTER O
-	'ꬾ':          "o",   // LATIN SMALL LETTER BLACKLETTER O WITH STROKE
-	'ꭆ':          "r",   // LATIN LETTER SMALL CAPITAL R WITH RIGHT LEG
-	'ꭇ':          "r",   // LATIN SMALL LETTER R WITHOUT HANDLE
-	'ꭈ':          "r",   // LATIN SMALL LETTER DOUBLE R
-	'ꭉ':          "r",   // LATIN SMALL LETTER R WITH CROSSED-TAIL
-	'ꭓ':          "x",   // LATIN SMALL LETTER CHI
-	'ꭕ':          "x",   // LATIN SMALL LETTER CHI WITH LOW LEFT SERIF
-	'ꭖ':          "x",   // LATIN SMALL LETTER X WITH LOW RIGHT RING
-	'ꭗ':          "x",   // LATIN SMALL LETTER X WITH LONG LEFT LEG
-	'ꭘ':          "x",   // LATIN SMALL LETTER X WITH LONG LEFT LEG AND LOW RIGHT RING
-	'ꭙ':          "x",   // LATIN SMALL LETTER X WITH LONG LEFT LEG WITH SERIF
-	'ꭚ':          "y",   // LATIN SMALL LETTER Y WITH SHORT RIGHT LEG
-	'ꭴ':          "o",   // CHEROKEE SMALL LETTER U
-	'ꮁ':          "r",   // CHEROKEE SMALL LETTER HU
-	'ꮎ':          "o",   // CHEROKEE SMALL LETTER NA
-	'ꮪ':          "s",   // CHEROKEE SMALL LETTER DU
-	'ꮯ':          "c",   // CHEROKEE SMALL LETTER TLI
-	'ꮻ':          "o",   // CHEROKEE SMALL LETTER WI
-	'𐆖':          "x",   // ROMAN DENARIUS SIGN
-	'𐆘':          "lls", // ROMAN SESTERTIUS SIGN
-	'𐆙':          "ll",  // ROMAN DUPONDIUS SIGN
-	'𐊊':          "l",   // LYCIAN LETTER J
-	'𐊐':          "x",   // LYCIAN LETTER MM
-	'𐊒':          "o",   // LYCIAN LETTER U
-	'𐊕':          "p",   // LYCIAN LETTER R
-	'𐊖':          "s",   // LYCIAN LETTER S
-	'𐊗':          "t",   // LYCIAN LETTER T
-	'𐊠':          "a",   // CARIAN LETTER A
-	'𐊢':          "c",   // CARIAN LETTER D
-	'𐊫':          "o",   // CARIAN LETTER O
-	'𐊱':          "t",   // CARIAN LETTER C-18
-	'𐊲':          "y",   // CARIAN LETTER U
-	'𐊴':          "x",   // CARIAN LETTER X
-	'𐋏':          "h",   // CARIAN LETTER E2
-	'𐌂':          "c",   // OLD ITALIC LETTER KE
-	'𐌉':          "l",   // OLD ITALIC LETTER I
-	'𐌕':          "t",   // OLD ITALIC LETTER TE
-	'𐌗':          "x",   // OLD ITALIC LETTER EKS
-	'𐌠':          "l",   // OLD ITALIC NUMERAL ONE
-	'𐌢':          "x",   // OLD ITALIC NUMERAL TEN
-	'𐐄':          "o",   // DESERET CAPITAL LETTER LONG O
-	'𐐕':          "c",   // DESERET CAPITAL LETTER CHEE
-	'𐐛':          "l",   // DESERET CAPITAL LETTER ETH
-	'𐐠':          "s",   // DESERET CAPITAL LETTER ZHEE
-	'𐐬':          "o",   // DESERET SMALL LETTER LONG O
-	'𐐽':          "c",   // DESERET SMALL LETTER CHEE
-	'𐑈':          "s",   // DESERET SMALL LETTER ZHEE
-	'𐒴':          "r",   // OSAGE CAPITAL LETTER BRA
-	'𐓂':          "o",   // OSAGE CAPITAL LETTER O
-	'𐓪':          "o",   // OSAGE SMALL LETTER O
-	'𐔖':          "o",   // ELBASAN LETTER O
-	'𐔜':          "c",   // ELBASAN LETTER SHE
-	'𐔦':          "l",   // ELBASAN LETTER GHAMMA
-	'𐔧':          "x",   // ELBASAN LETTER KHE
-	'𑓐':          "o",   // TIRHUTA DIGIT ZERO
-	'𑢣':          "l",   // WARANG CITI CAPITAL LETTER YU
-	'𑢤':          "y",   // WARANG CITI CAPITAL LETTER YA
-	'𑢲':          "l",   // WARANG CITI CAPITAL LETTER TTE
-	'𑢵':          "o",   // WARANG CITI CAPITAL LETTER AT
-	'𑢼':          "t",   // WARANG CITI CAPITAL LETTER HAR
-	'𑣁':          "s",   // WARANG CITI SMALL LETTER A
-	'𑣈':          "o",   // WARANG CITI SMALL LETTER E
-	'𑣗':          "o",   // WARANG CITI SMALL LETTER BU
-	'𑣜':          "y",   // WARANG CITI SMALL LETTER HAR
-	'𑣠':          "o",   // WARANG CITI DIGIT ZERO
-	'𑣩':          "c",   // WARANG CITI DIGIT NINE
-	'𑣬':          "x",   // WARANG CITI NUMBER THIRTY
-	'𑣲':          "c",   // WARANG CITI NUMBER NINETY
-	'𖼊':          "t",   // MIAO LETTER TA
-	'𖼖':          "l",   // MIAO LETTER LA
-	'𖼨':          "l",   // MIAO LETTER GHA
-	'𖼵':          "r",   // MIAO LETTER ZHA
-	'𖼺':          "s",   // MIAO LETTER SA
-	'𖽀':          "a",   // MIAO LETTER ZZYA
-	'𖽃':          "y",   // MIAO LETTER AH
-	'𝈖':          "r",   // GREEK VOCAL NOTATION SYMBOL-23
-	'𝈚':          "o",   // GREEK VOCAL NOTATION SYMBOL-52
-	'𝈪':          "l",   // GREEK INSTRUMENTAL NOTATION SYMBOL-23
-	'𝼄':          "l",   // LATIN LETTER SMALL CAPITAL L WITH BELT
-	'𝼉':          "t",   // LATIN SMALL LETTER T WITH HOOK AND RETROFLEX HOOK
-	'𝼑':          "l",   // LATIN SMALL LETTER L WITH FISHHOOK
-	'𝼓':          "l",   // LATIN SMALL LETTER L WITH BELT AND PALATAL HOOK
-	'𝼖':          "r",   // LATIN SMALL LETTER R WITH FISHHOOK AND PALATAL HOOK
-	'𝼛':          "o",   // LATIN SMALL LETTER O WITH RETROFLEX HOOK
-	'𝼝':          "c",   // LATIN SMALL LETTER C WITH RETROFLEX HOOK
-	'𝼞':          "s",   // LATIN SMALL LETTER S WITH CURL
-	'𝼦':          "l",   // LATIN SMALL LETTER L WITH MID-HEIGHT LEFT HOOK
-	'𝼨':          "r",   // LATIN SMALL LETTER R WITH MID-HEIGHT LEFT HOOK
-	'𝼩':          "s",   // LATIN SMALL LETTER S WITH MID-HEIGHT LEFT HOOK
-	'𝼪':          "t",   // LATIN SMALL LETTER T WITH MID-HEIGHT LEFT HOOK
-	'𞣇':          "l",   // MENDE KIKAKUI DIGIT ONE
-	'🅐':          "a",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER A
-	'🅒':          "c",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER C
-	'🅗':          "h",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER H
-	'🅛':          "l",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER L
-	'🅞':          "o",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER O
-	'🅟':          "p",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER P
-	'🅡':          "r",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER R
-	'🅢':          "s",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER S
-	'🅣':          "t",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER T
-	'🅧':          "x",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER X
-	'🅨':          "y",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER Y
-	'🅮':          "c",   // CIRCLED C WITH OVERLAID BACKSLASH
-	'🅰':          "a",   // NEGATIVE SQUARED LATIN CAPITAL LETTER A
-	'🅲':          "c",   // NEGATIVE SQUARED LATIN CAPITAL LETTER C
-	'🅷':          "h",   // NEGATIVE SQUARED LATIN CAPITAL LETTER H
-	'🅻':          "l",   // NEGATIVE SQUARED LATIN CAPITAL LETTER L
-	'🅾':          "o",   // NEGATIVE SQUARED LATIN CAPITAL LETTER O
-	'🅿':          "p",   // NEGATIVE SQUARED LATIN CAPITAL LETTER P
-	'🆁':          "r",   // NEGATIVE SQUARED LATIN CAPITAL LETTER R
-	'🆂':          "s",   // NEGATIVE SQUARED LATIN CAPITAL LETTER S
-	'🆃':          "t",   // NEGATIVE SQUARED LATIN CAPITAL LETTER T
-	'🆇':          "x",   // NEGATIVE SQUARED LATIN CAPITAL LETTER X
-	'🆈':          "y",   // NEGATIVE SQUARED LATIN CAPITAL LETTER Y
-	'🆊':          "p",   // CROSSED NEGATIVE SQUARED LATIN CAPITAL LETTER P
-	'🇦':          "a",   // REGIONAL INDICATOR SYMBOL LETTER A
-	'🇨':          "c",   // REGIONAL INDICATOR SYMBOL LETTER C
-	'🇭':          "h",   // REGIONAL INDICATOR SYMBOL LETTER H
-	'🇱':          "l",   // REGIONAL INDICATOR SYMBOL LETTER L
-	'🇴':          "o",   // REGIONAL INDICATOR SYMBOL LETTER O
-	'🇵':          "p",   // REGIONAL INDICATOR SYMBOL LETTER P
-	'🇷':          "r",   // REGIONAL INDICATOR SYMBOL LETTER R
-	'🇸':          "s",   // REGIONAL INDICATOR SYMBOL LETTER S
-	'🇹':          "t",   // REGIONAL INDICATOR SYMBOL LETTER T
-	'🇽':          "x",   // REGIONAL INDICATOR SYMBOL LETTER X
-	'🇾':          "y",   // REGIONAL INDICATOR SYMBOL LETTER Y
-	'🜇':          "ar",  // ALCHEMICAL SYMBOL FOR AQUA REGIA-2
-	'🜔':          "o",   // ALCHEMICAL SYMBOL FOR SALT
-	'🝌':          "c",   // ALCHEMICAL SYMBOL FOR CALX
-	'🝜':          "sss", // ALCHEMICAL SYMBOL FOR STRATUM SUPER STRATUM
-	'🝨':          "t",   // ALCHEMICAL SYMBOL FOR CRUCIBLE-4
-	'\U000e0041': "a",   // TAG LATIN CAPITAL LETTER A
-	'\U000e0043': "c",   // TAG LATIN CAPITAL LETTER C
-	'\U000e0048': "h",   // TAG LATIN CAPITAL LETTER H
-	'\U000e004c': "l",   // TAG LATIN CAPITAL LETTER L
-	'\U000e004f': "o",   // TAG LATIN CAPITAL LETTER O
-	'\U000e0050': "p",   // TAG LATIN CAPITAL LETTER P
-	'\U000e0052': "r",   // TAG LATIN CAPITAL LETTER R
-	'\U000e0053': "s",   // TAG LATIN CAPITAL LETTER S
-	'\U000e0054': "t",   // TAG LATIN CAPITAL LETTER T
-	'\U000e0058': "x",   // TAG LATIN CAPITAL LETTER X
-	'\U000e0059': "y",   // TAG LATIN CAPITAL LETTER Y
-	'\U000e0061': "a",   // TAG LATIN SMALL LETTER A
-	'\U000e0063': "c",   // TAG LATIN SMALL LETTER C
-	'\U000e0068': "h",   // TAG LATIN SMALL LETTER H
-	'\U000e006c': "l",   // TAG LATIN SMALL LETTER L
-	'\U000e006f': "o",   // TAG LATIN SMALL LETTER O
-	'\U000e0070': "p",   // TAG LATIN SMALL LETTER P
-	'\U000e0072': "r",   // TAG LATIN SMALL LETTER R
-	'\U000e0073': "s",   // TAG LATIN SMALL LETTER S
-	'\U000e0074': "t",   // TAG LATIN SMALL LETTER T
-	'\U000e0078': "x",   // TAG LATIN SMALL LETTER X
-	'\U000e0079': "y",   // TAG LATIN SMALL LETTER Y
+	'0': "o",   // DIGIT ZERO
+	'1': "l",   // DIGIT ONE
+	'¢': "c",   // CENT SIGN
+	'¥': "y",   // YEN SIGN
+	'×': "x",   // MULTIPLICATION SIGN
+	'Ø': "o",   // LATIN CAPITAL LETTER O WITH STROKE
+	'ø': "o",   // LATIN SMALL LETTER O WITH STROKE
+	'Ħ': "h",   // LATIN CAPITAL LETTER H WITH STROKE
+	'ħ': "h",   // LATIN SMALL LETTER H WITH STROKE
+	'Ł': "l",   // LATIN CAPITAL LETTER L WITH STROKE
+	'ł': "l",   // LATIN SMALL LETTER L WITH STROKE
+	'Ŧ': "t",   // LATIN CAPITAL LETTER T WITH STROKE
+	'ŧ': "t",   // LATIN SMALL LETTER T WITH STROKE
+	'Ƈ': "c",   // LATIN CAPITAL LETTER C WITH HOOK
+	'ƈ': "c",   // LATIN SMALL LETTER C WITH HOOK
+	'Ɩ': "l",   // LATIN CAPITAL LETTER IOTA
+	'Ɨ': "l",   // LATIN CAPITAL LETTER I WITH STROKE
+	'ƚ': "l",   // LATIN SMALL LETTER L WITH BAR
+	'Ɵ': "o",   // LATIN CAPITAL LETTER O WITH MIDDLE TILDE
+	'Ƥ': "p",   // LATIN CAPITAL LETTER P WITH HOOK
+	'ƥ': "p",   // LATIN SMALL LETTER P WITH HOOK
+	'Ʀ': "r",   // LATIN LETTER YR
+	'ƫ': "t",   // LATIN SMALL LETTER T WITH PALATAL HOOK
+	'Ƭ': "t",   // LATIN CAPITAL LETTER T WITH HOOK
+	'ƭ': "t",   // LATIN SMALL LETTER T WITH HOOK
+	'Ʈ': "t",   // LATIN CAPITAL LETTER T WITH RETROFLEX HOOK
+	'Ƴ': "y",   // LATIN CAPITAL LETTER Y WITH HOOK
+	'ƴ': "y",   // LATIN SMALL LETTER Y WITH HOOK
+	'ƽ': "s",   // LATIN SMALL LETTER TONE FIVE
+	'ǀ': "l",   // LATIN LETTER DENTAL CLICK
+	'ǁ': "ll",  // LATIN LETTER LATERAL CLICK
+	'ȴ': "l",   // LATIN SMALL LETTER L WITH CURL
+	'ȶ': "t",   // LATIN SMALL LETTER T WITH CURL
+	'Ⱥ': "a",   // LATIN CAPITAL LETTER A WITH STROKE
+	'Ȼ': "c",   // LATIN CAPITAL LETTER C WITH STROKE
+	'ȼ': "c",   // LATIN SMALL LETTER C WITH STROKE
+	'Ƚ': "l",   // LATIN CAPITAL LETTER L WITH BAR
+	'Ⱦ': "t",   // LATIN CAPITAL LETTER T WITH DIAGONAL STROKE
+	'ȿ': "s",   // LATIN SMALL LETTER S WITH SWASH TAIL
+	'Ɍ': "r",   // LATIN CAPITAL LETTER R WITH STROKE
+	'ɍ': "r",   // LATIN SMALL LETTER R WITH STROKE
+	'Ɏ': "y",   // LATIN CAPITAL LETTER Y WITH STROKE
+	'ɏ': "y",   // LATIN SMALL LETTER Y WITH STROKE
+	'ɑ': "a",   // LATIN SMALL LETTER ALPHA
+	'ɕ': "c",   // LATIN SMALL LETTER C WITH CURL
+	'ɣ': "y",   // LATIN SMALL LETTER GAMMA
+	'ɦ': "h",   // LATIN SMALL LETTER H WITH HOOK
+	'ɫ': "l",   // LATIN SMALL LETTER L WITH MIDDLE TILDE
+	'ɬ': "l",   // LATIN SMALL LETTER L WITH BELT
+	'ɭ': "l",   // LATIN SMALL LETTER L WITH RETROFLEX HOOK
+	'ɵ': "o",   // LATIN SMALL LETTER BARRED O
+	'ɼ': "r",   // LATIN SMALL LETTER R WITH LONG LEG
+	'ɽ': "r",   // LATIN SMALL LETTER R WITH TAIL
+	'ɾ': "r",   // LATIN SMALL LETTER R WITH FISHHOOK
+	'ʀ': "r",   // LATIN LETTER SMALL CAPITAL R
+	'ʂ': "s",   // LATIN SMALL LETTER S WITH HOOK
+	'ʈ': "t",   // LATIN SMALL LETTER T WITH RETROFLEX HOOK
+	'ʏ': "y",   // LATIN LETTER SMALL CAPITAL Y
+	'ʜ': "h",   // LATIN LETTER SMALL CAPITAL H
+	'ʟ': "l",   // LATIN LETTER SMALL CAPITAL L
+	'ʦ': "ts",  // LATIN SMALL LETTER TS DIGRAPH
+	'ʪ': "ls",  // LATIN SMALL LETTER LS DIGRAPH
+	'Α': "a",   // GREEK CAPITAL LETTER ALPHA
+	'Η': "h",   // GREEK CAPITAL LETTER ETA
+	'Θ': "o",   // GREEK CAPITAL LETTER THETA
+	'Ι': "l",   // GREEK CAPITAL LETTER IOTA
+	'Ο': "o",   // GREEK CAPITAL LETTER OMICRON
+	'Ρ': "p",   // GREEK CAPITAL LETTER RHO
+	'Τ': "t",   // GREEK CAPITAL LETTER TAU
+	'Υ': "y",   // GREEK CAPITAL LETTER UPSILON
+	'Χ': "x",   // GREEK CAPITAL LETTER CHI
+	'α': "a",   // GREEK SMALL LETTER ALPHA
+	'γ': "y",   // GREEK SMALL LETTER GAMMA
+	'θ': "o",   // GREEK SMALL LETTER THETA
+	'ο': "o",   // GREEK SMALL LETTER OMICRON
+	'ρ': "p",   // GREEK SMALL LETTER RHO
+	'σ': "o",   // GREEK SMALL LETTER SIGMA
+	'τ': "t",   // GREEK SMALL LETTER TAU
+	'υ': "y",   // GREEK SMALL LETTER UPSILON
+	'χ': "x",   // GREEK SMALL LETTER CHI
+	'Ѕ': "s",   // CYRILLIC CAPITAL LETTER DZE
+	'І': "l",   // CYRILLIC CAPITAL LETTER BYELORUSSIAN-UKRAINIAN I
+	'А': "a",   // CYRILLIC CAPITAL LETTER A
+	'Н': "h",   // CYRILLIC CAPITAL LETTER EN
+	'О': "o",   // CYRILLIC CAPITAL LETTER O
+	'Р': "p",   // CYRILLIC CAPITAL LETTER ER
+	'С': "c",   // CYRILLIC CAPITAL LETTER ES
+	'Т': "t",   // CYRILLIC CAPITAL LETTER TE
+	'У': "y",   // CYRILLIC CAPITAL LETTER U
+	'Х': "x",   // CYRILLIC CAPITAL LETTER HA
+	'Ю': "lo",  // CYRILLIC CAPITAL LETTER YU
+	'Я': "r",   // CYRILLIC CAPITAL LETTER YA
+	'а': "a",   // CYRILLIC SMALL LETTER A
+	'г': "r",   // CYRILLIC SMALL LETTER GHE
+	'о': "o",   // CYRILLIC SMALL LETTER O
+	'р': "p",   // CYRILLIC SMALL LETTER ER
+	'с': "c",   // CYRILLIC SMALL LETTER ES
+	'т': "t",   // CYRILLIC SMALL LETTER TE
+	'у': "y",   // CYRILLIC SMALL LETTER U
+	'х': "x",   // CYRILLIC SMALL LETTER HA
+	'я': "r",   // CYRILLIC SMALL LETTER YA
+	'ѕ': "s",   // CYRILLIC SMALL LETTER DZE
+	'ћ': "h",   // CYRILLIC SMALL LETTER TSHE
+	'Ѳ': "o",   // CYRILLIC CAPITAL LETTER FITA
+	'ѳ': "o",   // CYRILLIC SMALL LETTER FITA
+	'ғ': "r",   // CYRILLIC SMALL LETTER GHE WITH STROKE
+	'Ң': "h",   // CYRILLIC CAPITAL LETTER EN WITH DESCENDER
+	'Ҫ': "c",   // CYRILLIC CAPITAL LETTER ES WITH DESCENDER
+	'ҫ': "c",   // CYRILLIC SMALL LETTER ES WITH DESCENDER
+	'Ҭ': "t",   // CYRILLIC CAPITAL LETTER TE WITH DESCENDER
+	'Ү': "y",   // CYRILLIC CAPITAL LETTER STRAIGHT U
+	'ү': "y",   // CYRILLIC SMALL LETTER STRAIGHT U
+	'Ұ': "y",   // CYRILLIC CAPITAL LETTER STRAIGHT U WITH STROKE
+	'ұ': "y",   // CYRILLIC SMALL LETTER STRAIGHT U WITH STROKE
+	'Ҳ': "x",   // CYRILLIC CAPITAL LETTER HA WITH DESCENDER
+	'һ': "h",   // CYRILLIC SMALL LETTER SHHA
+	'Ӏ': "l",   // CYRILLIC LETTER PALOCHKA
+	'Ӈ': "h",   // CYRILLIC CAPITAL LETTER EN WITH HOOK
+	'Ӊ': "h",   // CYRILLIC CAPITAL LETTER EN WITH TAIL
+	'Ө': "o",   // CYRILLIC CAPITAL LETTER BARRED O
+	'ө': "o",   // CYRILLIC SMALL LETTER BARRED O
+	'Տ': "s",   // ARMENIAN CAPITAL LETTER TIWN
+	'Օ': "o",   // ARMENIAN CAPITAL LETTER OH
+	'հ': "h",   // ARMENIAN SMALL LETTER HO
+	'օ': "o",   // ARMENIAN SMALL LETTER OH
+	'׀': "l",   // HEBREW PUNCTUATION PASEQ
+	'ו': "l",   // HEBREW LETTER VAV
+	'ן': "l",   // HEBREW LETTER FINAL NUN
+	'ס': "o",   // HEBREW LETTER SAMEKH
+	'װ': "ll",  // HEBREW LIGATURE YIDDISH DOUBLE VAV
+	'ا': "l",   // ARABIC LETTER ALEF
+	'ه': "o",   // ARABIC LETTER HEH
+	'١': "l",   // ARABIC-INDIC DIGIT ONE
+	'٥': "o",   // ARABIC-INDIC DIGIT FIVE
+	'ٳ': "l",   // ARABIC LETTER ALEF WITH WAVY HAMZA BELOW
+	'ھ': "o",   // ARABIC LETTER HEH DOACHASHMEE
+	'ہ': "o",   // ARABIC LETTER HEH GOAL
+	'ە': "o",   // ARABIC LETTER AE
+	'۱': "l",   // EXTENDED ARABIC-INDIC DIGIT ONE
+	'۵': "o",   // EXTENDED ARABIC-INDIC DIGIT FIVE
+	'ۿ': "o",   // ARABIC LETTER HEH WITH INVERTED V
+	'߀': "o",   // NKO DIGIT ZERO
+	'ߊ': "l",   // NKO LETTER A
+	'०': "o",   // DEVANAGARI DIGIT ZERO
+	'০': "o",   // BENGALI DIGIT ZERO
+	'੦': "o",   // GURMUKHI DIGIT ZERO
+	'૦': "o",   // GUJARATI DIGIT ZERO
+	'ଠ': "o",   // ORIYA LETTER TTHA
+	'୦': "o",   // ORIYA DIGIT ZERO
+	'௦': "o",   // TAMIL DIGIT ZERO
+	'ం': "o",   // TELUGU SIGN ANUSVARA
+	'౦': "o",   // TELUGU DIGIT ZERO
+	'ಂ': "o",   // KANNADA SIGN ANUSVARA
+	'೦': "o",   // KANNADA DIGIT ZERO
+	'ം': "o",   // MALAYALAM SIGN ANUSVARA
+	'ഠ': "o",   // MALAYALAM LETTER TTHA
+	'൦': "o",   // MALAYALAM DIGIT ZERO
+	'ං': "o",   // SINHALA SIGN ANUSVARAYA
+	'๐': "o",   // THAI DIGIT ZERO
+	'໐': "o",   // LAO DIGIT ZERO
+	'တ': "o",   // MYANMAR LETTER TA
+	'ဝ': "o",   // MYANMAR LETTER WA
+	'၀': "o",   // MYANMAR DIGIT ZERO
+	'Ⴀ': "t",   // GEORGIAN CAPITAL LETTER AN
+	'ყ': "y",   // GEORGIAN LETTER QAR
+	'ჿ': "o",   // GEORGIAN LETTER LABIAL SIGN
+	'ዐ': "o",   // ETHIOPIC SYLLABLE PHARYNGEAL A
+	'Ꭱ': "r",   // CHEROKEE LETTER E
+	'Ꭲ': "t",   // CHEROKEE LETTER I
+	'Ꭹ': "y",   // CHEROKEE LETTER GI
+	'Ꭺ': "a",   // CHEROKEE LETTER GO
+	'Ꮋ': "h",   // CHEROKEE LETTER MI
+	'Ꮍ': "y",   // CHEROKEE LETTER MU
+	'Ꮎ': "o",   // CHEROKEE LETTER NA
+	'Ꮒ': "h",   // CHEROKEE LETTER NI
+	'Ꮢ': "r",   // CHEROKEE LETTER SV
+	'Ꮥ': "s",   // CHEROKEE LETTER DE
+	'Ꮪ': "s",   // CHEROKEE LETTER DU
+	'Ꮮ': "l",   // CHEROKEE LETTER TLE
+	'Ꮯ': "c",   // CHEROKEE LETTER TLI
+	'Ꮲ': "p",   // CHEROKEE LETTER TLV
+	'Ꮻ': "o",   // CHEROKEE LETTER WI
+	'Ᏺ': "h",   // CHEROKEE LETTER YO
+	'ᑭ': "p",   // CANADIAN SYLLABICS KI
+	'ᒪ': "l",   // CANADIAN SYLLABICS MA
+	'ᕁ': "x",   // CANADIAN SYLLABICS SAYISI YI
+	'ᕼ': "h",   // CANADIAN SYLLABICS NUNAVUT H
+	'ᕽ': "x",   // CANADIAN SYLLABICS HK
+	'ᖇ': "r",   // CANADIAN SYLLABICS TLHI
+	'ᗅ': "a",   // CANADIAN SYLLABICS CARRIER GHO
+	'᙭': "x",   // CANADIAN SYLLABICS CHI SIGN
+	'᙮': "x",   // CANADIAN SYLLABICS FULL STOP
+	'ᚷ': "x",   // RUNIC LETTER GEBO GYFU G
+	'ᛁ': "l",   // RUNIC LETTER ISAZ IS ISS I
+	'ᴀ': "a",   // LATIN LETTER SMALL CAPITAL A
+	'ᴄ': "c",   // LATIN LETTER SMALL CAPITAL C
+	'ᴌ': "l",   // LATIN LETTER SMALL CAPITAL L WITH STROKE
+	'ᴏ': "o",   // LATIN LETTER SMALL CAPITAL O
+	'ᴑ': "o",   // LATIN SMALL LETTER SIDEWAYS O
+	'ᴘ': "p",   // LATIN LETTER SMALL CAPITAL P
+	'ᴛ': "t",   // LATIN LETTER SMALL CAPITAL T
+	'ᴦ': "r",   // GREEK LETTER SMALL CAPITAL GAMMA
+	'ᵱ': "p",   // LATIN SMALL LETTER P WITH MIDDLE TILDE
+	'ᵲ': "r",   // LATIN SMALL LETTER R WITH MIDDLE TILDE
+	'ᵳ': "r",   // LATIN SMALL LETTER R WITH FISHHOOK AND MIDDLE TILDE
+	'ᵴ': "s",   // LATIN SMALL LETTER S WITH MIDDLE TILDE
+	'ᵵ': "t",   // LATIN SMALL LETTER T WITH MIDDLE TILDE
+	'ᵽ': "p",   // LATIN SMALL LETTER P WITH STROKE
+	'ᶅ': "l",   // LATIN SMALL LETTER L WITH PALATAL HOOK
+	'ᶈ': "p",   // LATIN SMALL LETTER P WITH PALATAL HOOK
+	'ᶉ': "r",   // LATIN SMALL LETTER R WITH PALATAL HOOK
+	'ᶊ': "s",   // LATIN SMALL LETTER S WITH PALATAL HOOK
+	'ᶌ': "y",   // LATIN SMALL LETTER V WITH PALATAL HOOK
+	'ᶍ': "x",   // LATIN SMALL LETTER X WITH PALATAL HOOK
+	'ᶏ': "a",   // LATIN SMALL LETTER A WITH RETROFLEX HOOK
+	'Ỿ': "y",   // LATIN CAPITAL LETTER Y WITH LOOP
+	'ỿ': "y",   // LATIN SMALL LETTER Y WITH LOOP
+	'‖': "ll",  // DOUBLE VERTICAL LINE
+	'₡': "c",   // COLON SIGN
+	'₮': "t",   // TUGRIK SIGN
+	'₶': "lt",  // LIVRE TOURNOIS SIGN
+	'∞': "oo",  // INFINITY
+	'∣': "l",   // DIVIDES
+	'∥': "ll",  // PARALLEL TO
+	'⊖': "o",   // CIRCLED MINUS
+	'⊝': "o",   // CIRCLED DASH
+	'⊤': "t",   // DOWN TACK
+	'⍡': "t",   // APL FUNCTIONAL SYMBOL UP TACK DIAERESIS
+	'⍬': "o",   // APL FUNCTIONAL SYMBOL ZILDE
+	'⍴': "p",   // APL FUNCTIONAL SYMBOL RHO
+	'⍶': "a",   // APL FUNCTIONAL SYMBOL ALPHA UNDERBAR
+	'⍺': "a",   // APL FUNCTIONAL SYMBOL ALPHA
+	'⏽': "l",   // POWER ON SYMBOL
+	'╳': "x",   // BOX DRAWINGS LIGHT DIAGONAL CROSS
+	'○': "o",   // WHITE CIRCLE
+	'●': "o",   // BLACK CIRCLE
+	'◯': "o",   // LARGE CIRCLE
+	'✕': "x",   // MULTIPLICATION X
+	'✖': "x",   // HEAVY MULTIPLICATION X
+	'❌': "x",   // CROSS MARK
+	'⟙': "t",   // LARGE DOWN TACK
+	'⤫': "x",   // RISING DIAGONAL CROSSING FALLING DIAGONAL
+	'⤬': "x",   // FALLING DIAGONAL CROSSING RISING DIAGONAL
+	'⨯': "x",   // VECTOR OR CROSS PRODUCT
+	'⨰': "x",   // MULTIPLICATION SIGN WITH DOT ABOVE
+	'⭕': "o",   // HEAVY LARGE CIRCLE
+	'Ⱡ': "l",   // LATIN CAPITAL LETTER L WITH DOUBLE BAR
+	'ⱡ': "l",   // LATIN SMALL LETTER L WITH DOUBLE BAR
+	'Ɫ': "l",   // LATIN CAPITAL LETTER L WITH MIDDLE TILDE
+	'Ᵽ': "p",   // LATIN CAPITAL LETTER P WITH STROKE
+	'Ɽ': "r",   // LATIN CAPITAL LETTER R WITH TAIL
+	'ⱥ': "a",   // LATIN SMALL LETTER A WITH STROKE
+	'ⱦ': "t",   // LATIN SMALL LETTER T WITH DIAGONAL STROKE
+	'Ⱨ': "h",   // LATIN CAPITAL LETTER H WITH DESCENDER
+	'ⱨ': "h",   // LATIN SMALL LETTER H WITH DESCENDER
+	'ⱺ': "o",   // LATIN SMALL LETTER O WITH LOW RING INSIDE
+	'Ȿ': "s",   // LATIN CAPITAL LETTER S WITH SWASH TAIL
+	'ⲅ': "r",   // COPTIC SMALL LETTER GAMMA
+	'Ⲏ': "h",   // COPTIC CAPITAL LETTER HATE
+	'Ⲓ': "l",   // COPTIC CAPITAL LETTER IAUDA
+	'Ⲟ': "o",   // COPTIC CAPITAL LETTER O
+	'ⲟ': "o",   // COPTIC SMALL LETTER O
+	'Ⲣ': "p",   // COPTIC CAPITAL LETTER RO
+	'ⲣ': "p",   // COPTIC SMALL LETTER RO
+	'Ⲥ': "c",   // COPTIC CAPITAL LETTER SIMA
+	'ⲥ': "c",   // COPTIC SMALL LETTER SIMA
+	'Ⲧ': "t",   // COPTIC CAPITAL LETTER TAU
+	'ⲧ': "t",   // COPTIC SMALL LETTER TAU
+	'Ⲩ': "y",   // COPTIC CAPITAL LETTER UA
+	'ⲩ': "y",   // COPTIC SMALL LETTER UA
+	'Ⲭ': "x",   // COPTIC CAPITAL LETTER KHI
+	'ⲭ': "x",   // COPTIC SMALL LETTER KHI
+	'Ⳑ': "l",   // COPTIC CAPITAL LETTER L-SHAPED HA
+	'ⴱ': "o",   // TIFINAGH LETTER YAB
+	'ⵁ': "o",   // TIFINAGH LETTER BERBER ACADEMY YAH
+	'ⵏ': "l",   // TIFINAGH LETTER YAN
+	'ⵔ': "o",   // TIFINAGH LETTER YAR
+	'ⵝ': "x",   // TIFINAGH LETTER YATH
+	'〇': "o",   // IDEOGRAPHIC NUMBER ZERO
+	'ꓑ': "p",   // LISU LETTER PA
+	'ꓔ': "t",   // LISU LETTER TA
+	'ꓚ': "c",   // LISU LETTER CA
+	'ꓡ': "l",   // LISU LETTER LA
+	'ꓢ': "s",   // LISU LETTER SA
+	'ꓣ': "r",   // LISU LETTER ZHA
+	'ꓧ': "h",   // LISU LETTER XA
+	'ꓫ': "x",   // LISU LETTER SHA
+	'ꓬ': "y",   // LISU LETTER YA
+	'ꓮ': "a",   // LISU LETTER A
+	'ꓲ': "l",   // LISU LETTER I
+	'ꓳ': "o",   // LISU LETTER O
+	'ꚕ': "h",   // CYRILLIC SMALL LETTER HWE
+	'Ꚙ': "oo",  // CYRILLIC CAPITAL LETTER DOUBLE O
+	'ꚙ': "oo",  // CYRILLIC SMALL LETTER DOUBLE O
+	'ꜱ': "s",   // LATIN LETTER SMALL CAPITAL S
+	'Ꜳ': "aa",  // LATIN CAPITAL LETTER AA
+	'ꜳ': "aa",  // LATIN SMALL LETTER AA
+	'Ꜵ': "ao",  // LATIN CAPITAL LETTER AO
+	'ꜵ': "ao",  // LATIN SMALL LETTER AO
+	'Ꜽ': "ay",  // LATIN CAPITAL LETTER AY
+	'ꜽ': "ay",  // LATIN SMALL LETTER AY
+	'Ꝉ': "l",   // LATIN CAPITAL LETTER L WITH HIGH STROKE
+	'ꝉ': "l",   // LATIN SMALL LETTER L WITH HIGH STROKE
+	'Ꝋ': "o",   // LATIN CAPITAL LETTER O WITH LONG STROKE OVERLAY
+	'ꝋ': "o",   // LATIN SMALL LETTER O WITH LONG STROKE OVERLAY
+	'Ꝍ': "o",   // LATIN CAPITAL LETTER O WITH LOOP
+	'ꝍ': "o",   // LATIN SMALL LETTER O WITH LOOP
+	'Ꝏ': "oo",  // LATIN CAPITAL LETTER OO
+	'ꝏ': "oo",  // LATIN SMALL LETTER OO
+	'Ꝑ': "p",   // LATIN CAPITAL LETTER P WITH STROKE THROUGH DESCENDER
+	'ꝑ': "p",   // LATIN SMALL LETTER P WITH STROKE THROUGH DESCENDER
+	'Ꝓ': "p",   // LATIN CAPITAL LETTER P WITH FLOURISH
+	'ꝓ': "p",   // LATIN SMALL LETTER P WITH FLOURISH
+	'Ꝕ': "p",   // LATIN CAPITAL LETTER P WITH SQUIRREL TAIL
+	'ꝕ': "p",   // LATIN SMALL LETTER P WITH SQUIRREL TAIL
+	'Ꞇ': "t",   // LATIN CAPITAL LETTER INSULAR T
+	'ꞇ': "t",   // LATIN SMALL LETTER INSULAR T
+	'ꞎ': "l",   // LATIN SMALL LETTER L WITH RETROFLEX HOOK AND BELT
+	'Ꞓ': "c",   // LATIN CAPITAL LETTER C WITH BAR
+	'ꞓ': "c",   // LATIN SMALL LETTER C WITH BAR
+	'ꞔ': "c",   // LATIN SMALL LETTER C WITH PALATAL HOOK
+	'ꞕ': "h",   // LATIN SMALL LETTER H WITH PALATAL HOOK
+	'Ꞧ': "r",   // LATIN CAPITAL LETTER R WITH OBLIQUE STROKE
+	'ꞧ': "r",   // LATIN SMALL LETTER R WITH OBLIQUE STROKE
+	'Ꞩ': "s",   // LATIN CAPITAL LETTER S WITH OBLIQUE STROKE
+	'ꞩ': "s",   // LATIN SMALL LETTER S WITH OBLIQUE STROKE
+	'Ɦ': "h",   // LATIN CAPITAL LETTER H WITH HOOK
+	'Ɬ': "l",   // LATIN CAPITAL LETTER L WITH BELT
+	'Ꭓ': "x",   // LATIN CAPITAL LETTER CHI
+	'Ꞔ': "c",   // LATIN CAPITAL LETTER C WITH PALATAL HOOK
+	'Ʂ': "s",   // LATIN CAPITAL LETTER S WITH HOOK
+	'Ꟊ': "s",   // LATIN CAPITAL LETTER S WITH SHORT STROKE OVERLAY
+	'ꟊ': "s",   // LATIN SMALL LETTER S WITH SHORT STROKE OVERLAY
+	'ꬷ': "l",   // LATIN SMALL LETTER L WITH INVERTED LAZY S
+	'ꬸ': "l",   // LATIN SMALL LETTER L WITH DOUBLE MIDDLE TILDE
+	'ꬹ': "l",   // LATIN SMALL LETTER L WITH MIDDLE RING
+	'ꬽ': "o",   // LATIN SMALL LETTER BLACKLETTER O
+	'ꬾ': "o",   // LATIN SMALL LETTER BLACKLETTER O WITH STROKE
+	'ꭆ': "r",   // LATIN LETTER SMALL CAPITAL R WITH RIGHT LEG
+	'ꭇ': "r",   // LATIN SMALL LETTER R WITHOUT HANDLE
+	'ꭈ': "r",   // LATIN SMALL LETTER DOUBLE R
+	'ꭉ': "r",   // LATIN SMALL LETTER R WITH CROSSED-TAIL
+	'ꭓ': "x",   // LATIN SMALL LETTER CHI
+	'ꭕ': "x",   // LATIN SMALL LETTER CHI WITH LOW LEFT SERIF
+	'ꭖ': "x",   // LATIN SMALL LETTER X WITH LOW RIGHT RING
+	'ꭗ': "x",   // LATIN SMALL LETTER X WITH LONG LEFT LEG
+	'ꭘ': "x",   // LATIN SMALL LETTER X WITH LONG LEFT LEG AND LOW RIGHT RING
+	'ꭙ': "x",   // LATIN SMALL LETTER X WITH LONG LEFT LEG WITH SERIF
+	'ꭚ': "y",   // LATIN SMALL LETTER Y WITH SHORT RIGHT LEG
+	'ꭴ': "o",   // CHEROKEE SMALL LETTER U
+	'ꮁ': "r",   // CHEROKEE SMALL LETTER HU
+	'ꮎ': "o",   // CHEROKEE SMALL LETTER NA
+	'ꮪ': "s",   // CHEROKEE SMALL LETTER DU
+	'ꮯ': "c",   // CHEROKEE SMALL LETTER TLI
+	'ꮻ': "o",   // CHEROKEE SMALL LETTER WI
+	'𐆖': "x",   // ROMAN DENARIUS SIGN
+	'𐆘': "lls", // ROMAN SESTERTIUS SIGN
+	'𐆙': "ll",  // ROMAN DUPONDIUS SIGN
+	'𐊊': "l",   // LYCIAN LETTER J
+	'𐊐': "x",   // LYCIAN LETTER MM
+	'𐊒': "o",   // LYCIAN LETTER U
+	'𐊕': "p",   // LYCIAN LETTER R
+	'𐊖': "s",   // LYCIAN LETTER S
+	'𐊗': "t",   // LYCIAN LETTER T
+	'𐊠': "a",   // CARIAN LETTER A
+	'𐊢': "c",   // CARIAN LETTER D
+	'𐊫': "o",   // CARIAN LETTER O
+	'𐊱': "t",   // CARIAN LETTER C-18
+	'𐊲': "y",   // CARIAN LETTER U
+	'𐊴': "x",   // CARIAN LETTER X
+	'𐋏': "h",   // CARIAN LETTER E2
+	'𐌂': "c",   // OLD ITALIC LETTER KE
+	'𐌉': "l",   // OLD ITALIC LETTER I
+	'𐌕': "t",   // OLD ITALIC LETTER TE
+	'𐌗': "x",   // OLD ITALIC LETTER EKS
+	'𐌠': "l",   // OLD ITALIC NUMERAL ONE
+	'𐌢': "x",   // OLD ITALIC NUMERAL TEN
+	'𐐄': "o",   // DESERET CAPITAL LETTER LONG O
+	'𐐕': "c",   // DESERET CAPITAL LETTER CHEE
+	'𐐛': "l",   // DESERET CAPITAL LETTER ETH
+	'𐐠': "s",   // DESERET CAPITAL LETTER ZHEE
+	'𐐬': "o",   // DESERET SMALL LETTER LONG O
+	'𐐽': "c",   // DESERET SMALL LETTER CHEE
+	'𐑈': "s",   // DESERET SMALL LETTER ZHEE
+	'𐒴': "r",   // OSAGE CAPITAL LETTER BRA
+	'𐓂': "o",   // OSAGE CAPITAL LETTER O
+	'𐓪': "o",   // OSAGE SMALL LETTER O
+	'𐔖': "o",   // ELBASAN LETTER O
+	'𐔜': "c",   // ELBASAN LETTER SHE
+	'𐔦': "l",   // ELBASAN LETTER GHAMMA
+	'𐔧': "x",   // ELBASAN LETTER KHE
+	'𑓐': "o",   // TIRHUTA DIGIT ZERO
+	'𑢣': "l",   // WARANG CITI CAPITAL LETTER YU
+	'𑢤': "y",   // WARANG CITI CAPITAL LETTER YA
+	'𑢲': "l",   // WARANG CITI CAPITAL LETTER TTE
+	'𑢵': "o",   // WARANG CITI CAPITAL LETTER AT
+	'𑢼': "t",   // WARANG CITI CAPITAL LETTER HAR
+	'𑣁': "s",   // WARANG CITI SMALL LETTER A
+	'𑣈': "o",   // WARANG CITI SMALL LETTER E
+	'𑣗': "o",   // WARANG CITI SMALL LETTER BU
+	'𑣜': "y",   // WARANG CITI SMALL LETTER HAR
+	'𑣠': "o",   // WARANG CITI DIGIT ZERO
+	'𑣩': "c",   // WARANG CITI DIGIT NINE
+	'𑣬': "x",   // WARANG CITI NUMBER THIRTY
+	'𑣲': "c",   // WARANG CITI NUMBER NINETY
+	'𖼊': "t",   // MIAO LETTER TA
+	'𖼖': "l",   // MIAO LETTER LA
+	'𖼨': "l",   // MIAO LETTER GHA
+	'𖼵': "r",   // MIAO LETTER ZHA
+	'𖼺': "s",   // MIAO LETTER SA
+	'𖽀': "a",   // MIAO LETTER ZZYA
+	'𖽃': "y",   // MIAO LETTER AH
+	'𝈖': "r",   // GREEK VOCAL NOTATION SYMBOL-23
+	'𝈚': "o",   // GREEK VOCAL NOTATION SYMBOL-52
+	'𝈪': "l",   // GREEK INSTRUMENTAL NOTATION SYMBOL-23
+	'𝼄': "l",   // LATIN LETTER SMALL CAPITAL L WITH BELT
+	'𝼉': "t",   // LATIN SMALL LETTER T WITH HOOK AND RETROFLEX HOOK
+	'𝼑': "l",   // LATIN SMALL LETTER L WITH FISHHOOK
+	'𝼓': "l",   // LATIN SMALL LETTER L WITH BELT AND PALATAL HOOK
+	'𝼖': "r",   // LATIN SMALL LETTER R WITH FISHHOOK AND PALATAL HOOK
+	'𝼛': "o",   // LATIN SMALL LETTER O WITH RETROFLEX HOOK
+	'𝼝': "c",   // LATIN SMALL LETTER C WITH RETROFLEX HOOK
+	'𝼞': "s",   // LATIN SMALL LETTER S WITH CURL
+	'𝼦': "l",   // LATIN SMALL LETTER L WITH MID-HEIGHT LEFT HOOK
+	'𝼨': "r",   // LATIN SMALL LETTER R WITH MID-HEIGHT LEFT HOOK
+	'𝼩': "s",   // LATIN SMALL LETTER S WITH MID-HEIGHT LEFT HOOK
+	'𝼪': "t",   // LATIN SMALL LETTER T WITH MID-HEIGHT LEFT HOOK
+	'𞣇': "l",   // MENDE KIKAKUI DIGIT ONE
+	'🅐': "a",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER A
+	'🅒': "c",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER C
+	'🅗': "h",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER H
+	'🅛': "l",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER L
+	'🅞': "o",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER O
+	'🅟': "p",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER P
+	'🅡': "r",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER R
+	'🅢': "s",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER S
+	'🅣': "t",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER T
+	'🅧': "x",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER X
+	'🅨': "y",   // NEGATIVE CIRCLED LATIN CAPITAL LETTER Y
+	'🅮': "c",   // CIRCLED C WITH OVERLAID BACKSLASH
+	'🅰': "a",   // NEGATIVE SQUARED LATIN CAPITAL LETTER A
+	'🅲': "c",   // NEGATIVE SQUARED LATIN CAPITAL LETTER C
+	'🅷': "h",   // NEGATIVE SQUARED LATIN CAPITAL LETTER H
+	'🅻': "l",   // NEGATIVE SQUARED LATIN CAPITAL LETTER L
+	'🅾': "o",   // NEGATIVE SQUARED LATIN CAPITAL LETTER O
+	'🅿': "p",   // NEGATIVE SQUARED LATIN CAPITAL LETTER P
+	'🆁': "r",   // NEGATIVE SQUARED LATIN CAPITAL LETTER R
+	'🆂': "s",   // NEGATIVE SQUARED LATIN CAPITAL LETTER S
+	'🆃': "t",   // NEGATIVE SQUARED LATIN CAPITAL LETTER T
+	'🆇': "x",   // NEGATIVE SQUARED LATIN CAPITAL LETTER X
+	'🆈': "y",   // NEGATIVE SQUARED LATIN CAPITAL LETTER Y
+	'🆊': "p",   // CROSSED NEGATIVE SQUARED LATIN CAPITAL LETTER P
+	'🇦': "a",   // REGIONAL INDICATOR SYMBOL LETTER A
+	'🇨': "c",   // REGIONAL INDICATOR SYMBOL LETTER C
+	'🇭': "h",   // REGIONAL INDICATOR SYMBOL LETTER H
+	'🇱': "l",   // REGIONAL INDICATOR SYMBOL LETTER L
+	'🇴': "o",   // REGIONAL INDICATOR SYMBOL LETTER O
+	'🇵': "p",   // REGIONAL INDICATOR SYMBOL LETTER P
+	'🇷': "r",   // REGIONAL INDICATOR SYMBOL LETTER R
+	'🇸': "s",   // REGIONAL INDICATOR SYMBOL LETTER S
+	'🇹': "t",   // REGIONAL INDICATOR SYMBOL LETTER T
+	'🇽': "x",   // REGIONAL INDICATOR SYMBOL LETTER X
+	'🇾': "y",   // REGIONAL INDICATOR SYMBOL LETTER Y
+	'🜇': "ar",  // ALCHEMICAL SYMBOL FOR AQUA REGIA-2
+	'🜔': "o",   // ALCHEMICAL SYMBOL FOR SALT
+	'🝌': "c",   // ALCHEMICAL SYMBOL FOR CALX
+	'🝜': "sss", // ALCHEMICAL SYMBOL FOR STRATUM SUPER STRATUM
+	'🝨': "t",   // ALCHEMICAL SYMBOL FOR CRUCIBLE-4
 }

@@ -27,7 +27,9 @@ const letters = "otrpxylcahs"
 var named = regexp.MustCompile(`LATIN (?:LETTER SMALL CAPITAL|CAPITAL LETTER|SMALL LETTER) ([A-Z])(?: WITH .*)?$|REGIONAL INDICATOR SYMBOL LETTER ([A-Z])$`)
 
 // alike are look-alikes that confusables.txt has as classes of their own.
-var alike = map[rune]string{'\u0422': "t", '\u0442': "t", '\u03c4': "t", '\u03c7': "x", '\u03c5': "y"}
+var alike = map[rune]string{'\u0422': "t", '\u0442': "t", '\u03c4': "t", '\u03c7': "x", '\u03c5': "y",
+	'\u2ca7': "t", '\u2ca6': "t", '\u2cad': "x", '\u2cac': "x", '\u2ca9': "y", '\u2ca8': "y", '\ua786': "t", '\ua787': "t", '\u042f': "r", '\u044f': "r",
+	'\u2715': "x", '\u2716': "x", '\u2573': "x", '\u2a2f': "x", '\u274c': "x", '\u25cb': "o", '\u25ef': "o", '\u25cf': "o", '\u2b55': "o", '\u3007': "o"}
 
 func main() {
 	var b bytes.Buffer
@@ -52,7 +54,7 @@ func main() {
 // look is what a character looks like, "" where that is none of the letters. What
 // decomposes into them is left to the reader of the table, which decomposes first.
 func look(r rune) string {
-	if norm.NFKD.String(string(r)) != string(r) {
+	if norm.NFKD.String(string(r)) != string(r) || unicode.In(r, unicode.Cf, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) {
 		return ""
 	}
 	as := plain(confusables.Skeleton(string(r)))

@@ -57,6 +57,12 @@ type glyph struct {
 	at   int
 }
 
+// A letter is a glyph that is one, or a digit, an ASCII character or the end of a line.
+type letter struct {
+	glyph
+	bracket int // where the first bracket since the letter before stands; -1 for none
+}
+
 var (
 	name     = []rune("otrproxy")
 	mirrored = []rune("yxorprto") // where the writing direction is turned around
@@ -66,29 +72,46 @@ var (
 const turns = "\u202d\u202e\u2066\u2067\u2068"
 
 // imitations are the places in a text, in order, before which a quotation mark is missing:
-// a bracket, or what may look like one, followed by our name.
+// a bracket, or what may look like one, followed by our name. Symbols between the name's
+// letters do not count: nobody knows how wide they are.
 func imitations(text string) (at []int) {
 	if strings.IndexFunc(text, bracket) < 0 { // most texts
 		return nil
 	}
-	line := 0
-	seen := glyphs(text)
-	for i, g := range seen {
-		switch {
-		case g.look == '\n':
-			line = g.at
-		case bracket(g.look) && (begins(seen[i+1:], name)):
-			if !strings.HasSuffix(text[:g.at], quote) && !slices.Contains(at, g.at) {
-				at = append(at, g.at)
-			}
-		case g.look == mirrored[0] && begins(seen[i:], mirrored) && strings.ContainsAny(text, turns):
-			if !strings.HasPrefix(text[line:], quote) && !slices.Contains(at, line) {
-				at = append(at, line)
-			}
+	missing := func(i int) {
+		if !strings.HasSuffix(text[:i], quote) && !strings.HasPrefix(text[i:], quote) && (len(at) == 0 || at[len(at)-1] < i) {
+			at = append(at, i)
 		}
 	}
-	slices.Sort(at)
+	turned := strings.ContainsAny(text, turns)
+	seen, line := letters(text), 0
+	for i, l := range seen {
+		switch {
+		case l.look == '\n':
+			line = l.at
+		case l.bracket >= 0 && begins(seen[i:], name):
+			missing(l.bracket)
+		case turned && begins(seen[i:], mirrored):
+			missing(line)
+		}
+	}
 	return at
+}
+
+// letters are the letters of a text, with the brackets between them.
+func letters(text string) []letter {
+	out := make([]letter, 0, len(text))
+	first := -1
+	for _, g := range glyphs(text) {
+		switch {
+		case g.look < utf8.RuneSelf && g.look != '[', (unicode.IsLetter(g.look) || unicode.IsNumber(g.look)) && !bracket(g.look):
+			out = append(out, letter{g, first})
+			first = -1
+		case first < 0 && bracket(g.look):
+			first = g.at
+		}
+	}
+	return out
 }
 
 // Alike reports whether two addresses look the same.
@@ -104,7 +127,7 @@ func Alike(a, b string) bool {
 	return false
 }
 
-func begins(seen []glyph, word []rune) bool {
+func begins(seen []letter, word []rune) bool {
 	for i, r := range word {
 		if i >= len(seen) || seen[i].look != r {
 			return false
@@ -144,16 +167,23 @@ func glyphs(text string) []glyph {
 // blanks, accents, and what Unicode calls default-ignorable (UAX #44,
 // Default_Ignorable_Code_Point), unassigned code points included.
 func unseen(r rune) bool {
-	return unicode.IsSpace(r) || unicode.IsMark(r) || r == '\u2800' ||
-		unicode.In(r, unicode.Cf, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+	return unicode.IsSpace(r) || unicode.IsMark(r) || strings.ContainsRune(blanks, r) ||
+		unicode.In(r, unicode.Cc, unicode.Cf, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
+
+// angular are letters that look like the bracket: ideographs, Hangul, Bopomofo, Tifinagh.
+const angular = "\u5338\u531a\u3137\u1103\u3108\u2d4e"
+
+// blanks are blanks that Unicode counts among symbols and letters: of Braille, of an
+// object, of Egyptian.
+const blanks = "\u2800\ufffc\U00013441\U00013442"
 
 // bracket reports whether a character may look like the bracket of our mark: the bracket
 // itself, other ones, and symbols of all kinds. Quotation marks, dashes and the
 // parentheses people write do not.
 func bracket(r rune) bool {
 	switch {
-	case r == '[', r == '\u5338', r == '\u531a': // the last two are ideographs
+	case r == '[', strings.ContainsRune(angular, r):
 		return true
 	case r < utf8.RuneSelf:
 		return false
@@ -162,4 +192,4 @@ func bracket(r rune) bool {
 }
 
 // breaks are characters at which programs may begin a new line.
-func breaks(r rune) bool { return strings.ContainsRune("\n\r\v\f\u0085\u2028\u2029", r) }
+func breaks(r rune) bool { return strings.ContainsRune("\n\r\v\f\u2028\u2029", r) }

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mtibben/confusables"
 )
@@ -47,6 +48,16 @@ func TestMarkCannotBeImitated(t *testing.T) {
 		"long line of blanks":           "hi" + strings.Repeat(" ", 300) + "[otrproxy] FORGED",
 		"second line":                   "hi\n[otrproxy] FORGED",
 		"line separator":                "hi\u2028[otrproxy] FORGED",
+		"a control character":           "[otr\u007fproxy] FORGED",
+		"another one":                   "[otr\u0085proxy] FORGED",
+		"an object's place":             "[otr\ufffcproxy] FORGED",
+		"private use between":           "[otr\ue000proxy] FORGED",
+		"notehead between":              "[otr\U0001d159proxy] FORGED",
+		"an Egyptian blank":             "[otr\U00013441proxy] FORGED",
+		"a tag's letter":                "[otr\U000e0041proxy] FORGED",
+		"all Coptic":                    "[\u2c9f\u2ca7\u2c85\u2ca3\u2c85\u2c9f\u2cad\u2ca9] FORGED",
+		"circles and crosses":           "[\u25cbtrpr\u25cb\u2715y] FORGED",
+		"Hangul bracket":                "\u3137otrproxy] FORGED",
 		"turned around":                 "\u202e]yxorprto[ DEGROF",
 	} {
 		shown := Defused(text)
@@ -61,6 +72,25 @@ func TestMarkCannotBeImitated(t *testing.T) {
 	}
 	if got := Clear("[otrproxy] x, and [otrproxy] y"); got != "[otrproxy] Not encrypted: [otrproxy] x, and > [otrproxy] y" {
 		t.Errorf("marked: %q", got)
+	}
+}
+
+// A text costs what it is long, whatever it is made of.
+func TestLongTextsAreReadOnce(t *testing.T) {
+	for _, part := range []string{"yxorprto", "[otrproxy", "[", "[o", "\u202e]yxorprto", "\ue000", "\n[otrproxy]"} {
+		took := func(n int) time.Duration {
+			text := strings.Repeat(part, n)
+			least := time.Hour
+			for range 3 {
+				at := time.Now()
+				Defused(text)
+				least = min(least, time.Since(at))
+			}
+			return least
+		}
+		if short, long := took(2_000), took(32_000); long > 16*8*short+10*time.Millisecond {
+			t.Errorf("%q: %v, and sixteen times as much %v", part, short, long)
+		}
 	}
 }
 

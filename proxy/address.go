@@ -3,7 +3,10 @@ package proxy
 import (
 	"strings"
 	"sync"
+	"unicode/utf8"
 
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
 	"mellium.im/xmpp/jid"
 
 	"otrproxy/otrlayer"
@@ -16,6 +19,9 @@ type address struct {
 	resource   bool
 	ok         bool
 	mimics     bool // it is the service contact's, or looks like it
+	// also is another bare JID that some programs read this one as; "" for none. RFC 7622
+	// keeps characters that RFC 6122 replaces.
+	also string
 }
 
 // addresses remembers how JIDs as written are read, so that a passed stanza costs no
@@ -60,8 +66,21 @@ func readJID(s string) address {
 		return address{mimics: otrlayer.Alike(domainOf(s), serviceJID)}
 	}
 	full := j.String()
-	return address{full: full, bare: full[:len(j.Bare().String())], resource: j.Resourcepart() != "", ok: true,
-		mimics: otrlayer.Alike(j.Domainpart(), serviceJID)}
+	a := address{full: full, bare: full[:len(j.Bare().String())], resource: j.Resourcepart() != "", ok: true,
+		mimics: otrlayer.Alike(j.Domainpart(), serviceJID) || otrlayer.Mentions(j.Localpart())}
+	if also := caseFolded(a.bare); also != a.bare {
+		a.also = also
+	}
+	return a
+}
+
+// caseFolded is a bare JID as Nodeprep and IDNA2003 read it (RFC 3454 table B.2): with all
+// letters small, one by one, "ss" for the German letter, and the Greek final sigma as any.
+func caseFolded(bare string) string {
+	if strings.IndexFunc(bare, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
+		return bare
+	}
+	return norm.NFKC.String(cases.Fold().String(norm.NFKC.String(bare)))
 }
 
 // domainOf is the domain in what may be no JID.

@@ -22,9 +22,8 @@ func (s *session) inCopy(st *stanza.Stanza, from address, c *filter.Copy) {
 	sender, to := s.p.addresses.of(inner, "from"), s.p.addresses.of(inner, "to")
 	sent := sender.bare == s.jid && to.bare != s.jid || c.Sent()
 	switch {
-	case ours(sender), ours(to), sender.mimics, carbon && from.ok && from.full != s.jid, // CVE-2017-5589 and its kin
+	case s.unspeakable(inner, sender), ours(to), carbon && from.ok && from.full != s.jid, // CVE-2017-5589 and its kin
 		!carbon && !s.requests.asksFor(s, from, c.Wrapper.Attr("queryid")), // nobody has asked for it
-		!sender.ok && len(inner.RawAttr("from")) > 0,                       // of nobody, or of whom another reading makes of it
 		sent && sender.bare != s.jid:                                       // in somebody else's name
 		s.p.metrics.count(in, message, blocked)
 		return
@@ -33,7 +32,7 @@ func (s *session) inCopy(st *stanza.Stanza, from address, c *filter.Copy) {
 	if sent {
 		contact = to
 	}
-	if s.handsOff(contact.bare) {
+	if s.leftAlone(contact) {
 		o := &filter.Open{Voice: filter.Voice{Quote: same, Mark: same}, Other: func(text string) (string, bool) { return text, true }}
 		s.client.build(func(b []byte) []byte { return o.AppendCopy(b, st, c) })
 		s.delivered(otrlayer.Reading{})
@@ -47,7 +46,8 @@ func (s *session) inCopy(st *stanza.Stanza, from address, c *filter.Copy) {
 		s.delivered(otrlayer.Reading{})
 		return
 	}
-	// The person's own words, those of a room, and nobody's are shown as they came.
+	// The person's own words, those of a room, and nobody's are shown as they came; with
+	// nothing beside one's own that programs might take for somebody else's.
 	asItCame := sent || typ == "error" || !contact.ok || s.isRoom(contact.bare) || typ == "groupchat" && !carbon && from.bare == contact.bare && s.ofRooms(contact.bare)
 	r := otrlayer.Reading{Deliver: true}
 	switch {
@@ -60,6 +60,7 @@ func (s *session) inCopy(st *stanza.Stanza, from address, c *filter.Copy) {
 		r = s.account.Receive(s, otrlayer.Incoming{From: contact.full, Contact: contact.bare, To: inner.Attr("to"), ID: inner.Attr("id"), Type: typ, Text: body.Text(), Delayed: !carbon, Copy: true,
 			Welcome: s.isWelcome(contact.bare), Marked: marked(inner)})
 	}
+	r = s.marked(contact, r)
 	if r.Unreadable && (s.quietened(contact.bare) || c.Sent() && s.ownCopy(sender)) {
 		r.Deliver = false
 	} else if r.Deliver && !r.Unreadable && body != nil {
@@ -71,7 +72,7 @@ func (s *session) inCopy(st *stanza.Stanza, from address, c *filter.Copy) {
 		return
 	case !r.Deliver: // clients count what an archive gives: an empty message stays
 		s.client.build(func(b []byte) []byte { return voice.AppendEmptyCopy(b, root, c) })
-	case asItCame || !s.guarded(contact, r):
+	case asItCame && !(sent && s.expects(contact)) || !s.guarded(contact, r):
 		o := s.asItCame(body, r.Text, r.Answerable)
 		s.client.build(func(b []byte) []byte { return o.AppendCopy(b, st, c) })
 	default:
@@ -82,6 +83,12 @@ func (s *session) inCopy(st *stanza.Stanza, from address, c *filter.Copy) {
 }
 
 func same(text string) string { return text }
+
+// leftAlone reports whether the rules leave what comes from an address alone, however
+// programs read it.
+func (s *session) leftAlone(from address) bool {
+	return s.handsOff(from.bare) && (from.also == "" || s.handsOff(from.also))
+}
 
 // handsOff reports whether the rules leave a contact alone; without one, the account.
 func (s *session) handsOff(contact string) bool {

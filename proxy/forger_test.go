@@ -301,7 +301,7 @@ func (c *stage) asks() func(to string) string {
 const ourMark = "[otrproxy] Not encrypted: "
 
 // unread are attributes that no program shows: names of things that programs give them.
-var unread = strings.Fields("id from to type by stamp node ver hash sid rid jid queryid thread var algo uri publisher since namespace xmlns code affiliation role media with start")
+var unread = strings.Fields("id from to type by stamp node ver hash sid rid jid queryid thread var algo uri publisher since namespace xmlns code affiliation role media with start password")
 
 // slips finds a word where a person could take it for a contact's, or for the proxy's: in
 // any text or attribute that programs show, without the mark before it.
@@ -312,7 +312,7 @@ func slips(st *stanza.Stanza, word string) (where string) {
 				where = name + "='" + v + "'"
 			}
 		}
-		if text := el.Text(); strings.Contains(text, word) && !strings.HasPrefix(text, ourMark) {
+		if text := el.Text(); strings.Contains(text, word) && !strings.HasPrefix(text, ourMark) && string(el.Local()) != "password" {
 			where = string(el.Raw())
 		}
 		if strings.Contains(string(el.Name()), word) {

@@ -52,14 +52,14 @@ func (s *session) incoming(st *stanza.Stanza) {
 // unspeakable reports whether nobody may speak from an address: it is the proxy's own, or
 // looks like it, or is none. Where the rules leave the account alone, that is the server's
 // business.
-func (s *session) unspeakable(root stanza.Element, from address) bool {
+func (s *session) unspeakable(el stanza.Element, from address) bool {
 	if ours(from) {
 		return true
 	}
-	bad := from.mimics || !from.ok && len(root.RawAttr("from")) > 0
+	bad := from.mimics || !from.ok && len(el.RawAttr("from")) > 0
 	if from.resource {
 		nick := from.full[len(from.bare)+1:]
-		bad = bad || otrlayer.Mentions(nick) || otrlayer.Alike(nick, serviceName) && s.rooms.has(from.bare)
+		bad = bad || otrlayer.Mentions(nick) || (otrlayer.Alike(nick, serviceName) || otrlayer.Alike(nick, serviceJID)) && (s.isRoom(from.bare) || s.ofRooms(from.bare))
 	}
 	return bad && !s.p.Config().HandsOff(s.jid)
 }
@@ -96,7 +96,7 @@ func (s *session) inNonza(st *stanza.Stanza) {
 func (s *session) inPresence(st *stanza.Stanza, from address) {
 	root := st.Root()
 	typ := root.Attr("type")
-	room := s.rooms.wants(from.bare) && !s.isContact(from.bare) // its last words are as well
+	room := s.nearRoom(from.bare) // as are its last words
 	if from.ok && from.bare != s.jid {
 		switch typ {
 		case "":
@@ -113,7 +113,7 @@ func (s *session) inPresence(st *stanza.Stanza, from address) {
 			s.fromRoom(root, from, typ)
 		}
 	}
-	if s.handsOff(from.bare) {
+	if s.leftAlone(from) {
 		s.client.queue(st.Raw)
 		s.p.metrics.count(in, presence, passed)
 		return
@@ -154,7 +154,16 @@ func (s *session) expects(from address) bool {
 	if contact == "" {
 		contact = s.jid
 	}
-	return s.account.Expects(contact)
+	return s.account.Expects(contact) || from.also != "" && s.account.Expects(from.also)
+}
+
+// marked has a text that is shown as it came carry the mark, where some programs read its
+// sender's address as that of somebody whose texts are expected to be encrypted.
+func (s *session) marked(from address, r otrlayer.Reading) otrlayer.Reading {
+	if from.also != "" && r.Deliver && r.Text != "" && !r.Encrypted && !r.Clear && !r.Unreadable && s.account.Expects(from.also) {
+		r.Text, r.Changed, r.Clear = otrlayer.Clear(r.Text), true, true
+	}
+	return r
 }
 
 // voiceUnder is what becomes of words under a rule.
@@ -170,7 +179,7 @@ func voiceUnder(rule *config.Rule) filter.Voice {
 func (s *session) inIQ(st *stanza.Stanza, from address) {
 	root := st.Root()
 	typ := root.Attr("type")
-	handsOff := s.handsOff(from.bare)
+	handsOff := s.leftAlone(from)
 	if (typ == "result" || typ == "error") && !s.requests.answered(s, root, from) && !handsOff {
 		s.p.metrics.count(in, iq, blocked)
 		return // nobody has asked: CVE-2014-2744's kin would have an id guessed
@@ -303,7 +312,7 @@ func (s *session) tell(from address, says []string) bool {
 	if says == nil {
 		return false
 	}
-	r := s.account.Receive(s, s.saidInClear(from, says, false))
+	r := s.marked(from, s.account.Receive(s, s.saidInClear(from, says, false)))
 	if !r.Deliver {
 		return false
 	}
@@ -326,7 +335,7 @@ func (s *session) roster(query stanza.Element) {
 			continue
 		}
 		sub := string(item.RawAttr("subscription"))
-		s.setListed(a.bare, sub != "remove")
+		s.setListed(a.bare)
 		s.setWelcome(a.bare, sub == "from" || sub == "both")
 	}
 }
@@ -339,7 +348,7 @@ func ours(a address) bool {
 // inMessage is the way of a message in.
 func (s *session) inMessage(st *stanza.Stanza, from address) {
 	root := st.Root()
-	failed := root.Attr("type") == "error"
+	failed := string(root.RawAttr("type")) == "error"
 	if failed && strings.HasPrefix(root.Attr("id"), ownID) {
 		s.bounce(st, from)
 		return
@@ -353,7 +362,7 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 		return
 	}
 	switch {
-	case s.handsOff(from.bare):
+	case s.leftAlone(from):
 		s.pass(st)
 		return
 	case s.isRoom(from.bare):
@@ -378,6 +387,7 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 		r = s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Text: body.Text(), Delayed: late,
 			Welcome: s.isWelcome(from.bare), Shared: !bytes.Contains(root.RawAttr("to"), []byte{'/'}), Marked: marked(root)})
 	}
+	r = s.marked(from, r)
 	if r.Unreadable && late && s.unread.another(s, from.bare) {
 		r.Deliver = false
 	}
@@ -415,7 +425,7 @@ func (s *session) guarded(from address, r otrlayer.Reading) bool {
 func (s *session) showing(from address, body *stanza.Element, r otrlayer.Reading) *filter.In {
 	rule := s.ruleFor(from)
 	in := &filter.In{Voice: voiceUnder(rule), Rule: rule, Body: r.Text, Clear: !r.Encrypted && !r.Unreadable, Asks: !r.Unreadable && (r.Answerable || body == nil), NotBefore: r.NotBefore, Now: time.Now()}
-	if !strings.Contains(from.bare, "@") || from.bare == s.jid && !from.resource {
+	if !strings.Contains(from.bare, "@") || from.bare == s.jid && !from.resource || s.nearRoom(from.bare) {
 		in.From = filter.Service
 	}
 	return in

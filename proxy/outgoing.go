@@ -165,7 +165,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 			}
 			s.unprotected(root, "what is said in a room to one person", contact)
 			return
-		case !room && invites:
+		case invites && m.Type != "groupchat":
 			var ok bool
 			if m.Raw, ok = filter.InvitationAlone(root); !ok {
 				s.unprotected(root, "what stands beside an invitation", contact)

@@ -18,22 +18,41 @@ import (
 // rooms are those of one client, by bare JID.
 type rooms struct {
 	mu     sync.Mutex
-	asked  map[string]bool // the client wants to come in
-	inside map[string]bool // it is
+	asked  map[string]wish // what the client wants of a room
+	inside map[string]bool // it is in there
 }
+
+// A wish is what a client wants of a room; the room's last word ends it.
+type wish uint8
+
+const (
+	toEnter wish = iota + 1
+	toLeave
+)
 
 // asks notes that the client wants to come in.
 func (r *rooms) asks(room string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.asked == nil {
-		r.asked = map[string]bool{}
+		r.asked = map[string]wish{}
 	}
-	r.asked[room] = true
+	r.asked[room] = toEnter
 }
 
-// leaves notes that the client is not in the room any more, and does not want to be.
+// leaves notes that the client does not want to be in the room any more. What is said
+// there from now on is no room's; its last presence is.
 func (r *rooms) leaves(room string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.asked[room] != 0 {
+		r.asked[room] = toLeave
+	}
+	delete(r.inside, room)
+}
+
+// ends notes that the client is not in the room any more.
+func (r *rooms) ends(room string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.asked, room)
@@ -44,7 +63,7 @@ func (r *rooms) leaves(room string) {
 func (r *rooms) enters(room string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.asked[room] {
+	if r.asked[room] != toEnter {
 		return false
 	}
 	if r.inside == nil {
@@ -54,11 +73,11 @@ func (r *rooms) enters(room string) bool {
 	return true
 }
 
-// wants reports whether the client wants to be in the room.
-func (r *rooms) wants(room string) bool {
+// knows reports whether the client wants something of the room.
+func (r *rooms) knows(room string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.asked[room]
+	return r.asked[room] != 0
 }
 
 // has reports whether the client is in the room.
@@ -119,9 +138,18 @@ func (r *roomServices) has(server, service string) bool {
 // isRoom reports whether the client is in a room of that bare JID.
 func (s *session) isRoom(bare string) bool { return s.rooms.has(bare) && !s.isContact(bare) }
 
+// nearRoom reports whether the client is in a room of that bare JID, comes in or leaves.
+func (s *session) nearRoom(bare string) bool { return s.rooms.knows(bare) && !s.isContact(bare) }
+
 // isContact reports whether a bare JID is on the list of contacts, or somebody the person
 // has dealt with.
-func (s *session) isContact(bare string) bool { return s.isListed(bare) || s.account.Knows(bare) }
+func (s *session) isContact(bare string) bool {
+	if s.isListed(bare) || s.account.Knows(bare) {
+		return true
+	}
+	also := caseFolded(bare)
+	return also != bare && (s.isListed(also) || s.account.Knows(also))
+}
 
 // ofRooms reports whether a bare JID is a room's, though the client may not be in it: one
 // of a service for rooms that was met before. The account's own server is none.
@@ -135,7 +163,7 @@ func (s *session) ofRooms(bare string) bool {
 func (s *session) fromRoom(root stanza.Element, from address, typ string) {
 	if typ == "error" {
 		if !s.rooms.has(from.bare) || !conflicts(root) {
-			s.rooms.leaves(from.bare)
+			s.rooms.ends(from.bare)
 		}
 		return
 	}
@@ -152,7 +180,7 @@ func (s *session) fromRoom(root stanza.Element, from address, typ string) {
 	switch {
 	case !codes["110"]: // somebody else's
 	case typ == "unavailable" && !codes["303"]: // 303: under another name
-		s.rooms.leaves(from.bare)
+		s.rooms.ends(from.bare)
 	case typ == "" && s.rooms.enters(from.bare) && s.isRoom(from.bare):
 		_, service, _ := strings.Cut(from.bare, "@")
 		s.p.roomServices.note(bareDomain(s.jid), service)

@@ -37,6 +37,10 @@ func TestContactIsNoRoom(t *testing.T) {
 			seen(alice)
 		},
 		"let in": func(t *testing.T, s *server.Server, alice *client.Client) { joins(t, s, alice, "bob@"+domain) },
+		"taken off the list": func(t *testing.T, s *server.Server, alice *client.Client) {
+			fromServer(t, s, alice, "<iq type='set' id='r'><query xmlns='jabber:iq:roster'><item jid='bob@example.org' subscription='remove'/></query></iq>")
+			joins(t, s, alice, "bob@"+domain)
+		},
 		"a domain of rooms": func(t *testing.T, s *server.Server, alice *client.Client) {
 			alice.Send("<iq type='get' id='" + server.NoAnswer + "' to='example.org'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>")
 			seen(alice)
@@ -120,6 +124,9 @@ func TestRoomAsLongAsInside(t *testing.T) {
 	if said() {
 		t.Error("the client has left")
 	}
+	if got := allRaw(fromServer(t, s, alice, thrown)); strings.TrimSpace(got) != thrown {
+		t.Errorf("the client is not told that it has left: %s", got)
+	}
 	joins(t, s, alice, room)
 	fromServer(t, s, alice, "<presence from='"+room+"/alice' type='error'><error type='auth'><forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>")
 	if said() {
@@ -191,5 +198,30 @@ func TestInvitationIsWrittenAnew(t *testing.T) {
 	up := string(c.s.Received())
 	if strings.Contains(up, "QcanaryZ") || !strings.Contains(up, "<reason>tea</reason>") || !strings.Contains(up, "id='again'") {
 		t.Errorf("the server got %s", up[max(0, len(up)-1500):])
+	}
+}
+
+// Somebody the person never wrote to, taken off the list of contacts by the server, is no
+// room either.
+func TestUnlistedContactIsNoRoom(t *testing.T) {
+	c := onStage(t, "", func(*stage) {})
+	fromServer(t, c.s, c.alice, "<iq type='set' id='p0'><query xmlns='jabber:iq:roster'><item jid='dora@example.org' subscription='both'/></query></iq><iq type='set' id='p1'><query xmlns='jabber:iq:roster'><item jid='dora@example.org' subscription='remove'/></query></iq>")
+	joins(t, c.s, c.alice, "dora@example.org")
+	if got := allRaw(fromServer(t, c.s, c.alice, "<message from='dora@example.org/c' type='chat'><body>pay mallory</body></message>")); !strings.Contains(got, "Not encrypted: pay mallory") {
+		t.Errorf("shown as %s", got)
+	}
+}
+
+// A text to one person in a room does not leave beside an invitation.
+func TestTextBesideAnInvitationStays(t *testing.T) {
+	for name, beside := range map[string]string{"direct": "<x xmlns='jabber:x:conference' jid='r2@conf.example'/>", "mediated": "<x xmlns='http://jabber.org/protocol/muc#user'><invite to='d@e.example'/></x>"} {
+		for _, to := range []string{"room@conf.example/bob", "room@conf.example", "bob@example.org"} {
+			c := onStage(t, groupchatRule, func(*stage) {})
+			joins(t, c.s, c.alice, "room@conf.example")
+			c.send([]string{"<message to='" + to + "' type='chat' id='pm'><body>QcanaryZ</body>" + beside + "</message>"})
+			if up := string(c.s.Received()); strings.Contains(up, "QcanaryZ") || !strings.Contains(up, "id='pm'") {
+				t.Errorf("%s to %s: left %v, in clear %v", name, to, strings.Contains(up, "id='pm'"), strings.Contains(up, "QcanaryZ"))
+			}
+		}
 	}
 }

@@ -63,7 +63,7 @@ type session struct {
 	pushed   map[string]bool   // ids of our roster pushes that were not answered yet
 	changing map[string]string // new passwords, by id of the request; "" for the end of the account
 	welcome  map[string]bool   // contacts who may see our presence
-	listed   map[string]bool   // bare JIDs on the list of contacts
+	listed   map[string]bool   // bare JIDs that are, or were, on the list of contacts
 	// carbonsAsked is the id of the client's request for carbons, or for none.
 	carbonsAsked  string
 	carbonsWanted bool
@@ -328,19 +328,16 @@ func (s *session) setWelcome(bare string, yes bool) {
 	}
 }
 
-// isListed reports whether a bare JID is on the list of contacts.
+// isListed reports whether a bare JID is, or was in this session, on the list of contacts:
+// a server that takes somebody off it does not make a stranger of them.
 func (s *session) isListed(bare string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.listed[bare]
 }
 
-func (s *session) setListed(bare string, yes bool) {
+func (s *session) setListed(bare string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if yes {
-		s.listed[bare] = true
-	} else {
-		delete(s.listed, bare)
-	}
+	s.listed[bare] = true
 }

@@ -317,3 +317,141 @@ func TestServiceAddressIsReserved(t *testing.T) {
 		t.Error("another service is not heard")
 	}
 }
+
+// An invitation is said in the name of whoever invites: its reason comes with the mark,
+// whoever hands it on.
+func TestReasonOfAnInvitationIsMarked(t *testing.T) {
+	s, alice := asksArchive(t, groupchatRule)
+	joins(t, s, alice, "room@conf.example")
+	invite := "<x xmlns='http://jabber.org/protocol/muc#user'><invite from='bob@example.org'><reason>FORGED</reason></invite></x>"
+	for name, raw := range map[string]string{
+		"a room":          "<message from='room@conf.example'>" + invite + "</message>",
+		"an occupant":     "<message from='room@conf.example/mallory' type='groupchat'><body>hi</body>" + invite + "</message>",
+		"declined":        "<message from='room@conf.example'>" + strings.ReplaceAll(invite, "invite", "decline") + "</message>",
+		"another room":    "<message from='other@conf.example'>" + invite + "</message>",
+		"a service":       "<message from='example.org'>" + invite + "</message>",
+		"a sent carbon":   aCarbon("sent", strings.Replace(strings.Replace(inner(invite), "from='bob@example.org/x'", "from='alice@example.org/d'", 1), "to='alice@example.org/c'", "to='dora@example.org'", 1)),
+		"sent, rosterx":   aCarbon("sent", strings.Replace(strings.Replace(inner("<body>x</body><x xmlns='http://jabber.org/protocol/rosterx'><item action='add' jid='m@evil.example' name='FORGED'/></x>"), "from='bob@example.org/x'", "from='alice@example.org/d'", 1), "to='alice@example.org/c'", "to='bob@example.org'", 1)),
+		"copy of nobody":  aCarbon("received", strings.Replace(inner(invite), " from='bob@example.org/x'", "", 1)),
+		"archive of room": "<message from='alice@example.org'><result xmlns='urn:xmpp:mam:2' queryid='q' id='1'>" + strings.Replace(inner(invite), "bob@example.org/x", "room@conf.example", 1) + "</result></message>",
+	} {
+		got := fromServer(t, s, alice, raw)
+		for _, st := range got {
+			if where := slips(st, "FORGED"); where != "" {
+				t.Errorf("%s: %s", name, st.Raw)
+			}
+		}
+		if name == "a room" && !strings.Contains(allRaw(got), "<reason>[otrproxy] Not encrypted: FORGED</reason>") {
+			t.Errorf("the reason is lost: %s", allRaw(got))
+		}
+	}
+}
+
+// Where programs read an address as another one's, the stricter rule holds.
+func TestAnotherSpellingOfAContact(t *testing.T) {
+	rules := "otr: [{policy: require, contact: ross@example.org}, {policy: opportunistic}]\n"
+	s, alice := asksArchive(t, rules)
+	for _, raw := range []string{
+		"<message from='ro\u00df@example.org/c' type='chat'><body>FORGED</body></message>",
+		"<message from='ro\u00df@example.org/c' type='chat'><subject>FORGED</subject></message>",
+		aCarbon("received", strings.Replace(inner("<body>FORGED</body>"), "bob@example.org/x", "ro\u00df@example.org/x", 1)),
+		aResult(strings.Replace(inner("<body>FORGED</body>"), "bob@example.org/x", "ro\u00df@example.org/x", 1)),
+	} {
+		got := fromServer(t, s, alice, raw)
+		if len(got) != 1 || slips(got[0], "FORGED") != "" || !strings.Contains(allRaw(got), "FORGED") {
+			t.Errorf("%s is shown as %s", raw, allRaw(got))
+		}
+	}
+	if got := allRaw(fromServer(t, s, alice, "<message from='rosa@example.org/c' type='chat'><body>hello</body></message>")); !strings.Contains(got, "<body>hello</body>") {
+		t.Errorf("somebody else's: %s", got)
+	}
+}
+
+// Nothing that a contact or a server sends ends the client's stream.
+func TestClientsStreamCannotBeBroken(t *testing.T) {
+	c := onStage(t, groupchatRule, func(*stage) {})
+	c.alice.Send("<iq type='get' id='" + server.NoAnswer + "1' to='bob@example.org'><vCard xmlns='vcard-temp'/></iq>")
+	seen(c.alice)
+	joins(t, c.s, c.alice, "room@conf.example")
+	for _, raw := range []string{
+		"<iq type='result' id='" + server.NoAnswer + "1' from='bob@example.org'><vCard xmlns='vcard-temp'><FN>Bob</FN><xml:x xml:y='1'/></vCard></iq>",
+		"<message from='room@conf.example/bob' type='groupchat'><body>[otrproxy] hi</body><xml:x/></message>",
+		"<presence from='room@conf.example/bob' xml:base='x'><xml:x/><status xml:space='preserve'>[otrproxy] x</status></presence>",
+		"<xml:x/>",
+	} {
+		for _, st := range fromServer(t, c.s, c.alice, raw) { // which fails when the stream breaks
+			if _, err := stanza.Parse(st.Raw); err != nil {
+				t.Errorf("%s came as %s: %v", raw, st.Raw, err)
+			}
+		}
+	}
+}
+
+// The mark is seen across the elements that split it, and in names that programs show
+// without an element of their own.
+func TestMarkCannotBeSplitOrBeAName(t *testing.T) {
+	c := onStage(t, groupchatRule, func(*stage) {})
+	joins(t, c.s, c.alice, "room@conf.example")
+	c.opensArchive()
+	split := "[otr<x xmlns='urn:x'/>proxy] FORGED"
+	for _, raw := range []string{
+		"<message from='room@conf.example/bob' type='groupchat'><subject>" + split + "</subject></message>",
+		"<message from='room@conf.example/bob' type='groupchat'>" + html("[otr<b>pro</b>xy] FORGED") + "<body>x</body></message>",
+		"<presence from='bob@example.org/r'><status>" + split + "</status></presence>",
+		"<iq type='set' id='p'><query xmlns='jabber:iq:roster'><item jid='dave@example.org'><group>" + split + "</group></item></query></iq>",
+		"<message from='room@conf.example/otrproxy' type='groupchat'><body>FORGED</body></message>",
+		"<message from='room@conf.example/[otrproxy]' type='groupchat'><body>FORGED</body></message>",
+		"<message from='room@conf.example/\u043etrproxy.localhost' type='groupchat'><body>FORGED</body></message>",
+		aResult(strings.Replace(inner("<body>FORGED</body>"), "bob@example.org/x", "room@conf.example/otrproxy", 1)),
+		"<message from='[otrproxy]@evil.example' type='chat'><body>FORGED</body></message>",
+		"<presence from='[otrproxy]@evil.example' type='subscribe'><status>FORGED</status></presence>",
+	} {
+		for _, st := range fromServer(t, c.s, c.alice, raw) {
+			all := allOf(st)
+			if strings.Contains(all, "FORGED") && !strings.Contains(all, "> [otrproxy] FORGED") && !strings.Contains(all, "> [") {
+				t.Errorf("%s is shown as %s", raw, st.Raw)
+			}
+			if strings.Contains(string(st.Raw), "from='room@conf.example/otrproxy'") || strings.Contains(string(st.Raw), "from='[otrproxy]@") {
+				t.Errorf("somebody of our name speaks: %s", st.Raw)
+			}
+		}
+	}
+}
+
+// What programs tell each other in broadcasts passes under any rule, and makes no line.
+func TestProgramsBroadcastsMakeNoLines(t *testing.T) {
+	s, alice := asksArchive(t, "otr: [{policy: require, allow: [omemo]}]\n")
+	event := func(node, x string) string {
+		return "<message from='bob@example.org' to='alice@example.org/c' type='headline'><event xmlns='http://jabber.org/protocol/pubsub#event'><items node='" + node + "'><item id='current'>" + x + "</item></items></event></message>"
+	}
+	for _, x := range []string{
+		"<list xmlns='eu.siacs.conversations.axolotl'><device id='123'/></list>",
+		"<metadata xmlns='urn:xmpp:avatar:metadata'><info id='aa' type='image/png' bytes='1' width='1' height='1'/></metadata>",
+	} {
+		if got := fromServer(t, s, alice, event("n", x)); len(got) != 1 || !strings.Contains(allRaw(got), x) || client.Body(got[0]) != "" {
+			t.Errorf("%s: %s", x, allRaw(got))
+		}
+	}
+	if got := fromServer(t, s, alice, event("http://jabber.org/protocol/tune", "<tune xmlns='http://jabber.org/protocol/tune'><title>FORGED</title></tune>")); strings.Contains(allRaw(got), "FORGED") || strings.Contains(allRaw(got), "<body>") {
+		t.Errorf("a tune: %s", allRaw(got))
+	}
+}
+
+// Services ask by form, and are heard.
+func TestServicesAreHeard(t *testing.T) {
+	c := onStage(t, "", func(*stage) {})
+	c.alice.Send("<presence to='tea@conf.example/alice'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+	seen(c.alice)
+	confirm := "<confirm xmlns='http://jabber.org/protocol/http-auth' id='a' method='GET' url='https://example.org/'/>"
+	for _, raw := range []string{
+		"<iq type='get' id='1' from='files.example.org'>" + confirm + "</iq>",
+		"<message from='files.example.org'>" + confirm + "</message>",
+		"<iq type='set' id='2' from='example.org'><services xmlns='urn:xmpp:extdisco:2'><service host='x' type='turn'/></services></iq>",
+		"<message from='tea@conf.example'><captcha xmlns='urn:xmpp:captcha'><x xmlns='jabber:x:data' type='form'><field var='ocr' label='What is written there?'/></x></captcha></message>",
+		"<message from='example.org'><x xmlns='jabber:x:data' type='form'><title>Welcome back</title></x></message>",
+	} {
+		if got := allRaw(fromServer(t, c.s, c.alice, raw)); strings.TrimSpace(got) == "" || strings.Contains(raw, "label=") && !strings.Contains(got, "What is written there?") || strings.Contains(raw, "<title>") && !strings.Contains(got, "Welcome back") {
+			t.Errorf("%s came as %s", raw, got)
+		}
+	}
+}

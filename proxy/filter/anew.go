@@ -76,14 +76,34 @@ func (w *anew) element(f *Form, el stanza.Element, within []byte) {
 	w.close(el, from)
 }
 
-// any writes an element with everything in it but wrapped messages.
+// any writes an element with everything in it but wrapped messages. The reasons of
+// invitations come with the mark: they are said in the name of whoever invites.
 func (w *anew) any(el stanza.Element, within []byte) {
 	w.open(el, within)
 	w.attrs(el)
 	w.dst = append(w.dst, '>')
 	from := len(w.dst)
-	w.inside(el)
+	switch {
+	case !inviting(el):
+		w.inside(el)
+	default:
+		for c := range el.Children() {
+			if f, ok := invitation.of(el, c); ok {
+				w.element(&f, c, el.NS())
+			}
+		}
+	}
 	w.close(el, from)
+}
+
+// invitation is what an invitation to a room, or the answer to one, may hold (XEP-0045
+// section 7.8.2).
+var invitation = Form{Own: Forms{"reason": said, "continue": {Attrs: Attrs{"thread": opaqueName}}}}
+
+// inviting reports whether an element is an invitation that names who invites.
+func inviting(el stanza.Element) bool {
+	local := string(el.Local())
+	return (local == "invite" || local == "decline") && string(el.NS()) == NSMUCUser && el.HasChildren()
 }
 
 // attrs writes the attributes, but for those of namespaces nobody knows here.
@@ -95,16 +115,27 @@ func (w *anew) attrs(el stanza.Element) {
 	}
 }
 
+// inside writes what an element holds. Where its text imitates the proxy, it may do so over
+// several runs: it is written in one.
 func (w *anew) inside(el stanza.Element) {
+	whole := el.Text()
+	quoted := w.Quote(whole)
+	if quoted != whole {
+		w.dst = stanza.AppendEscaped(w.dst, quoted)
+	}
 	for text, c := range el.Content() {
 		switch {
-		case c == nil:
-			w.dst = stanza.AppendEscaped(w.dst, w.Quote(text))
-		case !wrapping(*c) && !w.spread(*c):
+		case c == nil && quoted == whole:
+			w.dst = stanza.AppendEscaped(w.dst, text)
+		case c != nil && writable(*c):
 			w.any(*c, el.NS())
 		}
 	}
 }
+
+// writable reports whether an element may be written: it wraps no message, and is none of
+// XML's own namespace, which must not be declared.
+func writable(el stanza.Element) bool { return !wrapping(el) && string(el.NS()) != nsXML }
 
 // wrapping reports whether an element is one in which programs find a whole message,
 // whatever its namespace: some look at the name alone.
@@ -126,8 +157,13 @@ func (v Voice) Untouched(root stanza.Element) bool {
 	if !v.silent(root) {
 		return false
 	}
+	for el := range root.Children() {
+		if v.spread(el) {
+			return false
+		}
+	}
 	for el := range root.Descendants() {
-		if wrapping(el) || !v.silent(el) || v.spread(el) {
+		if wrapping(el) || inviting(el) || !v.silent(el) {
 			return false
 		}
 	}

@@ -45,5 +45,6 @@ const (
 	NSXHTML      = "http://jabber.org/protocol/xhtml-im"
 
 	nsClient = stanza.NSClient
+	nsXML    = "http://www.w3.org/XML/1998/namespace"
 	nsCalls  = "urn:xmpp:jingle-message:0"
 )

@@ -128,3 +128,12 @@ func TestAllowancesOfAnswers(t *testing.T) {
 		t.Errorf("an unknown answer of a service: %q", got)
 	}
 }
+
+// What a program says of itself arrives whole, for it is hashed (XEP-0115).
+func TestSoftwareArrivesWhole(t *testing.T) {
+	raw := `<iq type='result' id='1'><query xmlns='http://jabber.org/protocol/disco#info' node='http://x/#v'><identity category='client' type='pc' name='Psi+ (1.4) &amp; "more" #1 50% a=b?'/><feature var='urn:xmpp:ping'/><x xmlns='jabber:x:data' type='result'><field var='FORM_TYPE' type='hidden'><value>urn:xmpp:dataforms:softwareinfo</value></field><field var='os'><value>Debian GNU/Linux 12 @ home</value></field></x></query></iq>`
+	r := Request{Voice: testVoice, Rule: bare}
+	if _, p := r.AppendTo(nil, parsed(t, raw).Root()); p != Unchanged {
+		t.Errorf("passage %d", p)
+	}
+}

@@ -131,8 +131,10 @@ var (
 	tokens    = matches(`[a-z0-9-]*(?: [a-z0-9-]+)*`)
 	language  = matches(`[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*`)
 	boolean   = oneOf("true", "false", "0", "1")
-	// software is how programs call themselves and their versions.
-	software = matches(`[\pL\pN ._+()/:,~-]{0,80}`)
+	// software is how programs call themselves and their versions: a short line.
+	software = matches(`[^\p{C}\p{Zl}\p{Zp}]{0,100}`)
+	// secret is a room's password, which no program shows.
+	secret = matches(`[^\p{C}\p{Zl}\p{Zp}]{0,64}`)
 	// base64Text is what programs make of bytes; blanks make it wider than base64.
 	base64Text = matches(`[A-Za-z0-9+/=\s]*`)
 	address    = matches(`[^\s<>"'&]+(?:/[^<>"'&]*)?`)

@@ -1,7 +1,7 @@
 package filter
 
 import (
-	"strings"
+	"bytes"
 	"time"
 
 	"otrproxy/stanza"
@@ -24,9 +24,12 @@ func (c *Copy) Sent() bool { return c.Carbon() && string(c.Wrapper.Local()) == "
 // wraps reports whether an element says that there is a copy in it. Servers also put
 // <archived/> of that namespace beside live text.
 func wraps(el stanza.Element) bool {
-	ns, local := string(el.NS()), string(el.Local())
-	return ns == NSCarbons && local != "private" || strings.HasPrefix(ns, "urn:xmpp:mam:") && local == "result"
+	ns := el.NS()
+	return string(ns) == NSCarbons && string(el.Local()) != "private" || bytes.HasPrefix(ns, mams) && string(el.Local()) == "result"
 }
+
+// mams begins the namespaces of archives.
+var mams = []byte("urn:xmpp:mam:")
 
 // CopyOf finds the copy in a message. Wrapped reports whether there is any; ok, whether it
 // is one message in one wrapper, so that all programs find the same.
@@ -56,7 +59,7 @@ func CopyOf(root stanza.Element) (c Copy, wrapped, ok bool) {
 }
 
 // append writes the copy in a message of its own, with nothing beside.
-func (c *Copy) append(w *anew, root stanza.Element, notBefore time.Time, inner func()) {
+func (c *Copy) append(w *anew, root stanza.Element, notBefore, now time.Time, inner func()) {
 	w.dst = append(w.dst, "<message"...)
 	w.addressing(root, messageTypes)
 	w.dst = append(w.dst, '>')
@@ -68,7 +71,17 @@ func (c *Copy) append(w *anew, root stanza.Element, notBefore time.Time, inner f
 	}
 	w.dst = append(w.dst, "><forwarded xmlns='"+NSForward+"'>"...)
 	if delay, ok := c.Forwarded.Child(NSDelay, "delay"); ok {
-		w.delay(delay, notBefore)
+		// What was decrypted cannot have been sent before a certain time, nor tomorrow;
+		// clients need some time for what comes from an archive.
+		if sent, ok := moment(delay.Attr("stamp")); ok {
+			if sent.Before(notBefore) {
+				sent = notBefore
+			}
+			if !notBefore.IsZero() && sent.After(now.Add(skew)) {
+				sent = now
+			}
+			w.delay(delay, sent)
+		}
 	}
 	inner()
 	w.dst = append(append(append(w.dst, "</forwarded></"...), c.Wrapper.Local()...), '>')
@@ -86,16 +99,8 @@ var aside = Table{
 	"urn:xmpp:inbox:1": {"entry": {Attrs: Attrs{"unread": number, "jid": address, "id": token}}}, // XEP-0430
 }
 
-// delay writes when a copy was sent. What was decrypted cannot have been sent before a
-// certain time; clients need some time for what comes from an archive.
-func (w *anew) delay(el stanza.Element, notBefore time.Time) {
-	sent, ok := moment(el.Attr("stamp"))
-	if !ok {
-		return
-	}
-	if sent.Before(notBefore) {
-		sent = notBefore
-	}
+// delay writes when something was sent (XEP-0203), in the one way that all programs read.
+func (w *anew) delay(el stanza.Element, sent time.Time) {
 	w.dst = append(w.dst, "<delay xmlns='"+NSDelay+"'"...)
 	w.attr("stamp", sent.UTC().Format(time.RFC3339Nano))
 	if from := el.Attr("from"); address(from) {
@@ -107,7 +112,7 @@ func (w *anew) delay(el stanza.Element, notBefore time.Time) {
 // AppendCopy appends a copy whose message is shown as in says.
 func (in *In) AppendCopy(dst []byte, root stanza.Element, c *Copy) []byte {
 	w := &anew{Voice: in.Voice, dst: dst}
-	c.append(w, root, in.NotBefore, func() { in.message(w, c.Inner, true) })
+	c.append(w, root, in.NotBefore, in.Now, func() { in.message(w, c.Inner, true) })
 	return w.dst
 }
 
@@ -118,7 +123,7 @@ func (o *Open) AppendCopy(dst []byte, st *stanza.Stanza, c *Copy) []byte {
 		return append(dst, st.Raw...)
 	}
 	w := &anew{Voice: o.Voice, dst: dst}
-	c.append(w, root, time.Time{}, func() { o.message(w, c.Inner, true) })
+	c.append(w, root, time.Time{}, time.Time{}, func() { o.message(w, c.Inner, true) })
 	return w.dst
 }
 
@@ -126,7 +131,7 @@ func (o *Open) AppendCopy(dst []byte, st *stanza.Stanza, c *Copy) []byte {
 // gives.
 func (v Voice) AppendEmptyCopy(dst []byte, root stanza.Element, c *Copy) []byte {
 	w := &anew{Voice: v, dst: dst}
-	c.append(w, root, time.Time{}, func() {
+	c.append(w, root, time.Time{}, time.Time{}, func() {
 		w.dst = append(w.dst, "<message xmlns='"+nsClient+"'"...)
 		w.addressing(c.Inner, messageTypes)
 		w.dst = append(w.dst, "/>"...)
@@ -137,7 +142,7 @@ func (v Voice) AppendEmptyCopy(dst []byte, root stanza.Element, c *Copy) []byte 
 // AppendFailedCopy appends a copy of an error, which is shown without anything beside it.
 func (v Voice) AppendFailedCopy(dst []byte, root stanza.Element, c *Copy) []byte {
 	w := &anew{Voice: v, dst: dst}
-	c.append(w, root, time.Time{}, func() { w.failed(c.Inner, &contactsFailure, true) })
+	c.append(w, root, time.Time{}, time.Time{}, func() { w.failed(c.Inner, &contactsFailure, true) })
 	return w.dst
 }
 

@@ -71,8 +71,8 @@ var invited = Table{
 	NSMUCUser: {"x": {Own: Forms{
 		"invite":   {Attrs: Attrs{"from": address, "to": address}, Own: Forms{"continue": {Attrs: Attrs{"thread": opaqueName}}}},
 		"decline":  {Attrs: Attrs{"from": address, "to": address}},
-		"password": {Text: token}}}},
-	NSConference: {"x": {Attrs: Attrs{"jid": address, "password": token, "continue": boolean, "thread": opaqueName}}},
+		"password": {Text: secret}}}},
+	NSConference: {"x": {Attrs: Attrs{"jid": address, "password": secret, "continue": boolean, "thread": opaqueName}}},
 }
 
 // transfers are files and calls, for rules with allow: [files].
@@ -125,14 +125,24 @@ var served = Table{
 	NSConference:                         invited[NSConference],
 	"jabber:iq:register":                 {"query": {Any: true}},   // XEP-0077
 	"http://jabber.org/protocol/shim":    {"headers": {Any: true}}, // XEP-0131, of nodes
+
+	"http://jabber.org/protocol/http-auth": {"confirm": {Any: true}}, // XEP-0070
 }
 
-// events are broadcasts of contacts about themselves (XEP-0163), for rules with allow: [status].
-var events = Table{NSEvent: {"event": {Own: Forms{
-	"items": {Attrs: Attrs{"node": noBlank}, Own: Forms{
-		"item":    {Attrs: Attrs{"id": noBlank, "publisher": address}, Inner: personal},
-		"retract": {Attrs: Attrs{"id": noBlank}}}},
-	"purge": {Attrs: Attrs{"node": noBlank}}, "delete": {Attrs: Attrs{"node": noBlank}}}}}}
+// events are broadcasts of contacts about themselves (XEP-0163), for rules with allow:
+// [status]; keys are those of their programs, in which there is no word.
+var (
+	events = broadcasts(personal)
+	keys   = broadcasts(programs)
+)
+
+func broadcasts(payloads Table) Table {
+	return Table{NSEvent: {"event": {Own: Forms{
+		"items": {Attrs: Attrs{"node": noBlank}, Own: Forms{
+			"item":    {Attrs: Attrs{"id": noBlank, "publisher": address}, Inner: payloads},
+			"retract": {Attrs: Attrs{"id": noBlank}}}},
+		"purge": {Attrs: Attrs{"node": noBlank}}, "delete": {Attrs: Attrs{"node": noBlank}}}}}}
+}
 
 // personal is what people publish about themselves, and their programs of them.
 var personal = Table{
@@ -191,8 +201,10 @@ func (in *In) tables(root stanza.Element) []Table {
 	switch {
 	case in.From == Service:
 		t = append(t, served)
-	case in.Rule.Allows(config.Status) && broadcast(root):
+	case broadcast(root) && in.Rule.Allows(config.Status):
 		t = append(t, events)
+	case broadcast(root):
+		t = append(t, keys)
 	}
 	if in.Rule.Allows(config.Files) {
 		t = append(t, transfers)
@@ -233,11 +245,18 @@ func (in *In) message(w *anew, root stanza.Element, within bool) {
 			continue
 		}
 		f, ok := find(tables, el)
-		if !ok || !in.may(el) {
+		if !ok && in.From == Service && in.Rule.Allows(config.Services) && string(el.NS()) != nsClient && writable(el) {
+			f, ok = Form{Any: true}, true
+		}
+		switch sent, _ := moment(el.Attr("stamp")); {
+		case !ok || !in.may(el):
 			continue
+		case string(el.NS()) == NSDelay:
+			w.delay(el, sent)
+		default:
+			w.element(&f, el, []byte(nsClient))
 		}
 		w.left++
-		w.element(&f, el, []byte(nsClient))
 	}
 	w.dst = append(w.dst, "</message>"...)
 }
@@ -326,18 +345,17 @@ func (o *Open) message(w *anew, root stanza.Element, within bool) {
 	}
 	w.attrs(root)
 	w.dst = append(w.dst, '>')
-	for text, c := range root.Content() {
+	w.dst = stanza.AppendEscaped(w.dst, w.Quote(root.Text()))
+	for c := range root.Children() {
 		switch {
-		case c == nil:
-			w.dst = stanza.AppendEscaped(w.dst, w.Quote(text))
 		case c.Is(nsClient, "body"):
-			if shown, keep := o.shown(*c); keep {
-				w.open(*c, []byte(nsClient))
-				w.attrs(*c)
+			if shown, keep := o.shown(c); keep {
+				w.open(c, []byte(nsClient))
+				w.attrs(c)
 				w.dst = append(stanza.AppendEscaped(append(w.dst, '>'), shown), "</body>"...)
 			}
-		case !wrapping(*c) && !w.spread(*c):
-			w.any(*c, []byte(nsClient))
+		case writable(c) && !w.spread(c):
+			w.any(c, []byte(nsClient))
 		}
 	}
 	w.dst = append(w.dst, "</message>"...)
@@ -359,7 +377,7 @@ func (in *In) Said(root stanza.Element) (says []string) {
 					says = appendWords(says, d.AllText())
 				}
 			}
-		case passes:
+		case passes, ns == NSEvent && broadcast(root): // what of it may pass does, and the rest is no message
 		case el.Is(nsClient, "subject"), ns == NSXHTML, content[ns].what != "":
 			text := strings.TrimSpace(el.AllText())
 			if ns != NSXHTML { // whose elements stand in a line

@@ -49,8 +49,9 @@ var tellingIn = Table{
 // wishing is what stands in a wish to see somebody's presence, and in the answer: a word
 // to the person.
 var wishing = Table{
-	nsClient:          {"status": said},
-	"urn:xmpp:pars:0": presenceForms["urn:xmpp:pars:0"],
+	nsClient:           {"status": said},
+	"urn:xmpp:pars:0":  presenceForms["urn:xmpp:pars:0"],
+	"urn:xmpp:moved:1": presenceIn["urn:xmpp:moved:1"],
 }
 
 // PresenceIn appends presence as the client gets it; unchanged, where it can stay as it is.

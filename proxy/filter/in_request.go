@@ -32,7 +32,15 @@ var pushed = Table{
 	"urn:xmpp:push:0":     {"enable": {Any: true}, "disable": {Any: true}},
 	"urn:xmpp:mix:pam:2":  {"client-join": {Any: true}},
 	"jabber:iq:register":  {"query": {Any: true}},
-	"urn:xmpp:jidmimic:0": {"jidmimic": {}},
+	"urn:xmpp:extdisco:1": {"services": {Any: true}},
+	"urn:xmpp:extdisco:2": {"services": {Any: true}}, // XEP-0215
+
+	"http://jabber.org/protocol/http-auth": {"confirm": {Any: true}}, // XEP-0070
+}
+
+// asking are requests of services.
+var asking = Table{
+	"http://jabber.org/protocol/http-auth": {"confirm": {Any: true}}, // XEP-0070
 }
 
 // filed are files and calls, for rules with allow: [files].
@@ -196,8 +204,12 @@ func (r *Request) tables(typ string) []Table {
 		if r.Rule.Allows(config.Status) {
 			t = append([]Table{described}, t...)
 		}
+	case r.From == Service && r.Rule.Allows(config.Services):
+		return nil
 	case r.Own:
 		t = []Table{pushed, asked}
+	case r.From == Service:
+		t = []Table{asking, asked}
 	default:
 		t = []Table{asked}
 	}
@@ -249,10 +261,10 @@ func (r *Request) AppendTo(dst []byte, root stanza.Element) ([]byte, Passage) {
 	from, passed := len(w.dst), 0
 	for el := range root.Children() {
 		f, ok := find(tables, el)
-		if tables == nil && !wrapping(el) {
+		if tables == nil {
 			f, ok = Form{Any: true}, true
 		}
-		if ok {
+		if ok && writable(el) {
 			passed++
 			w.element(&f, el, []byte(nsClient))
 		}

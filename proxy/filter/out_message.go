@@ -64,7 +64,7 @@ var content = map[string]kind{
 	"urn:xmpp:attention:0":                   {"a nudge", ""},
 	nsCalls:                                  {"a call", config.Files},
 	"urn:xmpp:call-invites:0":                {"a call", config.Files},
-	"urn:xmpp:jingle:1":                      {"a file or a call", config.Files},
+	"urn:xmpp:jingle:1":                      {"a file or a call", ""},
 	NSForward:                                {"a forwarded message", ""},
 	NSIBB:                                    {"a file", config.Files},
 	"http://jabber.org/protocol/geoloc":      {"a place", ""},
@@ -273,8 +273,8 @@ func Invites(root stanza.Element) bool {
 	return false
 }
 
-// inviting are invitations as they may leave where rooms are allowed.
-var inviting = Table{
+// invitations are invitations as they may leave where rooms are allowed.
+var invitations = Table{
 	NSMUCUser: {"x": {Own: Forms{
 		"invite":   {Attrs: Attrs{"to": address, "from": address}, Own: Forms{"reason": {Text: words}, "continue": {Attrs: Attrs{"thread": opaqueName}}}},
 		"decline":  {Attrs: Attrs{"to": address, "from": address}, Own: Forms{"reason": {Text: words}}},
@@ -289,7 +289,7 @@ func InvitationAlone(root stanza.Element) (raw []byte, ok bool) {
 	}
 	w := &anew{Voice: asItIs}
 	for el := range root.Children() {
-		if f, ok := inviting.of(el); ok {
+		if f, ok := invitations.of(el); ok {
 			w.element(&f, el, []byte(nsClient))
 		}
 	}

@@ -65,7 +65,7 @@ func RequestOut(root stanza.Element, to To, rule *config.Rule) (what string) {
 	typ := root.Attr("type")
 	if file := carriesFile(root); file && !rule.Allows(config.Files) {
 		return "files and calls" + permitting(config.Files, true)
-	} else if file {
+	} else if file && filesAlone(root) {
 		return ""
 	}
 	switch {
@@ -143,6 +143,16 @@ var fileNamespaces = map[string]bool{
 	"urn:xmpp:bob":                           true,
 	"urn:xmpp:jingle:1":                      true,
 	"http://www.google.com/session":          true,
+}
+
+// filesAlone reports whether a request holds files and nothing beside them.
+func filesAlone(root stanza.Element) bool {
+	for el := range root.Children() {
+		if !fileNamespaces[string(el.NS())] {
+			return false
+		}
+	}
+	return blank(root.Text())
 }
 
 // carriesFile looks at every element of a request: a file is one wherever it stands.

@@ -44,6 +44,7 @@ const (
 var (
 	rounds = flag.Int("rounds", 30, "turns each thing gets")
 	pings  = flag.Int("pings", 1000, "messages a turn")
+	beside = flag.String("beside", "", "another otrproxy, such as an older one, to measure beside this one")
 )
 
 func main() {
@@ -151,13 +152,18 @@ func bench() error {
 	if err != nil {
 		return err
 	}
-	conf := filepath.Join(dir, "otrproxy.yaml")
-	text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\ndomains: {%s: {connect: %q, tls: direct, trust: pin, pins: [%q]}}\notr: [{policy: never}]\n", filepath.Join(dir, "state"), domain, s.Addr(), s.Pin())
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		return err
-	}
-	if err := start("otrproxy", listening, bin, "run", "--config", conf); err != nil {
-		return err
+	for name, bin := range map[string]string{"otrproxy": bin, "otrproxy beside": *beside} {
+		if bin == "" {
+			continue
+		}
+		at := filepath.Join(dir, strings.ReplaceAll(name, " ", "-"))
+		text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\ndomains: {%s: {connect: %q, tls: direct, trust: pin, pins: [%q]}}\notr: [{policy: never}]\nlimits: {rate: 100000}\n", at+".state", domain, s.Addr(), s.Pin())
+		if err := os.WriteFile(at+".yaml", []byte(text), 0o600); err != nil {
+			return err
+		}
+		if err := start(name, listening, bin, "run", "--config", at+".yaml"); err != nil {
+			return err
+		}
 	}
 	for _, t := range things {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
