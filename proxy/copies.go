@@ -34,21 +34,21 @@ func (s *session) inCopy(st *stanza.Stanza, from address, c *filter.Copy) {
 	}
 	if s.leftAlone(contact) {
 		o := &filter.Open{Voice: filter.Voice{Quote: same, Mark: same}, Other: func(text string) (string, bool) { return text, true }}
-		s.client.build(func(b []byte) []byte { return o.AppendCopy(b, st, c) })
+		s.anew(func(b []byte) []byte { return o.AppendCopy(b, st, c) })
 		s.delivered(otrlayer.Reading{})
 		return
 	}
 	body := picked(inner)
 	typ := inner.Attr("type")
-	voice := voiceUnder(s.ruleFor(contact))
+	voice := s.voiceUnder(s.ruleFor(contact))
 	if typ == "error" && contact.ok && s.expects(contact) {
-		s.client.build(func(b []byte) []byte { return voice.AppendFailedCopy(b, root, c) })
+		s.anew(func(b []byte) []byte { return voice.AppendFailedCopy(b, root, c) })
 		s.delivered(otrlayer.Reading{})
 		return
 	}
-	// The person's own words, those of a room, and nobody's are shown as they came; with
-	// nothing beside one's own that programs might take for somebody else's.
-	asItCame := sent || typ == "error" || !contact.ok || s.isRoom(contact.bare) || typ == "groupchat" && !carbon && from.bare == contact.bare && s.ofRooms(contact.bare)
+	// The person's own words, and those of a room, are shown as they came; with nothing
+	// beside one's own that programs might take for somebody else's.
+	asItCame := sent || typ == "error" || s.isRoom(contact.bare) || typ == "groupchat" && !carbon && from.bare == contact.bare && s.ofRooms(contact.bare)
 	r := otrlayer.Reading{Deliver: true}
 	switch {
 	case body == nil && !asItCame:
@@ -56,6 +56,8 @@ func (s *session) inCopy(st *stanza.Stanza, from address, c *filter.Copy) {
 	case body == nil:
 	case asItCame:
 		r = otrlayer.Scrub(body.Text())
+	case !contact.ok:
+		r = s.ownText(body.Text())
 	default:
 		r = s.account.Receive(s, otrlayer.Incoming{From: contact.full, Contact: contact.bare, To: inner.Attr("to"), ID: inner.Attr("id"), Type: typ, Text: body.Text(), Delayed: !carbon, Copy: true,
 			Welcome: s.isWelcome(contact.bare), Marked: marked(inner)})
@@ -71,13 +73,13 @@ func (s *session) inCopy(st *stanza.Stanza, from address, c *filter.Copy) {
 		s.p.metrics.count(in, message, swallowed)
 		return
 	case !r.Deliver: // clients count what an archive gives: an empty message stays
-		s.client.build(func(b []byte) []byte { return voice.AppendEmptyCopy(b, root, c) })
+		s.anew(func(b []byte) []byte { return voice.AppendEmptyCopy(b, root, c) })
 	case asItCame && !(sent && s.expects(contact)) || !s.guarded(contact, r):
-		o := s.asItCame(body, r.Text, r.Answerable)
-		s.client.build(func(b []byte) []byte { return o.AppendCopy(b, st, c) })
+		o := s.asItCame(body, r.Text)
+		s.anew(func(b []byte) []byte { return o.AppendCopy(b, st, c) })
 	default:
 		show := s.showing(contact, body, r)
-		s.client.build(func(b []byte) []byte { return show.AppendCopy(b, root, c) })
+		s.anew(func(b []byte) []byte { return show.AppendCopy(b, root, c) })
 	}
 	s.delivered(r)
 }

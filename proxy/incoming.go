@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"strings"
+	"sync"
 	"time"
 
 	"mellium.im/xmpp/jid"
@@ -96,7 +97,7 @@ func (s *session) inNonza(st *stanza.Stanza) {
 func (s *session) inPresence(st *stanza.Stanza, from address) {
 	root := st.Root()
 	typ := root.Attr("type")
-	room := s.nearRoom(from.bare) // as are its last words
+	room := s.nearRoom(from.bare) // before its last words are noted
 	if from.ok && from.bare != s.jid {
 		switch typ {
 		case "":
@@ -119,14 +120,14 @@ func (s *session) inPresence(st *stanza.Stanza, from address) {
 		return
 	}
 	rule := s.ruleFor(from)
-	voice := voiceUnder(rule)
+	voice := s.voiceUnder(rule)
 	if !s.expects(from) {
-		s.client.build(func(b []byte) []byte { return voice.AppendOpen(b, st) })
+		s.anew(func(b []byte) []byte { return voice.AppendOpen(b, st) })
 		s.p.metrics.count(in, presence, passed)
 		return
 	}
 	done := blocked
-	s.client.build(func(b []byte) []byte {
+	s.anew(func(b []byte) []byte {
 		out, unchanged, ok := voice.PresenceIn(b, root, rule, room)
 		if unchanged {
 			out = append(b, st.Raw...)
@@ -138,6 +139,18 @@ func (s *session) inPresence(st *stanza.Stanza, from address) {
 	})
 	s.p.metrics.count(in, presence, done)
 }
+
+// anew hands the client what f writes, which may be nothing. It is written before the queue
+// is locked: f may ask about conversations, and those who hold their lock take the queue's.
+func (s *session) anew(f func([]byte) []byte) {
+	b := written.Get().(*[]byte)
+	*b = f((*b)[:0])
+	s.client.queue(*b)
+	written.Put(b)
+}
+
+// written are buffers for what is written anew.
+var written = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
 // ruleFor is the rule for what comes from an address; from none it is the account's own.
 func (s *session) ruleFor(from address) *config.Rule {
@@ -167,12 +180,19 @@ func (s *session) marked(from address, r otrlayer.Reading) otrlayer.Reading {
 }
 
 // voiceUnder is what becomes of words under a rule.
-func voiceUnder(rule *config.Rule) filter.Voice {
-	v := filter.Voice{Quote: otrlayer.Defused, Mark: otrlayer.Clear}
+func (s *session) voiceUnder(rule *config.Rule) filter.Voice {
+	v := filter.Voice{Quote: otrlayer.Defused, Mark: otrlayer.Clear, Covers: s.covers}
 	if rule.Drop {
 		v.Mark = func(string) string { return "" }
 	}
 	return v
+}
+
+// covers reports whether what an address that a stanza names says is expected to be
+// encrypted.
+func (s *session) covers(jid string) bool {
+	a := readJID(jid)
+	return a.ok && s.expects(a)
 }
 
 // inIQ is the way of a request or an answer in.
@@ -262,12 +282,12 @@ func (s *session) shownIQ(st *stanza.Stanza, from address, home, handsOff bool) 
 		return
 	}
 	rule := s.ruleFor(from)
-	r := filter.Request{Voice: voiceUnder(rule), Rule: rule, Own: home, Open: !s.expects(from)}
+	r := filter.Request{Voice: s.voiceUnder(rule), Rule: rule, Own: home, Open: !s.expects(from)}
 	if home || !strings.Contains(from.bare, "@") || s.isRoom(from.bare) || s.ofRooms(from.bare) {
 		r.From = filter.Service
 	}
 	passage := filter.Refused
-	s.client.build(func(b []byte) []byte {
+	s.anew(func(b []byte) []byte {
 		b, passage = r.AppendTo(b, root)
 		if passage == filter.Unchanged {
 			b = append(b, st.Raw...)
@@ -366,7 +386,7 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 		s.pass(st)
 		return
 	case s.isRoom(from.bare):
-		s.open(st, nil, "", true)
+		s.open(st, nil, "")
 		return
 	case failed:
 		s.bounce(st, from)
@@ -396,14 +416,14 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 		return
 	}
 	if !own && !s.guarded(from, r) {
-		s.open(st, body, r.Text, r.Answerable)
+		s.open(st, body, r.Text)
 		return
 	}
 	show := s.showing(from, body, r)
 	says := false
-	s.client.build(func(b []byte) []byte {
+	s.anew(func(b []byte) []byte {
 		out, any := show.AppendTo(b, root)
-		if says = any || !root.HasChildren() || show.From == filter.Service; !says {
+		if says = any || !root.HasChildren() || show.From != filter.Contact; !says {
 			return b
 		}
 		return out
@@ -424,9 +444,12 @@ func (s *session) guarded(from address, r otrlayer.Reading) bool {
 // showing says how a message is shown whose text was read.
 func (s *session) showing(from address, body *stanza.Element, r otrlayer.Reading) *filter.In {
 	rule := s.ruleFor(from)
-	in := &filter.In{Voice: voiceUnder(rule), Rule: rule, Body: r.Text, Clear: !r.Encrypted && !r.Unreadable, Asks: !r.Unreadable && (r.Answerable || body == nil), NotBefore: r.NotBefore, Now: time.Now()}
-	if !strings.Contains(from.bare, "@") || from.bare == s.jid && !from.resource || s.nearRoom(from.bare) {
+	in := &filter.In{Voice: s.voiceUnder(rule), Rule: rule, Body: r.Text, Clear: !r.Encrypted && !r.Unreadable, Asks: !r.Unreadable && (r.Answerable || body == nil), NotBefore: r.NotBefore, Now: time.Now()}
+	switch {
+	case !strings.Contains(from.bare, "@"), from.bare == s.jid && !from.resource:
 		in.From = filter.Service
+	case s.nearRoom(from.bare):
+		in.From = filter.Room
 	}
 	return in
 }
@@ -457,19 +480,19 @@ func (s *session) ownText(text string) otrlayer.Reading {
 // open hands a message to the client of whose text no encryption is expected: as it came,
 // but for what imitates the proxy, and OTR that nobody reads. Body is the text that was
 // read, and text what is shown in its place.
-func (s *session) open(st *stanza.Stanza, body *stanza.Element, text string, asks bool) {
-	o := s.asItCame(body, text, asks)
+func (s *session) open(st *stanza.Stanza, body *stanza.Element, text string) {
+	o := s.asItCame(body, text)
 	root := st.Root()
 	if o.Unchanged(root) {
 		s.client.queue(st.Raw)
 	} else {
-		s.client.build(func(b []byte) []byte { return o.AppendTo(b, root) })
+		s.anew(func(b []byte) []byte { return o.AppendTo(b, root) })
 	}
 	s.p.metrics.count(in, message, passed)
 }
 
-func (s *session) asItCame(body *stanza.Element, text string, asks bool) *filter.Open {
-	return &filter.Open{Voice: filter.Voice{Quote: otrlayer.Defused, Mark: otrlayer.Clear}, Body: body, Text: text, Asks: asks, Other: scrubbed}
+func (s *session) asItCame(body *stanza.Element, text string) *filter.Open {
+	return &filter.Open{Voice: filter.Voice{Quote: otrlayer.Defused, Mark: otrlayer.Clear, Covers: s.covers}, Body: body, Text: text, Other: scrubbed}
 }
 
 // scrubbed is a text that the engine must not see: OTR in it becomes a placeholder, and
@@ -527,30 +550,30 @@ func (s *session) bounce(st *stanza.Stanza, from address) {
 		return
 	}
 	shown := s.failure(st, from)
+	write := func(b []byte) []byte { return append(b, shown...) }
 	m := &otrlayer.Message{Contact: from.bare, To: from.full, ID: root.Attr("id")}
-	if m.ID != "" && !s.client.message(mark{m: m, cause: otrlayer.CauseBounced}, shown) {
+	if m.ID != "" && !s.client.message(mark{m: m, cause: otrlayer.CauseBounced}, write) {
 		s.account.GiveBack(m, otrlayer.CauseBounced) // the client has gone
 		return
 	} else if m.ID == "" {
-		s.client.build(shown)
+		s.client.build(write)
 	}
 	s.p.metrics.count(in, message, passed)
 }
 
 // failure is how an error is shown: where encryption is expected without anything beside
 // the error, which is ciphertext of ours, or what somebody else says was.
-func (s *session) failure(st *stanza.Stanza, from address) func([]byte) []byte {
+func (s *session) failure(st *stanza.Stanza, from address) []byte {
 	root := st.Root()
 	if s.expects(from) {
-		voice := voiceUnder(s.ruleFor(from))
-		return func(b []byte) []byte { return voice.AppendError(b, root) }
+		return s.voiceUnder(s.ruleFor(from)).AppendError(nil, root)
 	}
-	o := s.asItCame(nil, "", false)
+	o := s.asItCame(nil, "")
 	o.Other = func(text string) (string, bool) {
 		r := otrlayer.Scrub(text)
 		return r.Text, r.Deliver && !r.Unreadable
 	}
-	return func(b []byte) []byte { return o.AppendTo(b, root) }
+	return o.AppendTo(nil, root)
 }
 
 // Notice queues a line of ours in the conversation with a contact.

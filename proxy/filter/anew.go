@@ -11,6 +11,9 @@ import (
 type Voice struct {
 	Quote func(string) string // has nothing in it imitate the proxy
 	Mark  func(string) string // says that they came in clear; quotes as well
+	// Covers reports whether what an address says is expected to be encrypted. Nil is for
+	// none.
+	Covers func(jid string) bool
 }
 
 // An anew writes elements anew, in one way of all the ways there are to write them: no
@@ -77,14 +80,14 @@ func (w *anew) element(f *Form, el stanza.Element, within []byte) {
 }
 
 // any writes an element with everything in it but wrapped messages. The reasons of
-// invitations come with the mark: they are said in the name of whoever invites.
+// invitations are said in the name of whoever invites.
 func (w *anew) any(el stanza.Element, within []byte) {
 	w.open(el, within)
 	w.attrs(el)
 	w.dst = append(w.dst, '>')
 	from := len(w.dst)
 	switch {
-	case !inviting(el):
+	case !w.invites(el):
 		w.inside(el)
 	default:
 		for c := range el.Children() {
@@ -100,10 +103,11 @@ func (w *anew) any(el stanza.Element, within []byte) {
 // section 7.8.2).
 var invitation = Form{Own: Forms{"reason": said, "continue": {Attrs: Attrs{"thread": opaqueName}}}}
 
-// inviting reports whether an element is an invitation that names who invites.
-func inviting(el stanza.Element) bool {
+// invites reports whether an element is an invitation in the name of somebody whose words
+// are expected to be encrypted.
+func (v Voice) invites(el stanza.Element) bool {
 	local := string(el.Local())
-	return (local == "invite" || local == "decline") && string(el.NS()) == NSMUCUser && el.HasChildren()
+	return (local == "invite" || local == "decline") && string(el.NS()) == NSMUCUser && el.HasChildren() && v.Covers != nil && v.Covers(el.Attr("from"))
 }
 
 // attrs writes the attributes, but for those of namespaces nobody knows here.
@@ -163,7 +167,7 @@ func (v Voice) Untouched(root stanza.Element) bool {
 		}
 	}
 	for el := range root.Descendants() {
-		if wrapping(el) || inviting(el) || !v.silent(el) {
+		if wrapping(el) || v.invites(el) || !v.silent(el) {
 			return false
 		}
 	}

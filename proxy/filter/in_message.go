@@ -129,6 +129,9 @@ var served = Table{
 	"http://jabber.org/protocol/http-auth": {"confirm": {Any: true}}, // XEP-0070
 }
 
+// topics are what rooms are about.
+var topics = Table{nsClient: {"subject": {Text: words}}}
+
 // events are broadcasts of contacts about themselves (XEP-0163), for rules with allow:
 // [status]; keys are those of their programs, in which there is no word.
 var (
@@ -170,6 +173,7 @@ type Sender uint8
 const (
 	Contact Sender = iota // a person, or somebody who may be one
 	Service               // the account's server, or another address without a name before an @
+	Room                  // a room that the client comes into, or leaves
 )
 
 // In says how a message is shown.
@@ -199,6 +203,8 @@ func (in *In) tables(root stanza.Element) []Table {
 		}
 	}
 	switch {
+	case in.From == Room:
+		t = append(t, topics, served)
 	case in.From == Service:
 		t = append(t, served)
 	case broadcast(root) && in.Rule.Allows(config.Status):
@@ -245,7 +251,7 @@ func (in *In) message(w *anew, root stanza.Element, within bool) {
 			continue
 		}
 		f, ok := find(tables, el)
-		if !ok && in.From == Service && in.Rule.Allows(config.Services) && string(el.NS()) != nsClient && writable(el) {
+		if !ok && in.From != Contact && in.Rule.Allows(config.Services) && string(el.NS()) != nsClient && writable(el) {
 			f, ok = Form{Any: true}, true
 		}
 		switch sent, _ := moment(el.Attr("stamp")); {
@@ -309,7 +315,6 @@ type Open struct {
 	Body  *stanza.Element                             // the text that was read; nil for none
 	Text  string                                      // what is shown in its place
 	Other func(text string) (shown string, keep bool) // what is shown of another text
-	Asks  bool                                        // a receipt may be asked for
 }
 
 // Unchanged reports whether the message can stay as it is.

@@ -162,7 +162,7 @@ func Compose(root stanza.Element, rule *config.Rule) (c Composed) {
 }
 
 // asItIs leaves words as they are.
-var asItIs = Voice{func(s string) string { return s }, func(s string) string { return s }}
+var asItIs = Voice{Quote: func(s string) string { return s }, Mark: func(s string) string { return s }}
 
 func clip(s string) string { return s[:min(len(s), 40)] }
 
