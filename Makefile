@@ -34,7 +34,7 @@ scenarios:
 
 bench:
 	@test/install.sh haproxy libotr5-dev libgcrypt20-dev
-	$(GO) test -run xxx -bench . -benchmem ./stanza
+	$(GO) test -run xxx -bench . -benchmem ./stanza ./proxy/filter
 	$(GO) run ./test/bench
 	$(GO) run ./test/bench load
 	$(GO) run ./test/bench/otr

@@ -152,7 +152,10 @@ func bench() error {
 	if err != nil {
 		return err
 	}
-	for name, bin := range map[string]string{"otrproxy": bin, "otrproxy beside": *beside} {
+	for _, name := range []string{"otrproxy", "otrproxy beside"} {
+		if name != "otrproxy" {
+			bin = *beside
+		}
 		if bin == "" {
 			continue
 		}
@@ -181,8 +184,10 @@ func bench() error {
 			return fmt.Errorf("%s: %w", t.name, err)
 		}
 	}
+	order := slices.Clone(things)
 	for range *rounds {
-		for _, t := range things {
+		slices.Reverse(order) // whoever comes after another does not gain by it
+		for _, t := range order {
 			if err := t.turn(*pings, true); err != nil {
 				return fmt.Errorf("%s: %w", t.name, err)
 			}
