@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/url"
 	"os"
@@ -159,6 +160,15 @@ var shapes = map[string]string{
 	"pubsub event":          `<message to='TO' type='headline'><event xmlns='http://jabber.org/protocol/pubsub#event'><items node='W'><item>W</item></items></event></message>`,
 	"openpgp for xmpp":      `<message to='TO' type='chat'><openpgp xmlns='urn:xmpp:openpgp:0'>W W!</openpgp><body>W</body></message>`,
 	"omemo 2 fallback":      `<message to='TO' type='chat'><encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'/><payload>AAAA</payload></encrypted><body>W</body><fallback xmlns='urn:xmpp:fallback:0' for='W'>W</fallback></message>`,
+	"voice request":         `<message to='TO'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#request</value></field><field var='W'><value>W</value></field></x></message>`,
+	"room's form":           `<iq to='TO' type='set' id='i'><query xmlns='jabber:iq:register'><x xmlns='jabber:x:data' type='submit'><field var='muc#register_roomnick'><value>W</value></field></x></query></iq>`,
+	"room's members":        `<iq to='TO' type='set' id='i'><query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='member' jid='W@x' nick='W'><reason>W</reason></item></query></iq>`,
+	"new caps in words":     `<presence to='TO'><c xmlns='urn:xmpp:caps'><hash xmlns='urn:xmpp:hashes:2' algo='W'>W W</hash>W</c></presence>`,
+	"failed presence":       `<presence to='TO' type='error'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>W</gone><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>W</text></error></presence>`,
+	"end of a call":         `<message to='TO' type='chat'><finish xmlns='urn:xmpp:jingle-message:0' id='x'><reason xmlns='urn:xmpp:jingle:1'><text>W</text></reason></finish></message>`,
+	"prefixed invitation":   `<message xmlns:u='http://jabber.org/protocol/muc#user' to='TO'><u:x><u:invite to='x@y'><u:reason>W</u:reason></u:invite><u:W>W</u:W></u:x></message>`,
+	"talk of OTR":           `<message to='TO' type='chat'><body>W then ?OTRv23? and ?OTR:AAMD W</body></message>`,
+	"markup before OTR":     `<message to='TO' type='chat'><body>&lt;b&gt;W&lt;/b&gt;?OTRv23? W</body></message>`,
 	"nested":                strings.ReplaceAll(`<message to='TO' type='chat'><a xmlns='urn:a'>DEEP</a></message>`, "DEEP", strings.Repeat("<b>", 20)+"W"+strings.Repeat("</b>", 20)),
 	"character references":  `<message to='TO' type='chat'><body>&#x57;W</body></message>`,
 }
@@ -482,6 +492,14 @@ func TestCanary(t *testing.T) {
 		for state, prepare := range canaryStates {
 			t.Run(state, func(t *testing.T) { run(t, strictRule, prepare, shapes) })
 		}
+		// The built-in rule lets pass what people tell everybody, and nothing else.
+		said := maps.Clone(shapes)
+		for name := range toEverybody {
+			delete(said, name)
+		}
+		for _, state := range []string{"never talked", "query sent", "encrypted", "contact offline", "finished", "key changed", "proxy restarted"} {
+			t.Run("built-in rule, "+state, func(t *testing.T) { run(t, "", canaryStates[state], said) })
+		}
 		// What was private once does not go back to clear by itself, whatever the policy.
 		private := map[string]string{}
 		for name, shape := range shapes {
@@ -519,11 +537,16 @@ func TestCanary(t *testing.T) {
 			}
 		}
 	})
-	t.Logf("canary: %d shapes, %d states, %d tried, leaks %d", len(shapes), len(canaryStates)+8, tried.Load(), leaked.Load())
+	t.Logf("canary: %d shapes, %d states, %d tried, leaks %d", len(shapes), len(canaryStates)+15, tried.Load(), leaked.Load())
 	if len(shapes) < 120 || len(canaryStates) < 16 {
 		t.Errorf("only %d shapes and %d states", len(shapes), len(canaryStates))
 	}
 }
+
+// toEverybody are shapes of what people tell about themselves, which allow: [status] lets
+// pass.
+var toEverybody = map[string]bool{"presence status": true, "directed status": true, "last words": true, "subscription": true, "presence nick": true,
+	"vcard": true, "vcard4": true, "mood": true, "notes": true}
 
 // toOthers are shapes that do not go to the contact.
 var toOthers = map[string]bool{"no address": true, "own address": true, "the server": true, "a stranger": true}

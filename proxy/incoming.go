@@ -181,11 +181,20 @@ func (s *session) marked(from address, r otrlayer.Reading) otrlayer.Reading {
 
 // voiceUnder is what becomes of words under a rule.
 func (s *session) voiceUnder(rule *config.Rule) filter.Voice {
-	v := filter.Voice{Quote: otrlayer.Defused, Mark: otrlayer.Clear, Covers: s.covers}
+	v := filter.Voice{Quote: otrlayer.Defused, Mark: inClear, Covers: s.covers}
 	if rule.Drop {
 		v.Mark = func(string) string { return "" }
 	}
 	return v
+}
+
+// inClear is a text that came in clear with the mark of that; OTR in it is nobody's to read.
+func inClear(text string) string {
+	r := otrlayer.Scrub(text)
+	if r.Unreadable || !r.Deliver {
+		return r.Text
+	}
+	return otrlayer.Clear(r.Text)
 }
 
 // covers reports whether what an address that a stanza names says is expected to be
@@ -492,7 +501,7 @@ func (s *session) open(st *stanza.Stanza, body *stanza.Element, text string) {
 }
 
 func (s *session) asItCame(body *stanza.Element, text string) *filter.Open {
-	return &filter.Open{Voice: filter.Voice{Quote: otrlayer.Defused, Mark: otrlayer.Clear, Covers: s.covers}, Body: body, Text: text, Other: scrubbed}
+	return &filter.Open{Voice: filter.Voice{Quote: otrlayer.Defused, Mark: inClear, Covers: s.covers}, Body: body, Text: text, Other: scrubbed}
 }
 
 // scrubbed is a text that the engine must not see: OTR in it becomes a placeholder, and

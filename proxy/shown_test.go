@@ -455,3 +455,30 @@ func TestServicesAreHeard(t *testing.T) {
 		}
 	}
 }
+
+// An inbox (XEP-0430) is an archive: what is in its results is marked, where it was asked
+// for; and what an answer has of OTR is one quiet line.
+func TestInboxIsReadAsAnArchive(t *testing.T) {
+	c := onStage(t, "", func(*stage) {})
+	result := "<message from='alice@example.org'><entry xmlns='urn:xmpp:inbox:1' unread='3' jid='bob@example.org' id='5'/><result xmlns='urn:xmpp:mam:2' queryid='in' id='5'>" + inner("<body>lunch?</body>") + "</result></message>"
+	if got := fromServer(t, c.s, c.alice, result); len(got) != 0 {
+		t.Errorf("nobody asked: %s", allRaw(got))
+	}
+	id := server.NoAnswer + "inbox"
+	c.alice.Send("<iq type='set' id='" + id + "'><inbox xmlns='urn:xmpp:inbox:1' queryid='in'/></iq>")
+	seen(c.alice)
+	if got := allRaw(fromServer(t, c.s, c.alice, result)); !strings.Contains(got, ourMark+"lunch?") || !strings.Contains(got, "unread='3'") {
+		t.Errorf("a result: %s", got)
+	}
+	fin := "<iq type='result' id='" + id + "'><fin xmlns='urn:xmpp:inbox:1' total='1' unread='1' all-unread='3'/></iq>"
+	if got := allRaw(fromServer(t, c.s, c.alice, fin)); strings.TrimSpace(got) != fin {
+		t.Errorf("the end: %s", got)
+	}
+	ask := c.asks()
+	id = ask("")
+	seen(c.alice)
+	chat := "<iq type='result' id='" + id + "'><chat xmlns='urn:xmpp:archive' with='bob@example.org' start='2026-01-01T00:00:00Z'><from secs='0'><body>?OTR:AAMDAAAA.</body></from><to secs='1'><body>fine</body></to></chat></iq>"
+	if got := allRaw(fromServer(t, c.s, c.alice, chat)); strings.Contains(got, "?OTR") || !strings.Contains(got, "[otrproxy] An encrypted message") || !strings.Contains(got, ourMark+"fine") {
+		t.Errorf("an archive of XEP-0136: %s", got)
+	}
+}

@@ -129,6 +129,7 @@ var (
 	hexDigits = matches(`[0-9A-Fa-f\s]*`)
 	uri       = matches(`[A-Za-z][A-Za-z0-9+.-]*:[!-~]+`)
 	tokens    = matches(`[a-z0-9-]*(?: [a-z0-9-]+)*`)
+	algorithm = matches(`[a-z0-9-]{1,20}`)
 	language  = matches(`[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*`)
 	boolean   = oneOf("true", "false", "0", "1")
 	// software is how programs call themselves and their versions: a short line.

@@ -63,8 +63,8 @@ func openPGP(s string) bool {
 	return err == nil && len(raw) > 0 && raw[0]&0x80 != 0
 }
 
-// names says what the client decrypts itself (XEP-0380).
-var names = Table{NSEME: {"encryption": {Attrs: Attrs{"namespace": uri}}}}
+// encryptions name what the client decrypts itself (XEP-0380).
+var encryptions = Table{NSEME: {"encryption": {Attrs: Attrs{"namespace": uri}}}}
 
 // invited are invitations to rooms (XEP-0045, XEP-0249). Their reasons are words.
 var invited = Table{
@@ -196,7 +196,7 @@ func (in *In) tables(root stanza.Element) []Table {
 	if !in.Clear { // what was decrypted stands alone
 		return t
 	}
-	t = append(t, invited, names)
+	t = append(t, invited, encryptions)
 	for _, allow := range []config.Allow{config.OMEMO, config.OpenPGP} {
 		if in.Rule.Allows(allow) {
 			t = append(t, sealed[allow])

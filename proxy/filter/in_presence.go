@@ -36,7 +36,6 @@ var occupantIn = Table{
 		"password": {Text: token}}}}, // XEP-0045
 	NSMUC:             {"x": {}},
 	"urn:xmpp:hats:0": {"hats": {Own: Forms{"hat": {Attrs: Attrs{"uri": uri, "title": words}}}}}, // XEP-0317
-	NSData:            {"x": {Attrs: Attrs{"type": token}}},
 }
 
 // tellingIn is what people tell about themselves in presence, for rules with allow: [status].

@@ -19,7 +19,7 @@ var presenceForms = Table{
 	NSMUC:                 {"x": {Own: Forms{"password": {Text: words}, "history": {Attrs: Attrs{"maxchars": noBlank, "maxstanzas": noBlank, "seconds": noBlank, "since": noBlank}}}}}, // XEP-0045
 }
 
-var hashes = Forms{"hash": {Attrs: Attrs{"algo": noBlank}, Text: base64Bytes}} // XEP-0300
+var hashes = Forms{"hash": {Attrs: Attrs{"algo": algorithm}, Text: base64Bytes}} // XEP-0300
 
 // tellingForms is what people say about themselves, for rules with allow: [status].
 var tellingForms = Table{
