@@ -57,8 +57,9 @@ var (
 	serversFailure  = failure(false)
 )
 
-// failed is what may stand in a stanza that is an error.
-func failed(f *Form) []Table { return []Table{{nsClient: {"error": *f}}} }
+// failed is what may stand in a stanza that is an error: the error, and that it is about a
+// room.
+func failed(f *Form) []Table { return []Table{{nsClient: {"error": *f}, NSMUC: {"x": {}}}} }
 
 // AppendError appends an error of a contact's to a stanza of the client's, whose texts come
 // with the mark of clear text.
@@ -77,6 +78,9 @@ func (w *anew) failed(root stanza.Element, f *Form, within bool) {
 	}
 	w.addressing(root, oneOf("error"))
 	w.dst = append(w.dst, '>')
+	if _, room := root.Child(NSMUC, "x"); room {
+		w.dst = append(w.dst, "<x xmlns='"+NSMUC+"'/>"...)
+	}
 	el, ok := root.Child(nsClient, "error")
 	if ok {
 		w.element(f, el, []byte(nsClient))
