@@ -365,6 +365,7 @@ func (s *session) roster(query stanza.Element) {
 		}
 		sub := string(item.RawAttr("subscription"))
 		s.setListed(a.bare)
+		s.setListed(a.also)
 		s.setWelcome(a.bare, sub == "from" || sub == "both")
 	}
 }
@@ -520,7 +521,7 @@ func marked(root stanza.Element) bool {
 // picked is the text of a message that is read: the one without a language first.
 func picked(root stanza.Element) (body *stanza.Element) {
 	for el := range root.Children() {
-		if el.Is(stanza.NSClient, "body") && (body == nil || body.RawAttr("xml:lang") != nil && el.RawAttr("xml:lang") == nil) {
+		if el.Is(stanza.NSClient, "body") && el.Inner().Len() > 0 && (body == nil || body.RawAttr("xml:lang") != nil && el.RawAttr("xml:lang") == nil) {
 			body = &el
 		}
 	}

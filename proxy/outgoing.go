@@ -157,6 +157,10 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 			s.unprotected(root, what, contact)
 			return
 		case (room || near) && m.Type != "groupchat" && !invites && alone:
+			if m.Slight { // nobody misses it
+				s.p.metrics.count(out, message, blocked)
+				return
+			}
 			if !room {
 				s.refuse(root, stanza.Error{Type: "modify", Condition: "not-acceptable", Text: "Not sent: you are not in the room " + contact + ". Join it first."})
 				s.p.metrics.blocked(otrlayer.CauseUnprotected)

@@ -188,15 +188,19 @@ func (s *session) fromRoom(root stanza.Element, from address, typ string) {
 	}
 }
 
-// conflicts reports whether an error is about a name that is taken: who is in a room stays
-// there under the old one.
+// conflicts reports whether an error is about a name that one cannot have: who is in a room
+// stays there under the old one (XEP-0045 section 7.6).
 func conflicts(root stanza.Element) bool {
 	el, ok := root.Child(stanza.NSClient, "error")
 	if !ok {
 		return false
 	}
-	_, ok = el.Child(stanza.NSStanzas, "conflict")
-	return ok
+	for _, condition := range []string{"conflict", "not-acceptable", "jid-malformed"} {
+		if _, is := el.Child(stanza.NSStanzas, condition); is {
+			return true
+		}
+	}
+	return false
 }
 
 // learnService notes what a service says about itself (XEP-0030, XEP-0045 section 6.2).

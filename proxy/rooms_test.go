@@ -104,8 +104,9 @@ func TestRoomAsLongAsInside(t *testing.T) {
 		t.Error("inside, and what is said is marked")
 	}
 	fromServer(t, s, alice, "<presence from='"+room+"/carol' type='error'><error type='cancel'><conflict xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>")
+	fromServer(t, s, alice, "<presence from='"+room+"/dora' type='error'><error type='cancel'><not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>")
 	if !said() {
-		t.Error("another name was taken, and the client is inside still")
+		t.Error("another name was refused, and the client is inside still")
 	}
 	fromServer(t, s, alice, "<presence from='"+room+"/alice' type='unavailable'><x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='none' role='none' nick='ally'/><status code='303'/><status code='110'/></x></presence>")
 	if !said() {
@@ -209,6 +210,12 @@ func TestUnlistedContactIsNoRoom(t *testing.T) {
 	joins(t, c.s, c.alice, "dora@example.org")
 	if got := allRaw(fromServer(t, c.s, c.alice, "<message from='dora@example.org/c' type='chat'><body>pay mallory</body></message>")); !strings.Contains(got, "Not encrypted: pay mallory") {
 		t.Errorf("shown as %s", got)
+	}
+	// Nor by another spelling, which some programs read as the same.
+	fromServer(t, c.s, c.alice, "<iq type='set' id='p2'><query xmlns='jabber:iq:roster'><item jid='ro\u00df@example.org' subscription='both'/></query></iq>")
+	joins(t, c.s, c.alice, "ross@example.org")
+	if got := allRaw(fromServer(t, c.s, c.alice, "<message from='ross@example.org/c' type='chat'><body>pay mallory</body></message>")); !strings.Contains(got, "Not encrypted: pay mallory") {
+		t.Errorf("another spelling is shown as %s", got)
 	}
 }
 

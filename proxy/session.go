@@ -329,15 +329,21 @@ func (s *session) setWelcome(bare string, yes bool) {
 }
 
 // isListed reports whether a bare JID is, or was in this session, on the list of contacts:
-// a server that takes somebody off it does not make a stranger of them.
+// a server that takes somebody off it does not make a stranger of them. Of a list without
+// end everybody is.
 func (s *session) isListed(bare string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.listed[bare]
+	return s.listed[bare] || len(s.listed) >= maxListed
 }
 
 func (s *session) setListed(bare string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.listed[bare] = true
+	if bare != "" && len(s.listed) < maxListed {
+		s.listed[bare] = true
+	}
 }
+
+// maxListed bounds it.
+const maxListed = 50_000

@@ -325,19 +325,21 @@ func TestReasonOfAnInvitationIsMarked(t *testing.T) {
 	joins(t, s, alice, "room@conf.example")
 	invite := "<x xmlns='http://jabber.org/protocol/muc#user'><invite from='bob@example.org'><reason>FORGED</reason></invite></x>"
 	for name, raw := range map[string]string{
-		"a room":          "<message from='room@conf.example'>" + invite + "</message>",
-		"an occupant":     "<message from='room@conf.example/mallory' type='groupchat'><body>hi</body>" + invite + "</message>",
-		"declined":        "<message from='room@conf.example'>" + strings.ReplaceAll(invite, "invite", "decline") + "</message>",
-		"another room":    "<message from='other@conf.example'>" + invite + "</message>",
-		"a service":       "<message from='example.org'>" + invite + "</message>",
-		"a sent carbon":   aCarbon("sent", strings.Replace(strings.Replace(inner(invite), "from='bob@example.org/x'", "from='alice@example.org/d'", 1), "to='alice@example.org/c'", "to='dora@example.org'", 1)),
-		"sent, rosterx":   aCarbon("sent", strings.Replace(strings.Replace(inner("<body>x</body><x xmlns='http://jabber.org/protocol/rosterx'><item action='add' jid='m@evil.example' name='FORGED'/></x>"), "from='bob@example.org/x'", "from='alice@example.org/d'", 1), "to='alice@example.org/c'", "to='bob@example.org'", 1)),
-		"copy of nobody":  aCarbon("received", strings.Replace(inner(invite), " from='bob@example.org/x'", "", 1)),
-		"archive of room": "<message from='alice@example.org'><result xmlns='urn:xmpp:mam:2' queryid='q' id='1'>" + strings.Replace(inner(invite), "bob@example.org/x", "room@conf.example", 1) + "</result></message>",
+		"a room":           "<message from='room@conf.example'>" + invite + "</message>",
+		"an occupant":      "<message from='room@conf.example/mallory' type='groupchat'><body>hi</body>" + invite + "</message>",
+		"words for a room": "<message from='bob@example.org/c'><x xmlns='jabber:x:conference' jid='tea@conf.example/FORGED words'/></message>",
+		"a room of words":  "<message from='tea@conf.example/FORGED words'>" + strings.Replace(invite, "<reason>FORGED</reason>", "<continue thread='0123456789'/>", 1) + "</message>",
+		"declined":         "<message from='room@conf.example'>" + strings.ReplaceAll(invite, "invite", "decline") + "</message>",
+		"another room":     "<message from='other@conf.example'>" + invite + "</message>",
+		"a service":        "<message from='example.org'>" + invite + "</message>",
+		"a sent carbon":    aCarbon("sent", strings.Replace(strings.Replace(inner(invite), "from='bob@example.org/x'", "from='alice@example.org/d'", 1), "to='alice@example.org/c'", "to='dora@example.org'", 1)),
+		"sent, rosterx":    aCarbon("sent", strings.Replace(strings.Replace(inner("<body>x</body><x xmlns='http://jabber.org/protocol/rosterx'><item action='add' jid='m@evil.example' name='FORGED'/></x>"), "from='bob@example.org/x'", "from='alice@example.org/d'", 1), "to='alice@example.org/c'", "to='bob@example.org'", 1)),
+		"copy of nobody":   aCarbon("received", strings.Replace(inner(invite), " from='bob@example.org/x'", "", 1)),
+		"archive of room":  "<message from='alice@example.org'><result xmlns='urn:xmpp:mam:2' queryid='q' id='1'>" + strings.Replace(inner(invite), "bob@example.org/x", "room@conf.example", 1) + "</result></message>",
 	} {
 		got := fromServer(t, s, alice, raw)
 		for _, st := range got {
-			if where := slips(st, "FORGED"); where != "" {
+			if where := slips(st, "FORGED"); where != "" || strings.Contains(name, "words") && strings.Contains(string(st.Raw), "jid='tea@") || name == "a room of words" && strings.Contains(string(st.Raw), "<invite") {
 				t.Errorf("%s: %s", name, st.Raw)
 			}
 		}

@@ -144,15 +144,8 @@ func writable(el stanza.Element) bool { return !wrapping(el) && string(el.NS()) 
 // wrapping reports whether an element is one in which programs find a whole message,
 // whatever its namespace: some look at the name alone.
 func wrapping(el stanza.Element) bool {
-	switch string(el.Local()) {
-	case "forwarded", "message", "sent", "received", "result":
-	default:
-		return false
-	}
-	if ns := string(el.NS()); string(el.Local()) == "received" && (ns == NSReceipts || ns == NSMarkers) {
-		return false
-	}
-	return el.HasChildren()
+	local := string(el.Local())
+	return (local == "forwarded" || local == "message") && el.HasChildren()
 }
 
 // Untouched reports whether a stanza whose words may pass can stay as it is: it wraps no

@@ -46,6 +46,10 @@ func TestMessageAnew(t *testing.T) {
 		{"OMEMO beside decrypted text", In{Body: "hi", Rule: builtIn}, `<message><encrypted xmlns='eu.siacs.conversations.axolotl'><payload>AAAA</payload></encrypted></message>`, `<message><body>hi</body></message>`, true},
 		{"OMEMO by itself", In{Clear: true, Rule: builtIn}, `<message><encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'><key rid='2'>AAAA</key></header><payload>AAAA</payload><W/></encrypted></message>`,
 			`<message><encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'><key rid='2'>AAAA</key></header><payload>AAAA</payload></encrypted></message>`, true},
+		{"OMEMO and its name", In{Clear: true, Rule: builtIn}, `<message><encryption xmlns='urn:xmpp:eme:0' namespace='eu.siacs.conversations.axolotl' name='W'/></message>`,
+			`<message><encryption xmlns='urn:xmpp:eme:0' namespace='eu.siacs.conversations.axolotl'/></message>`, true},
+		{"a name nobody knows", In{Clear: true, Rule: builtIn}, `<message><encryption xmlns='urn:xmpp:eme:0' namespace='urn:W' name='W'/></message>`, `<message></message>`, false},
+		{"an invitation by an occupant", In{Clear: true, Rule: builtIn}, `<message from='r@x/W'><x xmlns='http://jabber.org/protocol/muc#user'><invite from='b@x'/></x></message>`, `<message from='r@x/W'></message>`, false},
 		{"OMEMO that is not allowed", In{Clear: true, Rule: bare}, `<message><encrypted xmlns='eu.siacs.conversations.axolotl'><payload>AAAA</payload></encrypted></message>`, `<message></message>`, false},
 		{"an invitation without its reason", In{Clear: true, Rule: builtIn}, `<message xmlns:u='http://jabber.org/protocol/muc#user'><u:x><u:invite from='b@x'><u:reason>W</u:reason></u:invite></u:x></message>`,
 			`<message><x xmlns='http://jabber.org/protocol/muc#user'><invite from='b@x'/></x></message>`, true},
@@ -70,7 +74,7 @@ func TestMessageAnew(t *testing.T) {
 func TestDelayOfDecryptedText(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	in := In{Voice: testVoice, Rule: builtIn, Body: "hi", NotBefore: now.Add(-time.Hour), Now: now}
-	for stamp, kept := range map[string]bool{"2026-05-01T11:30:00Z": true, "2026-05-01T10:59:59Z": false, "2026-05-01T13:30:00+02:00": true, "2026-05-01T13:00:00Z": false, "yesterday": false, "": false} {
+	for stamp, kept := range map[string]bool{"2026-05-01T11:30:00Z": true, "2026-05-01T10:59:30Z": true, "2026-05-01T10:58:59Z": false, "2026-05-01T13:30:00+02:00": true, "2026-05-01T13:00:00Z": false, "yesterday": false, "": false} {
 		got, _ := in.AppendTo(nil, parsed(t, "<message><delay xmlns='urn:xmpp:delay' stamp='"+stamp+"'>W</delay></message>").Root())
 		if strings.Contains(string(got), "<delay") != kept || strings.Contains(string(got), "W") {
 			t.Errorf("%q: %s", stamp, got)
@@ -135,5 +139,19 @@ func TestSoftwareArrivesWhole(t *testing.T) {
 	r := Request{Voice: testVoice, Rule: bare}
 	if _, p := r.AppendTo(nil, parsed(t, raw).Root()); p != Unchanged {
 		t.Errorf("passage %d", p)
+	}
+}
+
+// Where anything may pass, what only looks like a wrapped message does as well.
+func TestSearchesForChannelsPass(t *testing.T) {
+	raw := `<iq type='result' id='1'><result xmlns='urn:xmpp:channel-search:0:search'><item address='tea@conf.example'><name>Tea</name></item></result></iq>`
+	for _, r := range []Request{{From: Service}, {Open: true}, {From: Service, Rule: &config.Rule{Policy: config.Require, Allow: []config.Allow{config.Services}}}} {
+		r.Voice = testVoice
+		if r.Rule == nil {
+			r.Rule = bare
+		}
+		if _, p := r.AppendTo(nil, parsed(t, raw).Root()); p != Unchanged {
+			t.Errorf("%+v: passage %d", r, p)
+		}
 	}
 }

@@ -139,6 +139,9 @@ var (
 	// base64Text is what programs make of bytes; blanks make it wider than base64.
 	base64Text = matches(`[A-Za-z0-9+/=\s]*`)
 	address    = matches(`[^\s<>"'&]+(?:/[^<>"'&]*)?`)
+	// unblank is an address without blanks, which make words of one.
+	unblank    = matches(`[^\s<>"'&]+`)
+	bareJID    = matches(`[^\s<>"'&/]+`)
 	opaqueName = matches(`[0-9A-Fa-f-]{8,64}`)
 )
 
@@ -151,7 +154,14 @@ func base64Bytes(s string) bool {
 }
 
 // stampForms are those of XEP-0082, and of XEP-0091 before it.
-var stampForms = []string{time.RFC3339Nano, "20060102T15:04:05"}
+var stampForms = []string{time.RFC3339Nano, oldStamp}
+
+const oldStamp = "20060102T15:04:05"
+
+func stampOld(s string) bool {
+	_, err := time.Parse(oldStamp, s)
+	return err == nil
+}
 
 func stamp(s string) bool {
 	_, ok := moment(s)

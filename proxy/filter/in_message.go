@@ -22,7 +22,7 @@ var beside = Table{
 	NSHints:    {"no-store": {}, "no-copy": {}, "no-permanent-store": {}, "store": {}},                              // XEP-0334
 	NSCarbons:  {"private": {}},                                                                                     // XEP-0280
 	NSDelay:    {"delay": {Attrs: Attrs{"stamp": stamp, "from": address}}},                                          // XEP-0203
-	NSDelayOld: {"x": {Attrs: Attrs{"stamp": stamp, "from": address}}},                                              // XEP-0091
+	NSDelayOld: {"x": {Attrs: Attrs{"stamp": stampOld, "from": unblank}}},                                           // XEP-0091
 	"jabber:x:event": {"x": {Own: Forms{"offline": {}, "delivered": {}, "displayed": {}, "composing": {},
 		"id": {Text: token}}}}, // XEP-0022
 	"urn:xmpp:mam:tmp":       {"archived": {Attrs: Attrs{"by": address, "id": token}}}, // of ejabberd
@@ -64,15 +64,17 @@ func openPGP(s string) bool {
 }
 
 // encryptions name what the client decrypts itself (XEP-0380).
-var encryptions = Table{NSEME: {"encryption": {Attrs: Attrs{"namespace": uri}}}}
+var encryptions = Table{NSEME: {"encryption": {Attrs: Attrs{"namespace": encryption}}}}
+
+var encryption = oneOf("eu.siacs.conversations.axolotl", "urn:xmpp:omemo:0", "urn:xmpp:omemo:1", "urn:xmpp:omemo:2", "jabber:x:encrypted", "urn:xmpp:openpgp:0")
 
 // invited are invitations to rooms (XEP-0045, XEP-0249). Their reasons are words.
 var invited = Table{
 	NSMUCUser: {"x": {Own: Forms{
-		"invite":   {Attrs: Attrs{"from": address, "to": address}, Own: Forms{"continue": {Attrs: Attrs{"thread": opaqueName}}}},
-		"decline":  {Attrs: Attrs{"from": address, "to": address}},
+		"invite":   {Attrs: Attrs{"from": unblank, "to": unblank}, Own: Forms{"continue": {Attrs: Attrs{"thread": opaqueName}}}},
+		"decline":  {Attrs: Attrs{"from": unblank, "to": unblank}},
 		"password": {Text: secret}}}},
-	NSConference: {"x": {Attrs: Attrs{"jid": address, "password": secret, "continue": boolean, "thread": opaqueName}}},
+	NSConference: {"x": {Attrs: Attrs{"jid": bareJID, "password": secret, "continue": boolean, "thread": opaqueName}}},
 }
 
 // transfers are files and calls, for rules with allow: [files].
@@ -96,10 +98,11 @@ func calls(steps ...string) Forms {
 	for _, step := range steps {
 		all[step] = Form{Attrs: Attrs{"id": token, "video": boolean, "multi": boolean},
 			Own: Forms{"jingle": {Attrs: Attrs{"sid": token, "jid": address}}, "external": {Attrs: Attrs{"uri": uri}},
-				"tie-break": {}, "migrated": {Attrs: Attrs{"to": token}}, "device": {Attrs: Attrs{"id": number}}},
+				"tie-break": {}, "migrated": {Attrs: Attrs{"to": token}}},
 			Inner: Table{
-				"urn:xmpp:jingle:apps:rtp:1": {"description": {Attrs: Attrs{"media": oneOf("audio", "video")}}},
-				"urn:xmpp:jingle:1":          {"reason": {Own: reasons}},
+				"http://gultsch.de/xmpp/drafts/omemo/dlts-srtp-verification": {"device": {Attrs: Attrs{"id": number}}},
+				"urn:xmpp:jingle:apps:rtp:1":                                 {"description": {Attrs: Attrs{"media": oneOf("audio", "video")}}},
+				"urn:xmpp:jingle:1":                                          {"reason": {Own: reasons}},
 			}}
 	}
 	return all
@@ -255,8 +258,10 @@ func (in *In) message(w *anew, root stanza.Element, within bool) {
 			f, ok = Form{Any: true}, true
 		}
 		switch sent, _ := moment(el.Attr("stamp")); {
-		case !ok || !in.may(el):
+		case !ok || !in.may(root, el):
 			continue
+		case string(el.NS()) == NSDelay && sent.Before(in.NotBefore):
+			w.delay(el, in.NotBefore)
 		case string(el.NS()) == NSDelay:
 			w.delay(el, sent)
 		default:
@@ -268,23 +273,25 @@ func (in *In) message(w *anew, root stanza.Element, within bool) {
 }
 
 // may reports whether something that is listed may stand beside this text.
-func (in *In) may(el stanza.Element) bool {
+func (in *In) may(root, el stanza.Element) bool {
 	switch ns := string(el.NS()); {
 	case ns == NSReceipts && string(el.Local()) == "request", ns == NSMarkers && string(el.Local()) == "markable":
 		return in.Asks // none for what nobody could read, and none to strangers
 	case ns == NSDelay, ns == NSDelayOld:
 		sent, ok := moment(el.Attr("stamp"))
-		return ok && (in.NotBefore.IsZero() || !sent.Before(in.NotBefore) && !sent.After(in.Now.Add(skew)))
-	case !in.Clear:
-		return true
+		return ok && (in.NotBefore.IsZero() || !sent.Before(in.NotBefore.Add(-behind)) && !sent.After(in.Now.Add(skew)))
 	case ns == NSEME:
-		return el.Attr("namespace") != NSOTR
+		return encryption(el.Attr("namespace"))
+	case ns == NSMUCUser && in.From == Contact: // a room invites, and not somebody in it
+		return !strings.Contains(root.Attr("from"), "/")
 	}
 	return true
 }
 
-// skew is how far a server's clock may be ahead of ours.
-const skew = 5 * time.Minute
+const (
+	skew   = 5 * time.Minute // how far a server's clock may be ahead of ours
+	behind = time.Minute     // and behind
+)
 
 // messageTypes are those of RFC 6121 section 5.2.2.
 var messageTypes = oneOf("chat", "normal", "headline", "groupchat", "error")

@@ -143,8 +143,8 @@ var servedAnswers = Table{
 	"urn:xmpp:bob":                           {"data": {Any: true}},
 	"urn:xmpp:raa:0":                         {"affiliation": {Any: true}},
 	"urn:xmpp:invite":                        {"invite": {Any: true}},
-	"urn:xmpp:channel-search:0:search":       {"result": {Any: true}},
-	"https://xmlns.zombofant.net/muclumbus/search/1.0": {"result": {Any: true}},
+	"urn:xmpp:channel-search:0:search":       {"result": {Any: true}, "search": {Any: true}},
+	"https://xmlns.zombofant.net/muclumbus/search/1.0": {"result": {Any: true}, "search": {Any: true}},
 	"urn:xmpp:mix:core:1":                              {"join": {Any: true}, "leave": {Any: true}, "update-subscription": {Any: true}, "setnick": {Any: true}, "create": {Any: true}, "destroy": {Any: true}},
 	"urn:xmpp:mix:pam:2":                               {"client-join": {Any: true}, "client-leave": {Any: true}},
 	"google:jingleinfo":                                {"query": {Any: true}},
@@ -235,7 +235,7 @@ func (r *Request) AppendTo(dst []byte, root stanza.Element) ([]byte, Passage) {
 	switch typ {
 	case "error":
 		f := &contactsFailure
-		if r.Own || r.Open {
+		if r.From == Service || r.Open {
 			f = &serversFailure
 		}
 		if r.Open && r.Untouched(root) || r.fit(root, failed(f)) {

@@ -279,7 +279,7 @@ var invitations = Table{
 		"invite":   {Attrs: Attrs{"to": address, "from": address}, Own: Forms{"reason": {Text: words}, "continue": {Attrs: Attrs{"thread": opaqueName}}}},
 		"decline":  {Attrs: Attrs{"to": address, "from": address}, Own: Forms{"reason": {Text: words}}},
 		"password": {Text: words}}}},
-	NSConference: {"x": {Attrs: Attrs{"jid": address, "password": words, "reason": words, "continue": boolean, "thread": noBlank}}},
+	NSConference: {"x": {Attrs: Attrs{"jid": bareJID, "password": words, "reason": words, "continue": boolean, "thread": noBlank}}},
 }
 
 // InvitationAlone is an invitation without anything beside it.
