@@ -403,7 +403,8 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 		return
 	}
 	body := picked(root)
-	own := !from.ok || from.bare == s.jid && !from.resource // what the server says for the account
+	// What the server says for the account, and in what may be a room.
+	own := !from.ok || from.bare == s.jid && !from.resource || s.unsure(from.bare)
 	late := delayed(root)
 	var r otrlayer.Reading
 	switch {
@@ -412,7 +413,7 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 	case body == nil:
 		r = s.outside(root, from, false)
 	case own:
-		r = s.ownText(body.Text())
+		r = s.outsideOTR(from, body.Text())
 	default:
 		r = s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Text: body.Text(), Delayed: late,
 			Welcome: s.isWelcome(from.bare), Shared: !bytes.Contains(root.RawAttr("to"), []byte{'/'}), Marked: marked(root)})
@@ -478,10 +479,11 @@ func (s *session) outside(root stanza.Element, from address, archived bool) otrl
 	return s.account.Receive(s, s.saidInClear(from, says, archived))
 }
 
-// ownText is a text of the account's own server, or in its own name.
-func (s *session) ownText(text string) otrlayer.Reading {
+// outsideOTR is a text that the engine does not see: of the account's own server, in its own
+// name, or in what may be a room.
+func (s *session) outsideOTR(from address, text string) otrlayer.Reading {
 	r := otrlayer.Scrub(text)
-	if r.Deliver && !r.Unreadable && s.account.Expects(s.jid) {
+	if r.Deliver && !r.Unreadable && s.expects(from) {
 		r.Text, r.Changed, r.Clear = otrlayer.Clear(r.Text), true, true
 	}
 	return r

@@ -141,7 +141,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 	requires := rule.Policy.Requires()
 	// What was private once does not go back to clear by another door.
 	strict := s.strict(rule, contact)
-	room, invites := m.Type == "groupchat" || s.isRoom(contact), filter.Invites(root)
+	room, invites := m.Type == "groupchat" || s.isRoom(contact) || s.unsure(contact), filter.Invites(root)
 	if near := !room && strict && s.ofRooms(contact); room || invites || near {
 		alone := !filter.AsksForVoice(root) // a request for voice is for the room itself
 		switch {

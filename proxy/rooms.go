@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"otrproxy/config"
+	"otrproxy/otrlayer"
 	"otrproxy/proxy/filter"
 	"otrproxy/stanza"
 )
@@ -137,6 +138,14 @@ func (r *roomServices) has(server, service string) bool {
 
 // isRoom reports whether the client is in a room of that bare JID.
 func (s *session) isRoom(bare string) bool { return s.rooms.has(bare) && !s.isContact(bare) }
+
+// unsure reports whether the client is in what may be a room or somebody whom the person
+// wrote to before, and of whom nothing else is known. No private conversation is begun with
+// such an address: each occupant of a room would answer.
+func (s *session) unsure(bare string) bool {
+	return s.rooms.has(bare) && !s.isListed(bare) && s.account.Knows(bare) && !s.account.Private(bare) &&
+		s.account.Conversation(bare).Fingerprint == otrlayer.Fingerprint{}
+}
 
 // nearRoom reports whether the client is in a room of that bare JID, comes in or leaves.
 func (s *session) nearRoom(bare string) bool { return s.rooms.knows(bare) && !s.isContact(bare) }

@@ -232,3 +232,26 @@ func TestTextBesideAnInvitationStays(t *testing.T) {
 		}
 	}
 }
+
+// Whoever wrote to somebody in a room before coming in has no private conversation with
+// the room: each occupant would answer for all.
+func TestNoConversationWithARoom(t *testing.T) {
+	for _, rules := range []string{"otr: [{policy: opportunistic}]\n", groupchatRule} {
+		c := onStage(t, rules, func(*stage) {})
+		c.send([]string{"<message to='tea@conf.example/bob' type='chat' id='early'><body>hi bob</body></message>"})
+		joins(t, c.s, c.alice, "tea@conf.example")
+		before := len(c.s.Received())
+		got := allRaw(fromServer(t, c.s, c.alice, "<message from='tea@conf.example/eve' type='chat'><body>?OTRv23?</body></message><message from='tea@conf.example/eve' type='chat'><body>psst</body></message>"))
+		c.send(nil)
+		if up := string(c.s.Received()[before:]); strings.Contains(up, "?OTR") {
+			t.Errorf("%q: a room is answered as a contact: %s", rules, up)
+		}
+		if !strings.Contains(got, "psst") || rules == groupchatRule && !strings.Contains(got, ourMark+"psst") {
+			t.Errorf("%q: shown as %s", rules, got)
+		}
+		c.send([]string{"<message to='tea@conf.example/eve' type='chat' id='pm'><body>QcanaryZ</body></message>"})
+		if left := strings.Contains(string(c.s.Received()), "QcanaryZ"); left != (rules != groupchatRule) {
+			t.Errorf("%q: a text to an occupant left: %v", rules, left)
+		}
+	}
+}
