@@ -10,7 +10,7 @@ import (
 
 // What a person writes can stand in presence and in requests as well. Where the rules
 // demand encryption, what may leave in them is listed in the tables of filter; the rest
-// stays behind.
+// is left out.
 
 // outPresence notes who may see our presence and which rooms are joined. Status
 // text is what the person wrote: it passes where the rule says so.

@@ -119,7 +119,7 @@ func TestAllowedFilesPassInMessagesToo(t *testing.T) {
 				t.Errorf("%s: the refusal names no rule: %s", name, refused)
 			}
 		}
-		// Beside a text they stay behind, as ever.
+		// Beside a text they are left out, as ever.
 		_, _, up := fate(t, s, alice, "both", "<message to='carol@example.org' type='chat' id='both'><body>QcanaryZ</body>"+shapes["a link"]+"</message>")
 		if strings.Contains(up, "QcanaryZ") || strings.Contains(up, "files.example") {
 			t.Errorf("%q: left beside a text: %s", rules, up)

@@ -120,8 +120,8 @@ const (
 // ErrMalformed is what a message gets that is not as the protocol has it.
 var ErrMalformed = errors.New("malformed OTR message")
 
-// Parse tells what a text is. OTR stands at its beginning, or behind the markup that some
-// programs wrap it in. Behind words it is text about OTR, though libotr would act on it:
+// Parse tells what a text is. OTR stands at its beginning, or after the markup that some
+// programs wrap it in. After words it is text about OTR, though libotr would act on it:
 // what a person wrote is not to be lost. A query must be well-formed.
 func Parse(text []byte) Message {
 	i := bytes.Index(text, []byte(mark))

@@ -90,7 +90,7 @@ func permitting(allow config.Allow, many bool) string {
 }
 
 // Compose picks the one body to encrypt and rebuilds what may stand beside it, without
-// text and with known attributes only. Everything that is not listed here stays behind.
+// text and with known attributes only. Everything that is not listed here is left out.
 func Compose(root stanza.Element, rule *config.Rule) (c Composed) {
 	for el := range root.Children() {
 		ns, local := string(el.NS()), string(el.Local())

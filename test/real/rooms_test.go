@@ -10,7 +10,7 @@ import (
 	"otrproxy/test/client"
 )
 
-// A talk is two people at clients that we write ourselves, behind one otrproxy.
+// A talk is two people at clients that we write ourselves, connected to one otrproxy.
 type talk struct {
 	t          *testing.T
 	anna, bert *client.Client
