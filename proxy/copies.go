@@ -62,7 +62,7 @@ func (s *session) inCopy(st *stanza.Stanza, from address, c *filter.Copy) {
 		r = s.account.Receive(s, otrlayer.Incoming{From: contact.full, Contact: contact.bare, To: inner.Attr("to"), ID: inner.Attr("id"), Type: typ, Text: body.Text(), Delayed: !carbon, Copy: true,
 			Welcome: s.isWelcome(contact.bare), Marked: marked(inner)})
 	}
-	r = s.marked(contact, r)
+	r = s.alsoMarked(contact, r)
 	if r.Unreadable && (s.quietened(contact.bare) || c.Sent() && s.ownCopy(sender)) {
 		r.Deliver = false
 	} else if r.Deliver && !r.Unreadable && body != nil {

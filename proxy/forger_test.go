@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -452,11 +453,7 @@ func TestForger(t *testing.T) {
 		}
 	})
 	believed := 0
-	for _, r := range readers.All(t) {
-		shown, _, err := r.Read(reached, "")
-		if err != nil {
-			t.Fatalf("%s: %v", r.Name, err)
-		}
+	for r, shown := range readByAll(t, reached) {
 		n := 0
 		for i, list := range shown {
 			for _, s := range list {
@@ -474,6 +471,21 @@ func TestForger(t *testing.T) {
 		len(places)*len(tellings)+len(wholes)+len(answersOf)+len(besideCiphertext)*len(tellings), states, tried.Load(), marked.Load(), slipped.Load(), believed)
 	if len(tellings) < 100 || len(places) < 30 || states < 25 || marked.Load() < 1000 {
 		t.Errorf("only %d tellings in %d places and %d states, %d marked", len(tellings), len(places), states, marked.Load())
+	}
+}
+
+// readByAll is what each client shows of stanzas.
+func readByAll(t *testing.T, stanzas []string) iter.Seq2[*readers.Reader, [][]readers.Shown] {
+	return func(yield func(*readers.Reader, [][]readers.Shown) bool) {
+		for _, r := range readers.All(t) {
+			shown, _, err := r.Read(stanzas, "")
+			if err != nil {
+				t.Fatalf("%s: %v", r.Name, err)
+			}
+			if !yield(r, shown) {
+				return
+			}
+		}
 	}
 }
 
@@ -545,11 +557,7 @@ func TestForgerControl(t *testing.T) {
 			reached, of = append(reached, string(st.Raw)), append(of, f)
 		}
 	}
-	for _, r := range readers.All(t) {
-		shown, _, err := r.Read(reached, "")
-		if err != nil {
-			t.Fatalf("%s: %v", r.Name, err)
-		}
+	for r, shown := range readByAll(t, reached) {
 		n := 0
 		for i, list := range shown {
 			if slices.ContainsFunc(list, func(s readers.Shown) bool { return believes(s, of[i].word) }) {

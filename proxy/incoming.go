@@ -97,7 +97,8 @@ func (s *session) inNonza(st *stanza.Stanza) {
 func (s *session) inPresence(st *stanza.Stanza, from address) {
 	root := st.Root()
 	typ := root.Attr("type")
-	room := s.nearRoom(from.bare) // before its last words are noted
+	alone := s.leftAlone(from)
+	room := !alone && s.nearRoom(from.bare) // before its last words are noted
 	if from.ok && from.bare != s.jid {
 		switch typ {
 		case "":
@@ -114,7 +115,7 @@ func (s *session) inPresence(st *stanza.Stanza, from address) {
 			s.fromRoom(root, from, typ)
 		}
 	}
-	if s.leftAlone(from) {
+	if alone {
 		s.client.queue(st.Raw)
 		s.p.metrics.count(in, presence, passed)
 		return
@@ -152,27 +153,27 @@ func (s *session) anew(f func([]byte) []byte) {
 // written are buffers for what is written anew.
 var written = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
-// ruleFor is the rule for what comes from an address; from none it is the account's own.
-func (s *session) ruleFor(from address) *config.Rule {
-	contact := from.bare
-	if contact == "" {
-		contact = s.jid
+// contactOf is whom an address is of, by bare JID; none is the account's own.
+func (s *session) contactOf(from address) string {
+	if from.bare == "" {
+		return s.jid
 	}
-	return s.p.Config().RuleFor(s.jid, contact)
+	return from.bare
+}
+
+// ruleFor is the rule for what comes from an address.
+func (s *session) ruleFor(from address) *config.Rule {
+	return s.p.Config().RuleFor(s.jid, s.contactOf(from))
 }
 
 // expects reports whether what people say from an address is expected to be encrypted.
 func (s *session) expects(from address) bool {
-	contact := from.bare
-	if contact == "" {
-		contact = s.jid
-	}
-	return s.account.Expects(contact) || from.also != "" && s.account.Expects(from.also)
+	return s.account.Expects(s.contactOf(from)) || from.also != "" && s.account.Expects(from.also)
 }
 
-// marked has a text that is shown as it came carry the mark, where some programs read its
+// alsoMarked has a text that is shown as it came carry the mark, where some programs read its
 // sender's address as that of somebody whose texts are expected to be encrypted.
-func (s *session) marked(from address, r otrlayer.Reading) otrlayer.Reading {
+func (s *session) alsoMarked(from address, r otrlayer.Reading) otrlayer.Reading {
 	if from.also != "" && r.Deliver && r.Text != "" && !r.Encrypted && !r.Clear && !r.Unreadable && s.account.Expects(from.also) {
 		r.Text, r.Changed, r.Clear = otrlayer.Clear(r.Text), true, true
 	}
@@ -341,7 +342,7 @@ func (s *session) tell(from address, says []string) bool {
 	if says == nil {
 		return false
 	}
-	r := s.marked(from, s.account.Receive(s, s.saidInClear(from, says, false)))
+	r := s.alsoMarked(from, s.account.Receive(s, s.saidInClear(from, says, false)))
 	if !r.Deliver {
 		return false
 	}
@@ -418,7 +419,7 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 		r = s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Text: body.Text(), Delayed: late,
 			Welcome: s.isWelcome(from.bare), Shared: !bytes.Contains(root.RawAttr("to"), []byte{'/'}), Marked: marked(root)})
 	}
-	r = s.marked(from, r)
+	r = s.alsoMarked(from, r)
 	if r.Unreadable && late && s.unread.another(s, from.bare) {
 		r.Deliver = false
 	}

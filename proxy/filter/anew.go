@@ -182,13 +182,15 @@ func (v Voice) AppendOpen(dst []byte, st *stanza.Stanza) []byte {
 // proxy.
 func (v Voice) silent(el stanza.Element) bool {
 	for name := range el.AttrNames() {
-		if value := el.Attr(name); v.Quote(value) != value {
+		if !v.leaves(el.Attr(name)) {
 			return false
 		}
 	}
-	text := el.Text()
-	return v.Quote(text) == text
+	return v.leaves(el.Text())
 }
+
+// leaves reports whether a text stays as it is; nil leaves all.
+func (v *Voice) leaves(text string) bool { return v == nil || v.Quote(text) == text }
 
 // spread reports whether formatted text, which is shown in the place of the body, has the
 // mark spread over several elements.

@@ -69,24 +69,30 @@ func declares(name string, value []byte) bool {
 	return name == "xmlns" || strings.HasPrefix(name, "xmlns:") && uri(string(value))
 }
 
-// fits reports whether an element is of a form, with nothing beside.
-func (f *Form) fits(el stanza.Element) bool {
-	if f.Any {
-		return true
+// fits reports whether an element is of a form, with nothing beside. With a voice, on the
+// way in, it must be able to stay as it was written, too: without prefixes, and with nothing
+// in it that has to be quoted or marked.
+func (f *Form) fits(el stanza.Element, v *Voice) bool {
+	switch {
+	case f.Any:
+		return v == nil || v.plainBelow(el)
+	case v != nil && (f.Says || !plainName(el)):
+		return false
 	}
-	for name, value := range el.AttrNames() {
-		if declares(name, value) {
+	for name, raw := range el.AttrNames() {
+		if name == "xmlns" || v == nil && declares(name, raw) {
 			continue
 		}
-		if check := f.Attrs[name]; !(check != nil && check(el.Attr(name))) && !(name == "xml:lang" && language(string(value))) {
+		value := el.Attr(name)
+		if check := f.Attrs[name]; !(check != nil && check(value)) && !(name == "xml:lang" && language(string(raw))) || !v.leaves(value) {
 			return false
 		}
 	}
-	if text := el.Text(); f.Text == nil && !blank(text) || f.Text != nil && !f.Text(text) {
+	if text := el.Text(); f.Text == nil && !blank(text) || f.Text != nil && (!f.Text(text) || !v.leaves(text)) {
 		return false
 	}
 	for c := range el.Children() {
-		if inner, ok := f.of(el, c); !ok || !inner.fits(c) {
+		if inner, ok := f.of(el, c); !ok || !inner.fits(c, v) {
 			return false
 		}
 	}

@@ -108,34 +108,7 @@ func (v Voice) fit(root stanza.Element, tables []Table) bool {
 	}
 	for el := range root.Children() {
 		f, ok := find(tables, el)
-		if !ok || !v.fits(&f, el) {
-			return false
-		}
-	}
-	return true
-}
-
-func (v Voice) fits(f *Form, el stanza.Element) bool {
-	if f.Any {
-		return v.plainBelow(el)
-	}
-	if f.Says || !plainName(el) {
-		return false
-	}
-	for name := range el.AttrNames() {
-		if name == "xmlns" {
-			continue
-		}
-		value := el.Attr(name)
-		if check := f.Attrs[name]; !(check != nil && check(value)) && !(name == "xml:lang" && language(value)) || v.Quote(value) != value {
-			return false
-		}
-	}
-	if text := el.Text(); f.Text == nil && !blank(text) || f.Text != nil && (!f.Text(text) || v.Quote(text) != text) {
-		return false
-	}
-	for c := range el.Children() {
-		if inner, ok := f.of(el, c); !ok || !v.fits(&inner, c) {
+		if !ok || !f.fits(el, &v) {
 			return false
 		}
 	}

@@ -139,7 +139,7 @@ func Compose(root stanza.Element, rule *config.Rule) (c Composed) {
 			c.Lost = "formatted text" // without a body; beside one it says the same again
 		case content[ns].what != "":
 			k := content[ns]
-			if f, ok := transfers.of(el); ok && k.allow != "" && rule.Allows(k.allow) && f.fits(el) {
+			if f, ok := transfers.of(el); ok && k.allow != "" && rule.Allows(k.allow) && f.fits(el, nil) {
 				w := &anew{Voice: asItIs, dst: c.Files}
 				w.element(&f, el, []byte(nsClient))
 				c.Files = w.dst
@@ -307,7 +307,7 @@ func AsksForVoice(root stanza.Element) bool {
 	asks := false
 	for el := range root.Children() {
 		f, ok := voicing.of(el)
-		if !ok || !f.fits(el) {
+		if !ok || !f.fits(el, nil) {
 			return false
 		}
 		for field := range el.Children() {

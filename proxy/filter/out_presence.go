@@ -44,7 +44,7 @@ func PresenceOut(st *stanza.Stanza, rule *config.Rule) func(dst []byte) []byte {
 	}
 	e := st.Edit()
 	for el := range root.Children() {
-		if f, ok := find(tables, el); !ok || !f.fits(el) {
+		if f, ok := find(tables, el); !ok || !f.fits(el, nil) {
 			e.Remove(el)
 		}
 	}

@@ -90,7 +90,7 @@ func RequestOut(root stanza.Element, to To, rule *config.Rule) (what string) {
 	}
 	forms := map[string]Table{"get": requestForms, "set": settingForms, "result": answerForms}[typ]
 	for el := range root.Children() {
-		if f, listed := forms.of(el); !listed || !f.fits(el) {
+		if f, listed := forms.of(el); !listed || !f.fits(el, nil) {
 			if to == ToRoom {
 				return "a request to a room" + permitting(config.Groupchat, false)
 			}
