@@ -195,6 +195,8 @@ type Account struct {
 	vault    Vault // nil where keys are kept in clear
 	clock    func() time.Time
 	random   io.Reader
+	of       *Account // the account that this is a guest of; nil for an account itself
+	unmade   bool     // it has no directory yet; guarded by mu
 
 	mu        sync.Mutex
 	key       *otr.PrivateKey
@@ -235,15 +237,12 @@ const maxOwed = 1000
 // Dir is an account's directory below state.
 func Dir(state, jid string) string { return filepath.Join(state, "accounts", fileName(jid)) }
 
-// Open reads an account from its directory below state, making it if need be. It has
-// no key where none was made: Prepare makes one. Where keys are encrypted, vault may
-// not be nil.
+// Open reads an account from its directory below state. It has no key where none was
+// made: Prepare makes one, and with it the directory; before, an account leaves nothing
+// behind. Where keys are encrypted, vault may not be nil.
 func Open(state, jid string, settings func() Settings, events Events, vault Vault) (*Account, error) {
 	dir := Dir(state, jid)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("the account's directory cannot be made: %w", err)
-	}
-	a := &Account{jid: jid, dir: dir, settings: settings, events: events, vault: vault, clock: time.Now, random: rand.Reader, convs: map[string]*conversation{}, programs: map[string]string{}, generated: make(chan struct{})}
+	a := &Account{unmade: !exists(dir, ""), jid: jid, dir: dir, settings: settings, events: events, vault: vault, clock: time.Now, random: rand.Reader, convs: map[string]*conversation{}, programs: map[string]string{}, generated: make(chan struct{})}
 	var err error
 	if a.fps, err = loadFingerprints(dir, fingerprintFile, jid); err != nil {
 		return nil, err
@@ -267,6 +266,19 @@ func Open(state, jid string, settings func() Settings, events Events, vault Vaul
 	}
 	close(a.generated)
 	return a, nil
+}
+
+// make makes the directory of an account that has none yet. One that has gone meanwhile is
+// not made again: what was in it would be forgotten without a word.
+func (a *Account) make() error {
+	if !a.unmade {
+		return nil
+	}
+	if err := os.MkdirAll(a.dir, 0o700); err != nil {
+		return fmt.Errorf("the account's directory cannot be made: %w", err)
+	}
+	a.unmade = false
+	return nil
 }
 
 // Prepare makes the account's key in the background, where it has none.
@@ -601,6 +613,9 @@ type Conversation struct {
 // Private reports whether the conversation with a contact is, or has been, private,
 // so that nothing may silently leave in clear.
 func (a *Account) Private(contact string) bool {
+	if a.of != nil {
+		return a.of.Private(contact)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.wasPrivate(contact)

@@ -111,8 +111,8 @@ func loadTag(dir, account string) (uint32, error) {
 		return tag, nil
 	}
 	tag, err := otr.NewInstanceTag(rand.Reader)
-	if err != nil {
-		return 0, err
+	if err != nil || !exists(dir, "") { // it is saved with the key
+		return tag, err
 	}
 	return tag, write(dir, instanceFile, otr.AppendInstanceTag(b, account, protocol, tag))
 }

@@ -159,7 +159,7 @@ func (a *Account) ImportKnown(contact string, keys []KnownKey, replace bool) ([]
 	defer a.mu.Unlock()
 	known := len(a.fps.of(contact)) > 0
 	out := make([]Moved, len(keys))
-	var errs error
+	errs := a.make()
 	verified := false
 	take := func(i int) {
 		k := keys[i]
@@ -238,6 +238,9 @@ func (a *Account) ImportTag(tag uint32) (Moved, error) {
 	}
 	if a.key != nil || a.making || tag < otr.LowestTag {
 		return Conflict, nil
+	}
+	if err := a.make(); err != nil {
+		return Conflict, err
 	}
 	if err := write(a.dir, instanceFile, otr.AppendInstanceTag(nil, a.jid, protocol, tag)); err != nil {
 		return Conflict, err
@@ -431,8 +434,16 @@ func (a *Account) writeKey(b []byte, k *PrivateKey) error {
 			return err
 		}
 	}
+	if err := a.make(); err != nil {
+		return err
+	}
 	if err := write(a.dir, name, b); err != nil {
 		return err
+	}
+	if !exists(a.dir, instanceFile) {
+		if err := write(a.dir, instanceFile, otr.AppendInstanceTag(nil, a.jid, protocol, a.tag)); err != nil {
+			return err
+		}
 	}
 	if err := os.Remove(filepath.Join(a.dir, other)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err

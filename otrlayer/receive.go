@@ -49,6 +49,9 @@ type Reading struct {
 func (a *Account) Receive(o Outlet, m Incoming) Reading {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.of != nil {
+		return a.guestReceives(m)
+	}
 	r := a.receive(o, m)
 	if !r.Deliver {
 		a.events.Swallowed()
@@ -341,6 +344,9 @@ func (c *conversation) opened(now time.Time, o Outlet, m Incoming, s *session, s
 
 // Expects reports whether a contact's text is expected to be encrypted now.
 func (a *Account) Expects(contact string) bool {
+	if a.of != nil {
+		return a.of.Expects(contact)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	policy := a.settings().Policy(contact)

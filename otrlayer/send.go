@@ -25,6 +25,9 @@ import (
 func (a *Account) Send(o Outlet, m Message) Verdict {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.of != nil {
+		return a.guestSends(o, m)
+	}
 	now := a.now()
 	set := a.settings()
 	policy := set.Policy(m.Contact)
@@ -132,7 +135,7 @@ func (a *Account) Pass(o Outlet, m Message) bool {
 func (a *Account) PassInClear(o Outlet, m Message) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.wasPrivate(m.Contact) {
+	if a.wasPrivate(m.Contact) || a.of != nil && a.of.Private(m.Contact) {
 		return false
 	}
 	m.outlet = o

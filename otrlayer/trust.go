@@ -143,6 +143,9 @@ func (a *Account) Contacts() (out []Conversation) {
 
 // Knows reports whether there is anything of a contact here: a key, or a conversation.
 func (a *Account) Knows(contact string) bool {
+	if a.of != nil {
+		return a.of.Knows(contact)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.convs[contact]

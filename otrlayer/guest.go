@@ -1,0 +1,74 @@
+package otrlayer
+
+import (
+	"otrproxy/otrlayer/otr"
+)
+
+// Guest is an account as somebody gets it whom the server lets in, and of whom nobody here
+// knows that they are its person. It has no key, no conversation and nothing on disk: what is
+// encrypted stays unread, and what the rules want encrypted is refused. Where the account has
+// been private with a contact, that contact counts as private here, too.
+func (a *Account) Guest() *Account {
+	ready := make(chan struct{})
+	close(ready)
+	return &Account{jid: a.jid, settings: a.settings, events: silent{a.events}, clock: a.clock, random: a.random, of: a,
+		fps: &fingerprints{}, spoken: &fingerprints{}, convs: map[string]*conversation{}, private: map[string]bool{}, programs: map[string]string{}, generated: ready}
+}
+
+// silent are the events of a guest: what happens to it is no news of the account's.
+type silent struct{ Events }
+
+func (silent) Happened(string, Event) {}
+
+// guestSends decides about a text of a guest's. It is decide for those who have no
+// conversation, with the same zero answer.
+func (a *Account) guestSends(o Outlet, m Message) Verdict {
+	m.outlet, m.since = o, a.now()
+	refused := Verdict{cause: CauseStranger, message: &m}
+	switch policy := a.settings().Policy(m.Contact); {
+	case a.closed:
+		refused.cause = CauseShutdown
+		return refused
+	case policy == Never:
+	case m.Text == "":
+		refused.cause = CauseUnprotected
+		return refused
+	case policy != Opportunistic && policy != Manual, a.of.Private(m.Contact), typedWish(m.Text), speaksOTR(m.Text):
+		return refused
+	}
+	v := Verdict{action: Plain, message: &m, to: m.To}
+	if !o.Emit(v) {
+		return Verdict{cause: CauseUpstream, message: &m}
+	}
+	return v
+}
+
+// guestReceives reads a text for a guest: as for the account's person, but that nothing is
+// decrypted and nothing answered.
+func (a *Account) guestReceives(m Incoming) Reading {
+	if a.settings().Policy(m.Contact) == Never {
+		return Reading{Deliver: true, Text: m.Text}
+	}
+	w := otr.Parse([]byte(m.Text))
+	switch {
+	case w.Kind == otr.Plain || w.Kind == otr.Tagged:
+	case w.Kind == otr.Encoded && w.Type == otr.Data && !w.Ignorable:
+		return Reading{Deliver: true, Changed: true, Unreadable: true, Text: "[otrproxy] An encrypted message of " + m.Contact + ". It stays closed until you have shown that this is your account."}
+	default:
+		return Reading{}
+	}
+	r := Reading{Deliver: true, Text: m.Text}
+	if w.Kind == otr.Tagged {
+		clean, _, _ := otr.CutTag([]byte(m.Text))
+		r.Text, r.Changed = string(clean), true
+	}
+	switch d := Defused(r.Text); {
+	case a.of.Expects(m.Contact) && a.drops(m.Contact) && !(m.Copy && m.Delayed):
+		return Reading{}
+	case a.of.Expects(m.Contact):
+		r.Text, r.Changed, r.Clear = Clear(r.Text), true, true
+	case d != r.Text:
+		r.Text, r.Changed = d, true
+	}
+	return r
+}
