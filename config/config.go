@@ -52,8 +52,8 @@ type Notify struct {
 
 // NotifyEvents are the words for events; the first ones are told where none are chosen.
 var (
-	NotifyEvents  = []string{"key-changed", "asked", "held", "returned", "server-refused", "server-expiring", "server-renewed", "private", "ended", "trust", "compared", "released"}
-	defaultEvents = NotifyEvents[:6]
+	NotifyEvents  = []string{"key-changed", "asked", "held", "returned", "server-refused", "server-expiring", "login-unknown", "server-renewed", "private", "ended", "trust", "compared", "released"}
+	defaultEvents = NotifyEvents[:7]
 )
 
 // Log says how much is written on standard error, and how.
@@ -296,11 +296,14 @@ type Limits struct {
 	Sessions   int           // logged in
 	PerAddress int           // connections from one other machine; this one has no limit of its own
 	PerAccount int           // sessions of one account
+	Accounts   int           // that are kept in the state directory; others are not let in
 	Pending    int           // connections that have not logged in
 	Rate       int           // stanzas a second of one client; faster ones wait
 	Stanza     int           // bytes
 	Memory     int           // bytes in all, from which on nobody else is let in and nothing more held
 	Login      time.Duration // from connect to the end of the login
+	Answer     time.Duration // within which a server shows that it has taken what it was sent
+	Alive      time.Duration // within which the silence of an idle server is noticed; 0 for never
 }
 
 // Default is the configuration without a file.
@@ -310,7 +313,7 @@ func Default() *Config {
 		State:  DefaultState(),
 		Log:    Log{Level: "info", Format: "text"},
 		Hold:   Hold{Messages: 100, Bytes: 1 << 20, For: 10 * time.Minute},
-		Limits: Limits{Sessions: 200, PerAddress: 50, PerAccount: 20, Pending: 100, Rate: 200, Stanza: 256 << 10, Memory: 512 << 20, Login: 30 * time.Second},
+		Limits: Limits{Sessions: 200, PerAddress: 50, PerAccount: 20, Accounts: 1000, Pending: 100, Rate: 200, Stanza: 256 << 10, Memory: 512 << 20, Login: 30 * time.Second, Answer: time.Minute, Alive: 5 * time.Minute},
 		Idle:   72 * time.Hour,
 
 		Confine: "auto",

@@ -159,11 +159,14 @@ func (c *Config) document(n *yaml.Node) error {
 				"sessions":    func(n *yaml.Node) error { return number(n, &c.Limits.Sessions, 1, 1_000_000) },
 				"per_address": func(n *yaml.Node) error { return number(n, &c.Limits.PerAddress, 1, 1_000_000) },
 				"per_account": func(n *yaml.Node) error { return number(n, &c.Limits.PerAccount, 1, 1_000_000) },
+				"accounts":    func(n *yaml.Node) error { return number(n, &c.Limits.Accounts, 1, 1_000_000) },
 				"pending":     func(n *yaml.Node) error { return number(n, &c.Limits.Pending, 1, 1_000_000) },
 				"rate":        func(n *yaml.Node) error { return number(n, &c.Limits.Rate, 1, 10_000_000) },
 				"memory":      func(n *yaml.Node) error { return size(n, &c.Limits.Memory, 32<<20, math.MaxInt32) },
 				"stanza":      func(n *yaml.Node) error { return size(n, &c.Limits.Stanza, 10_000, 64<<20) },
 				"login":       func(n *yaml.Node) error { return duration(n, &c.Limits.Login, time.Second, 10*time.Minute) },
+				"answer":      func(n *yaml.Node) error { return duration(n, &c.Limits.Answer, time.Second, 10*time.Minute) },
+				"alive":       func(n *yaml.Node) error { return durationOrNone(n, &c.Limits.Alive, time.Second, 24*time.Hour) },
 			})
 		},
 	})
@@ -539,6 +542,15 @@ func size(n *yaml.Node, to *int, low, high int) error {
 	}
 	*to = int(v)
 	return nil
+}
+
+// durationOrNone is duration, and 0 for never.
+func durationOrNone(n *yaml.Node, to *time.Duration, low, high time.Duration) error {
+	if n.Kind == yaml.ScalarNode && (n.Value == "0" || n.Value == "0s") {
+		*to = 0
+		return nil
+	}
+	return duration(n, to, low, high)
 }
 
 func duration(n *yaml.Node, to *time.Duration, low, high time.Duration) error {

@@ -90,7 +90,7 @@ func (s *session) inAck(root stanza.Element) {
 		s.server.kick()
 	case "a":
 		if known && s.server.taken(uint32(h)) {
-			s.account.Acknowledged(s)
+			s.account().Acknowledged(s)
 		}
 	case "resumed":
 		if r := s.resuming.Swap(nil); r != nil && known {
@@ -139,7 +139,7 @@ func (s *session) resume(r *resumption, h uint32) {
 	})
 	s.client.kick()
 	s.p.log.Info("a session goes on that had lost its server", "account", s.p.name(s.jid))
-	s.account.Attach(s)
+	s.attach()
 	old.rest(h)
 }
 
@@ -186,6 +186,9 @@ func (s *session) binding(root, bind stanza.Element) bool {
 		wanted = r.Text()
 	}
 	s.wanted.Store(&wanted)
+	if wanted == "" || s.stranger.Load() != nil { // it goes on with nobody's: who asks for no resource is not known again
+		return false
+	}
 	s.p.awaitEnd(s, wanted)
 	old := s.p.takeSuspended(s.jid, wanted)
 	if old == nil {
@@ -253,9 +256,9 @@ func (s *session) settle() {
 		}
 		marks := s.server.unsent()
 		s.mu.Lock()
-		old := &suspended{id: s.id, full: s.full(), handled: s.handled, marks: marks, rooms: s.rooms.copied(), welcome: maps.Clone(s.welcome), listed: maps.Clone(s.listed), account: s.account}
+		old := &suspended{id: s.id, full: s.full(), handled: s.handled, marks: marks, rooms: s.rooms.copied(), welcome: maps.Clone(s.welcome), listed: maps.Clone(s.listed), account: s.account()}
 		s.mu.Unlock()
-		if wanted := s.wanted.Load(); wanted != nil && len(marks) > 0 && s.resumable() && s.p.suspend(s.jid, *wanted, s.within, old) {
+		if wanted := s.wanted.Load(); wanted != nil && *wanted != "" && s.stranger.Load() == nil && len(marks) > 0 && s.resumable() && s.p.suspend(s.jid, *wanted, s.within, old) {
 			return
 		}
 		old.giveBack(otrlayer.CauseUncertain)

@@ -15,13 +15,13 @@ import (
 // adHoc runs one step of a command: without a form filled in, it is the first, and
 // answers with one where there is anything to fill in.
 func (s *session) adHoc(root, el stanza.Element) {
-	cmd := s.p.commands.Get(el.Attr("node"))
+	cmd := s.commands().Get(el.Attr("node"))
 	switch {
 	case cmd == nil:
 		s.refuse(root, stanza.Error{Type: "cancel", Condition: "item-not-found", Text: "There is no such command; see the list of commands."})
 		return
 	case !cmd.May(s.actor()):
-		_, err := s.p.commands.Run(s.p.ctx, s.actor(), cmd.Name, nil)
+		_, err := s.commands().Run(s.p.ctx, s.actor(), cmd.Name, nil)
 		s.refuse(root, stanza.Error{Type: "auth", Condition: "forbidden", Text: sentence(err)})
 		return
 	}
@@ -58,7 +58,7 @@ func (s *session) adHoc(root, el stanza.Element) {
 	}
 	ctx, cancel := context.WithTimeout(s.p.ctx, commandLimit)
 	defer cancel()
-	reply, err := s.p.commands.Run(ctx, s.actor(), cmd.Name, args)
+	reply, err := s.commands().Run(ctx, s.actor(), cmd.Name, args)
 	switch {
 	case err != nil && len(fields) > 0: // to be filled in again
 		s.step(root, cmd, id, "executing", "error", sentence(err), fields)
@@ -81,7 +81,7 @@ func filledIn(form stanza.Element, fields []control.Field) bool {
 // about, where there is but one.
 func (s *session) known(cmd *control.Command) map[string]string {
 	var talking []string
-	for _, v := range s.account.Contacts() {
+	for _, v := range s.account().Contacts() {
 		if v.State == "encrypted" || v.Held > 0 {
 			talking = append(talking, v.Contact)
 		}

@@ -58,7 +58,7 @@ func (s *session) command(line, contact string) {
 func (s *session) say(where string, a control.Actor, line string) {
 	ctx, cancel := context.WithTimeout(s.p.ctx, commandLimit)
 	defer cancel()
-	reply, err := s.p.commands.Line(ctx, a, line)
+	reply, err := s.commands().Line(ctx, a, line)
 	text := reply.Text
 	if err != nil {
 		text = sentence(err)
@@ -66,6 +66,14 @@ func (s *session) say(where string, a control.Actor, line string) {
 	if text != "" {
 		s.Notice(where, text)
 	}
+}
+
+// commands are those that the session's client can use.
+func (s *session) commands() control.Table {
+	if s.stranger.Load() != nil {
+		return s.strangersTable()
+	}
+	return s.p.commands
 }
 
 // sentence is an error as a person reads it.
@@ -248,8 +256,13 @@ func (p *Proxy) Connected() int {
 	return len(p.sessions)
 }
 
-// sessionsOf are the sessions of an account, of all accounts for "", the oldest first.
-func (p *Proxy) sessionsOf(jid string) (out []*session) {
+// sessionsOf are the sessions of an account's person, the oldest first. Strangers' are none.
+func (p *Proxy) sessionsOf(jid string) []*session {
+	return slices.DeleteFunc(p.everySession(jid), func(s *session) bool { return s.stranger.Load() != nil })
+}
+
+// everySession are all sessions of an account, of all accounts for "", the oldest first.
+func (p *Proxy) everySession(jid string) (out []*session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for s := range p.sessions {

@@ -59,7 +59,7 @@ func (s *session) inCopy(st *stanza.Stanza, from address, c *filter.Copy) {
 	case !contact.ok:
 		r = s.outsideOTR(contact, body.Text())
 	default:
-		r = s.account.Receive(s, otrlayer.Incoming{From: contact.full, Contact: contact.bare, To: inner.Attr("to"), ID: inner.Attr("id"), Type: typ, Text: body.Text(), Delayed: !carbon, Copy: true,
+		r = s.account().Receive(s, otrlayer.Incoming{From: contact.full, Contact: contact.bare, To: inner.Attr("to"), ID: inner.Attr("id"), Type: typ, Text: body.Text(), Delayed: !carbon, Copy: true,
 			Welcome: s.isWelcome(contact.bare), Marked: marked(inner)})
 	}
 	r = s.alsoMarked(contact, r)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"crypto/hmac"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,14 +14,16 @@ import (
 	"time"
 
 	"github.com/moby/sys/atomicwriter"
+	"github.com/xdg-go/scram"
 	"go.yaml.in/yaml/v3"
 
 	"otrproxy/otrlayer"
 )
 
 // What is remembered of an account's logins, in its directory: how strong they were
-// (login.yaml), and for an enrolled account what verifies a SCRAM login (login.keys, or
-// login.keys.age where there is a passphrase). There is no password in either.
+// (login.yaml), for an enrolled account what verifies a SCRAM login (login.keys), and what
+// recognises its password (login.verifier, see verifier.go). Where there is a passphrase the
+// last two are encrypted (.age). There is no password in any of them.
 
 const (
 	loginFile = "login.yaml"
@@ -101,6 +104,32 @@ func (p *Proxy) loginPath(account, name string) string {
 	return filepath.Join(otrlayer.Dir(p.state.Dir, account), name)
 }
 
+// readLogin reads a file that may be encrypted; nil where there is none.
+func (p *Proxy) readLogin(account, name string) (path string, b []byte, err error) {
+	path = p.loginPath(account, name)
+	b, err = readPrivate(path + sealedExt)
+	if err == nil && b != nil {
+		path += sealedExt
+		b, err = p.vault.Open(b)
+	} else if err == nil {
+		b, err = readPrivate(path)
+	}
+	return path, b, err
+}
+
+// saveSealed saves a file encrypted where there is a passphrase, and nowhere in clear then.
+func (p *Proxy) saveSealed(account, name string, b []byte) error {
+	path := p.loginPath(account, name)
+	if !p.vault.Sealing() {
+		return errors.Join(p.saveLogin(account, name, b), removed(path+sealedExt))
+	}
+	b, err := p.vault.Seal(b)
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.saveLogin(account, name+sealedExt, b), removed(path))
+}
+
 func (p *Proxy) saveLogin(account, name string, b []byte) error {
 	dir := otrlayer.Dir(p.state.Dir, account)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -132,14 +161,7 @@ func (e enrolments) of(mechanism string) *enrolment {
 
 // enrolled reads them; none for an account that is not enrolled.
 func (p *Proxy) enrolled(account string) (enrolments, error) {
-	path := p.loginPath(account, keysFile)
-	b, err := readPrivate(path + sealedExt)
-	if err == nil && b != nil {
-		path += sealedExt
-		b, err = p.vault.Open(b)
-	} else if err == nil {
-		b, err = readPrivate(path)
-	}
+	path, b, err := p.readLogin(account, keysFile)
 	if err != nil || b == nil {
 		return nil, err
 	}
@@ -149,13 +171,31 @@ func (p *Proxy) enrolled(account string) (enrolments, error) {
 	if err := dec.Decode(&out); err != nil {
 		return nil, fmt.Errorf("%s is damaged; restore it from a backup, or remove it and enrol the account anew", path)
 	}
-	for _, e := range out {
-		m := mechanismOf(e.Mechanism)
-		if m == nil || e.Iterations < 1 || e.Iterations > maxIterations || len(e.StoredKey) != m.new().Size() || len(e.ServerKey) != m.new().Size() {
-			return nil, fmt.Errorf("%s is damaged; restore it from a backup, or remove it and enrol the account anew", path)
-		}
+	if len(out) > 0 && !out.sound() {
+		return nil, fmt.Errorf("%s is damaged; restore it from a backup, or remove it and enrol the account anew", path)
 	}
 	return out, nil
+}
+
+// sound reports whether there are keys, and each of them can be some.
+func (e enrolments) sound() bool {
+	return len(e) > 0 && !slices.ContainsFunc(e, func(k enrolment) bool {
+		m := mechanismOf(k.Mechanism)
+		return m == nil || k.Iterations < 1 || k.Iterations > maxIterations || len(k.StoredKey) != m.new().Size() || len(k.ServerKey) != m.new().Size()
+	})
+}
+
+// fit reports whether a password is the one that the keys were made of.
+func (e enrolments) fit(c credentials) bool {
+	return slices.ContainsFunc(e, func(k enrolment) bool {
+		m := mechanismOf(k.Mechanism)
+		client, le := m.client(c)
+		if le != nil {
+			return false
+		}
+		made, err := client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: string(k.Salt), Iters: k.Iterations})
+		return err == nil && hmac.Equal(made.StoredKey, k.StoredKey)
+	})
 }
 
 // enrol replaces what verifies an account's logins; nil ends its enrolment, and what is
@@ -168,21 +208,24 @@ func (p *Proxy) enrol(account string, e enrolments) error {
 
 func (p *Proxy) saveEnrolments(account string, e enrolments) error {
 	defer p.offers.forget()
-	path := p.loginPath(account, keysFile)
+	if len(e) == 0 { // what it says of the password is kept
+		old, err := p.enrolled(account)
+		if err == nil {
+			err = p.retired(account, old)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if e == nil {
+		path := p.loginPath(account, keysFile)
 		return errors.Join(removed(path), removed(path+sealedExt))
 	}
 	b, err := yaml.Marshal(e)
 	if err != nil {
 		return err
 	}
-	if !p.vault.Sealing() {
-		return errors.Join(p.saveLogin(account, keysFile, b), removed(path+sealedExt))
-	}
-	if b, err = p.vault.Seal(b); err != nil {
-		return err
-	}
-	return errors.Join(p.saveLogin(account, keysFile+sealedExt, b), removed(path))
+	return p.saveSealed(account, keysFile, b)
 }
 
 // removed removes a file, if it is there.
@@ -193,15 +236,21 @@ func removed(path string) error {
 	return nil
 }
 
-// sealLogin has an account's enrolment kept as the vault says now: encrypted, or in clear.
+// sealLogin has what verifies an account's logins kept as the vault says now: encrypted, or
+// in clear.
 func (p *Proxy) sealLogin(account string) error {
 	p.remembering.Lock()
 	defer p.remembering.Unlock()
-	e, err := p.enrolled(account)
-	if err != nil || e == nil {
-		return err
+	for _, name := range []string{keysFile, verifierFile} {
+		_, b, err := p.readLogin(account, name)
+		if err == nil && b != nil {
+			err = p.saveSealed(account, name, b)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return p.saveEnrolments(account, e)
+	return nil
 }
 
 // inStep has one enrolment of an enrolled account follow its password: after a login
@@ -372,50 +421,6 @@ func (o *offers) forget() {
 // SCRAM whose account is not enrolled: the same client, which will try again. Who says whose
 // the stream is is offered what that account has.
 const plainLife = 2 * time.Minute
-
-// Wrong passwords are tried here: of enrolled accounts without the server noticing, of others
-// in the name of everybody who comes from here. So they are bounded here: from the fifth on
-// each costs twice the wait of the one before.
-const (
-	freeTries   = 4
-	longestWait = time.Minute
-)
-
-// wrong counts an account's wrong proofs, from one host: who guesses elsewhere does not
-// keep the account's own people out.
-type wrong struct {
-	tries int
-	until time.Time // nothing is tried before
-}
-
-// mayTry reports whether a proof of an account is looked at now.
-func (p *Proxy) mayTry(account, host string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return !time.Now().Before(p.wrongs[[2]string{account, host}].until)
-}
-
-// tooManyTries is told to who must wait.
-const tooManyTries = "Too many wrong passwords were tried here; wait a minute."
-
-// tried counts a proof or password.
-func (p *Proxy) tried(account, host string, right bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	key := [2]string{account, host}
-	if right {
-		delete(p.wrongs, key)
-		return
-	}
-	if len(p.wrongs) > 1000 { // a network of hosts
-		clear(p.wrongs)
-	}
-	w := p.wrongs[key]
-	if w.tries++; w.tries > freeTries {
-		w.until = time.Now().Add(min(time.Second<<min(w.tries-freeTries-1, 10), longestWait))
-	}
-	p.wrongs[key] = w
-}
 
 func (p *Proxy) offerPlain(host string) {
 	p.mu.Lock()

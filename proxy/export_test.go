@@ -7,7 +7,8 @@ import (
 
 func init() {
 	workFactor, maxBackup = 10, 32<<20 // else the tests spend their time on guessing costs
-	hookLimit = time.Hour              // what ends sooner was not ended by it
+	passwordCost = argon2Cost{time: 1, memory: 64, threads: 1}
+	hookLimit = time.Hour // what ends sooner was not ended by it
 }
 
 // Steps has the state directory brought to later formats by steps, until restore is called.

@@ -28,6 +28,7 @@ const (
 	RefusedArrivals RefusedCause = "arrivals" // too many come from there in too short a time
 	RefusedPending  RefusedCause = "pending"  // it had not logged in, and others wanted its place
 	RefusedAccount  RefusedCause = "account"  // limits.per_account of the account are served
+	RefusedAccounts RefusedCause = "accounts" // limits.accounts are kept, and it is none of them
 	RefusedLogins   RefusedCause = "logins"   // too many wrong passwords
 	RefusedAccess   RefusedCause = "access"   // the configuration does not let them in
 	RefusedMemory   RefusedCause = "memory"   // limits.memory is used up
@@ -35,7 +36,7 @@ const (
 	RefusedRate     RefusedCause = "rate"     // its stanzas come faster than limits.rate, and wait
 )
 
-var refusedCauses = []RefusedCause{RefusedSessions, RefusedAddress, RefusedArrivals, RefusedPending, RefusedAccount, RefusedLogins,
+var refusedCauses = []RefusedCause{RefusedSessions, RefusedAddress, RefusedArrivals, RefusedPending, RefusedAccount, RefusedAccounts, RefusedLogins,
 	RefusedAccess, RefusedMemory, RefusedFiles, RefusedRate}
 
 // refusals are what clients are told that have said nothing yet.

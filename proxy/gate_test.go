@@ -140,15 +140,23 @@ func TestSessionsOfAnAccount(t *testing.T) {
 	}
 }
 
-// Wrong passwords are not tried at the server without end.
+// Wrong passwords are not tried at the server without end: the same one no second time, others
+// one by one. Whoever has the right one waits for a turn, and gets in.
 func TestGuessing(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, server.Config{})
 	b := startProxy(t, s, "")
-	for i := range 8 {
+	try := func(password string) error {
 		cfg := b.config("alice", client.Plain)
-		cfg.Password = fmt.Sprint("guess ", i)
-		_, err := client.Dial(t.Context(), cfg)
+		cfg.Password = password
+		c, err := client.Dial(t.Context(), cfg)
+		if err == nil {
+			c.Drop()
+		}
+		return err
+	}
+	for i := range 8 {
+		err := try(fmt.Sprint("guess ", i%5))
 		var le *client.LoginError
 		if !errors.As(err, &le) || (le.Condition == "not-authorized") != (i < 5) {
 			t.Errorf("guess %d: %v", i, err)
@@ -156,6 +164,9 @@ func TestGuessing(t *testing.T) {
 	}
 	if got := metric(b, `otrproxy_refused_total{cause="logins"}`); got != "3" {
 		t.Errorf("%s refused", got)
+	}
+	if err := try(users()["alice"]); err != nil {
+		t.Errorf("alice is locked out: %v", err)
 	}
 	if _, err := b.enters("bob", "r"); err != nil {
 		t.Errorf("bob cannot log in from there: %v", err)

@@ -57,7 +57,7 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 // strict reports whether nothing a person wrote may leave for a contact in clear: the
 // rule demands encryption, or the conversation is or was private.
 func (s *session) strict(rule *config.Rule, contact string) bool {
-	return rule.Policy.Requires() || contact != "" && rule.Policy != config.Never && s.account.Private(contact)
+	return rule.Policy.Requires() || contact != "" && rule.Policy != config.Never && s.account().Private(contact)
 }
 
 // outIQ guards requests, learns the bound resource, and asks for whole rosters, from

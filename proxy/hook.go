@@ -21,6 +21,7 @@ const (
 	EventServerRefused  = "server-refused"  // its certificate, or how it lets people in
 	EventServerRenewed  = "server-renewed"  // it presents the certificate that was announced
 	EventServerExpiring = "server-expiring" // its certificate ends soon
+	EventLoginUnknown   = "login-unknown"   // it has let somebody in with another password than the one known here
 )
 
 // eventWords are what the command is told of an event, before the contact or domain.
@@ -37,6 +38,7 @@ var eventWords = map[string]string{
 	EventServerRefused:  "The server is not the one it should be, and was refused:",
 	EventServerRenewed:  "The server has the new certificate that was announced:",
 	EventServerExpiring: "The certificate of the server ends soon:",
+	EventLoginUnknown:   "Somebody logged in with another password than yours, and sees nothing private until you decide, at",
 }
 
 // watchers are those who want to know that something has changed.

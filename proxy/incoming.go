@@ -106,10 +106,10 @@ func (s *session) inPresence(st *stanza.Stanza, from address) {
 			if c, ok := root.Child(nsCaps, "c"); ok {
 				program = c.Attr("node")
 			}
-			s.account.Presence(s, from.full, from.bare, true, program)
+			s.account().Presence(s, from.full, from.bare, true, program)
 			defer s.fromRoom(root, from, typ) // after the presence itself
 		case "unavailable":
-			s.account.Presence(s, from.full, from.bare, false, "")
+			s.account().Presence(s, from.full, from.bare, false, "")
 			s.fromRoom(root, from, typ)
 		case "error":
 			s.fromRoom(root, from, typ)
@@ -168,13 +168,13 @@ func (s *session) ruleFor(from address) *config.Rule {
 
 // expects reports whether what people say from an address is expected to be encrypted.
 func (s *session) expects(from address) bool {
-	return s.account.Expects(s.contactOf(from)) || from.also != "" && s.account.Expects(from.also)
+	return s.account().Expects(s.contactOf(from)) || from.also != "" && s.account().Expects(from.also)
 }
 
 // alsoMarked has a text that is shown as it came carry the mark, where some programs read its
 // sender's address as that of somebody whose texts are expected to be encrypted.
 func (s *session) alsoMarked(from address, r otrlayer.Reading) otrlayer.Reading {
-	if from.also != "" && r.Deliver && r.Text != "" && !r.Encrypted && !r.Clear && !r.Unreadable && s.account.Expects(from.also) {
+	if from.also != "" && r.Deliver && r.Text != "" && !r.Encrypted && !r.Clear && !r.Unreadable && s.account().Expects(from.also) {
 		r.Text, r.Changed, r.Clear = otrlayer.Clear(r.Text), true, true
 	}
 	return r
@@ -260,7 +260,7 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 				bound := full.String()
 				s.resource.Store(&bound)
 				s.counting()
-				defer s.account.Attach(s) // behind the answer: what is owed to the client comes now
+				defer s.attach() // behind the answer: what is owed to the client comes now
 			}
 		}
 	}
@@ -342,7 +342,7 @@ func (s *session) tell(from address, says []string) bool {
 	if says == nil {
 		return false
 	}
-	r := s.alsoMarked(from, s.account.Receive(s, s.saidInClear(from, says, false)))
+	r := s.alsoMarked(from, s.account().Receive(s, s.saidInClear(from, says, false)))
 	if !r.Deliver {
 		return false
 	}
@@ -416,7 +416,7 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 	case own:
 		r = s.outsideOTR(from, body.Text())
 	default:
-		r = s.account.Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Text: body.Text(), Delayed: late,
+		r = s.account().Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Text: body.Text(), Delayed: late,
 			Welcome: s.isWelcome(from.bare), Shared: !bytes.Contains(root.RawAttr("to"), []byte{'/'}), Marked: marked(root)})
 	}
 	r = s.alsoMarked(from, r)
@@ -477,7 +477,7 @@ func (s *session) outside(root stanza.Element, from address, archived bool) otrl
 	if says == nil {
 		return otrlayer.Reading{Deliver: true}
 	}
-	return s.account.Receive(s, s.saidInClear(from, says, archived))
+	return s.account().Receive(s, s.saidInClear(from, says, archived))
 }
 
 // outsideOTR is a text that the engine does not see: of the account's own server, in its own
@@ -554,11 +554,11 @@ func (s *session) bounce(st *stanza.Stanza, from address) {
 				}
 			}
 		}
-		s.account.Bounced(from.bare, gone)
+		s.account().Bounced(from.bare, gone)
 		s.p.metrics.count(in, message, swallowed)
 		return
 	}
-	if s.account.Returned(s, from.bare, root.Attr("id")) {
+	if s.account().Returned(s, from.bare, root.Attr("id")) {
 		s.p.metrics.count(in, message, swallowed)
 		return
 	}
@@ -566,7 +566,7 @@ func (s *session) bounce(st *stanza.Stanza, from address) {
 	write := func(b []byte) []byte { return append(b, shown...) }
 	m := &otrlayer.Message{Contact: from.bare, To: from.full, ID: root.Attr("id")}
 	if m.ID != "" && !s.client.message(mark{m: m, cause: otrlayer.CauseBounced}, write) {
-		s.account.GiveBack(m, otrlayer.CauseBounced) // the client has gone
+		s.account().GiveBack(m, otrlayer.CauseBounced) // the client has gone
 		return
 	} else if m.ID == "" {
 		s.client.build(write)

@@ -24,8 +24,37 @@ func (p *Proxy) loginCommands() control.Table {
 		{Name: "login list", Help: "shows how strongly each account has logged in to its server, and which are enrolled", Reads: true, Args: []control.Arg{anyAccount}, Run: p.loginList},
 		{Name: "login enroll", Help: "enrols an account, so that its clients can log in here by SCRAM; the password is tried at the server and not kept",
 			Args: []control.Arg{accountArg, {Name: "password", Kind: control.Secret, Label: "Password of the account"}}, Run: p.loginEnrol},
-		{Name: "login forget", Help: "ends an account's enrolment, and forgets how strongly it has logged in", Args: []control.Arg{accountArg}, Run: p.loginForget},
+		{Name: "login forget", Help: "ends an account's enrolment, and forgets how strongly it has logged in; its password is recognised as before", Args: []control.Arg{accountArg}, Run: p.loginForget},
+		{Name: "login confirm", Help: "says that a login with another password was yours; CODE stands in the message that it got", Chat: true, Args: []control.Arg{accountArg, codeArg}, Run: p.loginConfirm},
+		{Name: "login refuse", Help: "ends a login with another password, which was not yours, and lets nobody in with it", Chat: true, Args: []control.Arg{accountArg, codeArg}, Run: p.loginRefuse},
 	}
+}
+
+var codeArg = control.Arg{Name: "code", Label: "The code that the other login was shown"}
+
+func (p *Proxy) loginConfirm(_ context.Context, c control.Call) (control.Reply, error) {
+	account, err := bareJID(c.Arg("account"))
+	if err == nil {
+		err = p.confirm(account, c.Arg("code"))
+	}
+	if err != nil {
+		return control.Reply{}, err
+	}
+	if c.Account == "" {
+		return done("%s is let in with that password; it is the one known here from now on.", account)
+	}
+	return done("Good. The password of that login is the one I know from now on.")
+}
+
+func (p *Proxy) loginRefuse(_ context.Context, c control.Call) (control.Reply, error) {
+	account, err := bareJID(c.Arg("account"))
+	if err == nil {
+		err = p.refuseLogin(account, c.Arg("code"))
+	}
+	if err != nil {
+		return control.Reply{}, err
+	}
+	return done("That login is over, and nobody gets in with its password. The server let them in: change the password of %s, and ask the people who run the server.", account)
 }
 
 func (p *Proxy) loginLine(account string) (control.LoginLine, error) {
@@ -162,7 +191,10 @@ func (p *Proxy) enrolWith(ctx context.Context, account, password string) (names 
 	for _, e := range all {
 		names = append(names, e.Mechanism)
 	}
-	return names, p.enrol(account, all)
+	if err := p.enrol(account, all); err != nil {
+		return nil, err
+	}
+	return names, p.keepPassword(account, password)
 }
 
 // enrolBy logs in by one mechanism; nil where the server has not got it.
@@ -188,6 +220,9 @@ func (p *Proxy) enrolBy(ctx context.Context, domain, account string, creds crede
 			p.fellBehind(account, le.failure)
 		}
 		return nil, 0, le.failure
+	}
+	if f := p.acquaint(u); f != nil {
+		return nil, 0, f
 	}
 	p.admitted(account, how, nil)
 	return u.enrolment(creds, how), strengthOf(how), nil
@@ -216,8 +251,9 @@ func (p *Proxy) forgetLogin(account string) error {
 	return err
 }
 
-// A password that a client changes (XEP-0077 section 3.3) is followed: where the account is
-// enrolled, it is enrolled anew once the server has agreed.
+// A password that a client changes (XEP-0077 section 3.3) is followed once the server has
+// agreed: it is the one that is known here, and where the account is enrolled, it is enrolled
+// anew.
 
 const nsRegister = "jabber:iq:register"
 
@@ -249,7 +285,7 @@ func (s *session) changed(root stanza.Element) {
 	password, ok := s.changing[root.Attr("id")]
 	delete(s.changing, root.Attr("id"))
 	s.mu.Unlock()
-	if !ok || root.Attr("type") != "result" {
+	if !ok || root.Attr("type") != "result" || s.stranger.Load() != nil {
 		return
 	}
 	if password == "" {
@@ -259,10 +295,16 @@ func (s *session) changed(root stanza.Element) {
 		}
 		return
 	}
-	if e, err := s.p.enrolled(s.jid); err != nil || e == nil {
-		return
-	}
-	s.p.wg.Go(func() { // the server is asked in a connection of its own
+	e, err := s.p.enrolled(s.jid)
+	s.p.passwords.is(s.jid, s.p.passwords.sum(s.jid, password)) // the next login with it is the person's
+	s.p.wg.Go(func() {                                          // it takes a while, and the server is asked in a connection of its own
+		if err := s.p.keepPassword(s.jid, password); err != nil {
+			s.p.log.Warn("what recognises a password could not be kept", "account", s.p.name(s.jid))
+			s.Notice(serviceJID, "Your password was changed, but I could not remember it: after a restart I take you for somebody else until you confirm that it is you.")
+		}
+		if err != nil || e == nil {
+			return
+		}
 		if _, err := s.p.enrolWith(s.p.ctx, s.jid, password); err != nil {
 			s.p.stale(s.jid)
 			s.Notice(serviceJID, "Your password was changed, but the account could not be enrolled with it: "+sentence(err)+" Log in with the password once, or have the administrator run: otrproxy login enroll "+s.jid)

@@ -40,6 +40,9 @@ type client struct {
 	entered    string // the mechanism it has logged in with here
 	last       string // our last word in that
 	failures   int
+	stranger   *stranger // it has logged in with another password than the one known here
+	first      bool      // with the first one that is known here
+	seat       *seat     // its place among the account's sessions
 
 	up       *upstream // nil until it is needed
 	upFor    string    // whose connection it is, "" for nobody's or everybody's
@@ -66,6 +69,7 @@ func (c *client) negotiate() {
 		return
 	}
 	defer c.hangUp()
+	defer c.p.leave(&c.seat)
 	if c.domain.Via == "" {
 		if f := c.reach(ctx, ""); f != nil {
 			c.failed(f)
@@ -453,10 +457,6 @@ func (c *client) auth(ctx context.Context, mech, initial string) (account *otrla
 		return nil, "", err
 	}
 	if account, err = c.p.account(who.account); err == nil {
-		account.Prepare()
-		if err := c.p.ca.keep(c.domain.Name); err != nil {
-			c.p.log.Warn("the certificate that clients are shown could not be kept", "domain", c.p.name(c.domain.Name))
-		}
 		c.last = who.last
 		return account, how, nil
 	}
@@ -539,13 +539,17 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 		c.p.log.Info("an account was refused", "account", c.p.name(who.account), "cause", f.Cause)
 		return "", c.broken("temporary-auth-failure", f)
 	}
-	guess := "" // proofs have been counted already, and who guesses those does not keep out who has the password
-	if _, ok := who.secret.plain(); ok {
-		guess = "PLAIN " + who.account
-	}
-	if guess != "" && !c.p.mayTry(guess, c.host()) {
-		c.p.metrics.refused(RefusedLogins)
-		return "", c.again("temporary-auth-failure", tooManyTries)
+	creds, plain := who.secret.plain()
+	guess, sum := guessed{"PLAIN " + who.account, c.host()}, c.p.passwords.sum(who.account, creds.password)
+	if plain { // proofs have been counted already
+		if c.p.passwords.isRefused(sum) {
+			c.p.metrics.refused(RefusedLogins)
+			return "", c.again("not-authorized", refusedPassword)
+		}
+		if !c.p.guesses.turn(ctx, guess, sum, c.patience()) {
+			c.p.metrics.refused(RefusedLogins)
+			return "", c.again("temporary-auth-failure", tooManyTries)
+		}
 	}
 	least, _, err := c.p.least(who.account)
 	if err != nil {
@@ -556,16 +560,7 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 		how, le = c.up.login(who.secret, least)
 	}
 	if le == nil {
-		c.p.tried(guess, c.host(), true)
-		if !c.p.gate.settle(c.visitor, c.p.Config().Limits) {
-			c.p.metrics.refused(RefusedSessions)
-			return "", c.broken("temporary-auth-failure", fail(FailLimit, nil, "%s", refusals[RefusedSessions]))
-		}
-		c.p.admitted(who.account, how, nil)
-		if creds, ok := who.secret.plain(); ok {
-			c.p.inStep(who.account, func() *enrolment { return c.up.enrolment(creds, how) })
-		}
-		return how, nil
+		return c.letIn(who.account, how, creds, plain, guess)
 	}
 	f := le.failure
 	switch {
@@ -586,10 +581,56 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 	if !le.refused {
 		return "", c.broken(le.condition, f)
 	}
-	if guess != "" && le.word == "not-authorized" { // the server would hold it against everybody who comes from here
-		c.p.tried(guess, c.host(), false)
+	if plain && le.word == "not-authorized" { // the server would hold it against everybody who comes from here
+		c.p.guesses.tried(guess, sum, false)
 	}
 	return "", c.again(le.condition, f.Text)
+}
+
+// patience is how long a client waits for its turn to try a password.
+func (c *client) patience() time.Duration { return time.Until(c.deadline) / 2 }
+
+// letIn gives a client whom the server has let in its place, and says what it is worth here.
+func (c *client) letIn(account, how string, creds credentials, plain bool, guess guessed) (string, error) {
+	if f := c.p.acquaint(c.up); f != nil {
+		return "", c.broken("temporary-auth-failure", f)
+	}
+	who := known
+	if plain {
+		c.p.guesses.tried(guess, [32]byte{}, true)
+		var err error
+		if who, err = c.p.recognise(account, creds); err != nil {
+			return "", c.noFiles(account, err)
+		}
+	}
+	limits := c.p.Config().Limits
+	if c.seat = c.p.sit(account, who == strange, limits.PerAccount); c.seat == nil {
+		return "", c.broken("temporary-auth-failure", c.p.full(account))
+	}
+	if !c.p.gate.settle(c.visitor, limits) {
+		c.p.metrics.refused(RefusedSessions)
+		return "", c.broken("temporary-auth-failure", fail(FailLimit, nil, "%s", refusals[RefusedSessions]))
+	}
+	if who == strange {
+		if c.stranger = c.p.strange(account, how, c.host(), creds, c.up); c.stranger == nil {
+			c.p.metrics.refused(RefusedLogins)
+			return "", c.broken("temporary-auth-failure", fail(FailLimit, nil, "Several logins with other passwords than the one known here wait for a word of the account's person already."))
+		}
+		return how, nil
+	}
+	c.first = who == first
+	c.p.onceMade(account, func() {
+		c.p.admitted(account, how, nil)
+		if err := c.p.ca.keep(bareDomain(account)); err != nil {
+			c.p.log.Warn("the certificate that clients are shown could not be kept", "domain", c.p.name(bareDomain(account)))
+		}
+	})
+	if plain {
+		up := c.up
+		c.p.inStep(account, func() *enrolment { return up.enrolment(creds, how) })
+		c.p.keepsFirst(account, creds.password)
+	}
+	return how, nil
 }
 
 // welcome is why an account may not be used, or not once more; nil where it may.
@@ -599,17 +640,12 @@ func (c *client) welcome(account string) *Failure {
 		c.p.metrics.refused(RefusedAccess)
 		return fail(FailAccess, nil, "This otrproxy does not serve %s here: %s.", account, strings.TrimSuffix(why, "."))
 	}
-	n := 0
-	c.p.mu.Lock()
-	for s := range c.p.sessions {
-		if s.jid == account {
-			n++
-		}
+	if c.p.seated(account, false) >= cfg.Limits.PerAccount {
+		return c.p.full(account)
 	}
-	c.p.mu.Unlock()
-	if n >= cfg.Limits.PerAccount {
-		c.p.metrics.refused(RefusedAccount)
-		return fail(FailLimit, nil, "otrproxy serves as many sessions of %s as its configuration allows (limits.per_account, %d); end one on another device.", account, n)
+	if !c.p.hasRoom(account) {
+		c.p.metrics.refused(RefusedAccounts)
+		return fail(FailLimit, nil, "otrproxy keeps as many accounts as its configuration allows (limits.accounts, %d), and %s is not one of them.", cfg.Limits.Accounts, account)
 	}
 	return nil
 }

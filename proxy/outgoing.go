@@ -42,6 +42,9 @@ func (s *session) outgoing(st *stanza.Stanza) error {
 		s.refuse(root, stanza.Error{Type: "modify", Condition: "jid-malformed", Text: "This address is not a JID."})
 		return nil
 	}
+	if local != "iq" || ours(to) {
+		s.comes()
+	}
 	if ours(to) {
 		s.service(st, local)
 		return nil
@@ -91,7 +94,7 @@ func (s *session) refuse(root stanza.Element, e stanza.Error) {
 
 // block refuses a message for a cause of the closed set.
 func (s *session) block(root stanza.Element, c otrlayer.Cause, contact string) {
-	s.account.Refuse(s, &otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id")}, c, s.account.Why(c, contact))
+	s.account().Refuse(s, &otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id")}, c, s.account().Why(c, contact))
 }
 
 func blockError(c otrlayer.Cause, sentence string) stanza.Error {
@@ -128,13 +131,13 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 	rule := cfg.RuleFor(s.jid, contact)
 	m := otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Raw: st.Raw, Slight: filter.Slight(root)}
 	if rule.Policy == config.Never {
-		if v := s.account.Send(s, m); v.Action() == otrlayer.Block && !m.Slight {
+		if v := s.account().Send(s, m); v.Action() == otrlayer.Block && !m.Slight {
 			s.block(root, v.Cause(), contact)
 		}
 		return
 	}
 	pass := func() {
-		if !s.account.Pass(s, m) && !m.Slight {
+		if !s.account().Pass(s, m) && !m.Slight {
 			s.block(root, otrlayer.CauseUpstream, contact)
 		}
 	}
@@ -205,7 +208,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 	}
 	if body == nil || c.Opaque != nil || c.Sealed || m.Text == "" {
 		// No text that OTR could carry.
-		if !requires && s.account.PassInClear(s, m) {
+		if !requires && s.account().PassInClear(s, m) {
 			return
 		}
 		switch {
@@ -235,7 +238,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		e.SetText(*body, text)
 		return e.AppendTo(nil)
 	}
-	v := s.account.Send(s, m)
+	v := s.account().Send(s, m)
 	switch v.Action() {
 	case otrlayer.Block:
 		s.block(root, v.Cause(), contact)
@@ -251,7 +254,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 func (s *session) unprotected(root stanza.Element, what, contact string) {
 	sentence := otrlayer.Because("Not sent: OTR can encrypt text only, so it cannot protect "+what+", and the rules demand encryption for "+contact+".", s.p.Config().RuleFor(s.jid, contact).Reason)
 	if string(root.Local()) == "message" {
-		s.account.Refuse(s, &otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id")}, otrlayer.CauseUnprotected, sentence)
+		s.account().Refuse(s, &otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id")}, otrlayer.CauseUnprotected, sentence)
 		return
 	}
 	s.p.metrics.blocked(otrlayer.CauseUnprotected)

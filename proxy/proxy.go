@@ -77,6 +77,8 @@ type Proxy struct {
 	addresses    addresses
 	roomServices roomServices
 	offers       offers
+	passwords    *passwords
+	guesses      *guesses
 	memory       memory
 	metrics      *metrics
 	commands     control.Table
@@ -101,7 +103,8 @@ type Proxy struct {
 	toldOf       map[string]bool             // rooms that were said not to be encrypted, by account and room
 	weaker       map[string]*Failure         // logins that a server wants to be weaker than before, by account
 	plainly      map[string]time.Time        // until when a host is offered PLAIN alone
-	wrongs       map[[2]string]wrong         // proofs of passwords, by account and host
+	seats        map[place]int               // sessions of accounts, and who is about to have one
+	unmade       map[string][]func()         // what is written once an account has come to use
 	suspended    map[[2]string]*suspended    // sessions that lost their server, by account and resource
 	machine      []string                    // this machine's addresses
 	closing      bool
@@ -153,8 +156,8 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 
 // prepared is a proxy without its state.
 func prepared(cfg *config.Config, opt Options) *Proxy {
-	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, started: time.Now(), vault: &vault{},
-		sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[string]time.Time{}, wrongs: map[[2]string]wrong{}, toldOf: map[string]bool{}, suspended: map[[2]string]*suspended{}}
+	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, started: time.Now(), vault: &vault{}, passwords: newPasswords(), guesses: newGuesses(),
+		sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[string]time.Time{}, seats: map[place]int{}, unmade: map[string][]func(){}, toldOf: map[string]bool{}, suspended: map[[2]string]*suspended{}}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}

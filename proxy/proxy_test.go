@@ -103,7 +103,7 @@ func greet(t *testing.T, dir string, jids ...string) {
 	for _, jid := range jids {
 		acc := filepath.Join(dir, "accounts", jid)
 		os.MkdirAll(acc, 0o700)
-		if err := os.WriteFile(filepath.Join(acc, "service"), []byte("greeted\n"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(acc, "service"), []byte("greeted\nrecognised\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -210,12 +210,13 @@ func (c *client) prove(mech, initial string) (*claim, error) {
 	if err != nil || final == nil {
 		return nil, err
 	}
-	if !c.p.mayTry(account, c.host()) {
+	who, nobodys := guessed{account, c.host()}, [32]byte{}
+	if !c.p.guesses.turn(c.p.ctx, who, nobodys, c.patience()) {
 		c.p.metrics.refused(RefusedLogins)
 		return nil, c.again("temporary-auth-failure", tooManyTries)
 	}
 	last, err := conv.Step(string(final))
-	c.p.tried(account, c.host(), err == nil && conv.Valid())
+	c.p.guesses.tried(who, nobodys, err == nil && conv.Valid())
 	if err != nil || !conv.Valid() {
 		return nil, c.again("not-authorized", "The password is not the one with which this account was enrolled with otrproxy. If it was changed elsewhere, enrol the account anew: otrproxy login enroll "+s.user+"@"+c.domain.Name)
 	}
@@ -225,11 +226,11 @@ func (c *client) prove(mech, initial string) (*claim, error) {
 	if c.entered = mech; bound != "" {
 		c.entered += " " + bound
 	}
-	who, err := c.claimed(s.user, conv.AuthzID(), s)
-	if who != nil {
-		who.last = last
+	claim, err := c.claimed(s.user, conv.AuthzID(), s)
+	if claim != nil {
+		claim.last = last
 	}
-	return who, err
+	return claim, err
 }
 
 // exchange is our side of a SCRAM exchange that begins with first, and the binding that it

@@ -86,7 +86,7 @@ func (s *session) serviceIQ(root stanza.Element) {
 func (s *session) discoInfo(root stanza.Element, node string) {
 	identity := "<identity category='client' type='bot' name='" + serviceName + "'/>"
 	features := []string{nsDiscoInfo, nsDiscoItems, nsCommands, "urn:xmpp:ping", "jabber:iq:version"}
-	cmd := s.p.commands.Get(node)
+	cmd := s.commands().Get(node)
 	switch {
 	case node == "":
 	case node == nsCommands:
@@ -122,8 +122,9 @@ func (s *session) discoItems(root stanza.Element, node string) {
 			return append(b, "/>"...)
 		}
 		b = append(stanza.AppendAttr(b, "node", node), '>')
-		for i := range s.p.commands {
-			if c := &s.p.commands[i]; c.May(s.actor()) {
+		table := s.commands()
+		for i := range table {
+			if c := &table[i]; c.May(s.actor()) {
 				b = append(b, "<item jid='"+serviceJID+"'"...)
 				b = append(stanza.AppendAttr(stanza.AppendAttr(b, "node", c.Name), "name", c.Entry()), "/>"...)
 			}
@@ -134,7 +135,7 @@ func (s *session) discoItems(root stanza.Element, node string) {
 
 // as is the person at this client, in a place.
 func (s *session) as(place control.Place, contact string) control.Actor {
-	return control.Actor{Place: place, Account: s.jid, Contact: contact, Admin: s.p.isAdmin(s.jid)}
+	return control.Actor{Place: place, Account: s.jid, Contact: contact, Admin: s.p.isAdmin(s.jid) && s.stranger.Load() == nil}
 }
 
 // actor is the person at this client, in its menus.
@@ -172,8 +173,9 @@ func (s *session) withoutUs(e **stanza.Edit, st *stanza.Stanza, query stanza.Ele
 // What an account remembers of the service contact stands in a file, a word a line.
 const (
 	serviceFile = "service"
-	greeted     = "greeted" // it has said who it is
-	listed      = "listed"  // it is on the list of contacts
+	greeted     = "greeted"    // it has said who it is
+	listed      = "listed"     // it is on the list of contacts
+	aware       = "recognised" // it has said that it recognises the password
 )
 
 // remembered reports whether a word stands in the account's file of the service contact.
@@ -208,18 +210,31 @@ func (s *session) arrived() {
 	if s.p.Config().HandsOff(s.jid) {
 		return
 	}
+	defer s.greetsStrangers()
+	if s.stranger.Load() != nil {
+		return
+	}
 	if s.remembered(listed) {
 		s.servicePresence("")
 	}
 	s.tellOfPin()
 	if s.remembered(greeted) {
+		if s.first && !s.remembered(aware) {
+			s.recall(aware, true)
+			s.Notice(serviceJID, firstPassword)
+		}
 		return
 	}
 	s.recall(greeted, true)
+	s.recall(aware, true)
 	s.Notice(serviceJID, "This is otrproxy, which stands between your program and its server and encrypts what you write to people. I am a contact that only you can see; "+
 		"put me on your list of contacts if you like. In any conversation, a line that begins with !otr is for me and never leaves this machine; here, leave that word out. "+
-		"Write help for the commands, or status to see how things stand. If a contact is to be sure that it is you, they need your fingerprint: write key.")
+		"Write help for the commands, or status to see how things stand. If a contact is to be sure that it is you, they need your fingerprint: write key. "+
+		firstPassword)
 }
+
+// firstPassword is said once, when a password is the first that is known here of an account.
+const firstPassword = "I recognise your password from now on. Whoever logs in as you with another one sees nothing private until you say that it was you."
 
 // servicePresence is how the service contact is seen on a list of contacts.
 func (s *session) servicePresence(typ string) {
@@ -257,6 +272,9 @@ func (s *session) serviceSubscribed(typ string) {
 // list puts the service contact on the account's list of contacts, or off it. The list
 // that the server keeps knows nothing of that.
 func (s *session) list(yes bool) {
+	if s.stranger.Load() != nil { // it is on their list only for as long as they are here
+		return
+	}
 	s.recall(listed, yes)
 	for _, other := range s.p.sessionsOf(s.jid) {
 		other.rosterPush(yes)

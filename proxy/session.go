@@ -22,19 +22,26 @@ const ownID = "otrproxy-"
 // A session is one client and its upstream leg, after the login. Two goroutines
 // read, one for each leg; each feeds the other leg's outbox.
 type session struct {
-	p       *Proxy
-	account *otrlayer.Account
-	jid     string // bare
-	entry   string
-	login   string // mechanism the client used here
-	how     string // mechanism used upstream
-	since   time.Time
-	tls     string // version towards the client, "" for none
-	up      *upstream
-	upTLS   string
+	p     *Proxy
+	jid   string // bare
+	host  string // where the client comes from
+	entry string
+	login string // mechanism the client used here
+	how   string // mechanism used upstream
+	since time.Time
+	tls   string // version towards the client, "" for none
+	up    *upstream
+	upTLS string
 
 	client, server         *outbox
 	fromClient, fromServer *stanza.Scanner
+
+	// of is the account; for a stranger a guest of it, until it shows that they are its person
+	// (promote). joining guards that change, and the session's end.
+	of       atomic.Pointer[otrlayer.Account]
+	stranger atomic.Pointer[stranger]
+	joining  sync.Mutex
+	parted   bool
 
 	resource atomic.Pointer[string] // full JID, once bound
 	closing  atomic.Bool            // the proxy stops, or one side has ended the session
@@ -50,6 +57,8 @@ type session struct {
 	carbons   atomic.Bool // the client has them (XEP-0280)
 	attending atomic.Bool // it gets what is addressed to the account
 	greet     sync.Once   // when the client has come
+	used      sync.Once   // when it has done anything
+	first     bool        // it came with the first password that is known here
 
 	// Owned by the goroutine that reads the client.
 	pace    pace
@@ -73,10 +82,15 @@ type session struct {
 }
 
 func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *session {
-	s := &session{p: c.p, account: account, jid: account.JID(), entry: c.entry, login: c.entered, how: how, since: time.Now(), tls: c.tlsVersion, up: u,
+	s := &session{p: c.p, jid: account.JID(), host: c.host(), entry: c.entry, login: c.entered, how: how, since: time.Now(), tls: c.tlsVersion, up: u,
 		upTLS: tls.VersionName(u.conn.ConnectionState().Version), fromClient: c.scan, fromServer: u.scan,
 		clientRead: make(chan struct{}), serverRead: make(chan struct{}),
 		welcome: map[string]bool{}, listed: map[string]bool{}, strange: map[string]bool{}, quiet: map[string]bool{}}
+	s.first = c.first
+	if s.of.Store(account); c.stranger != nil {
+		s.stranger.Store(c.stranger)
+		s.of.Store(account.Guest())
+	}
 	s.over, s.ended = make(chan struct{}), make(chan struct{})
 	_, s.offered = u.features.Root().Child(nsSM, "sm")
 	s.client = newOutbox(c.conn, func(error) { s.cut() })
@@ -86,6 +100,38 @@ func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *
 	c.in.before = func() { s.server.flush(); s.server.wait() }
 	u.in.before = func() { s.client.flush(); s.client.wait() }
 	return s
+}
+
+// account is whose session it is, or a stranger's guest of that.
+func (s *session) account() *otrlayer.Account { return s.of.Load() }
+
+// attach has the account take the session in, once its resource is bound.
+func (s *session) attach() {
+	s.joining.Lock()
+	defer s.joining.Unlock()
+	s.account().Attach(s)
+}
+
+// promote makes the account's own session of a stranger's.
+func (s *session) promote(a *otrlayer.Account) {
+	s.joining.Lock()
+	defer s.joining.Unlock()
+	if s.parted || s.stranger.Swap(nil) == nil {
+		return
+	}
+	s.of.Swap(a).Detach(s)
+	if s.resource.Load() != nil {
+		a.Attach(s)
+	}
+}
+
+// part ends the session's part in the account, and returns that.
+func (s *session) part() *otrlayer.Account {
+	s.joining.Lock()
+	defer s.joining.Unlock()
+	s.parted = true
+	s.account().Detach(s)
+	return s.account()
 }
 
 // full is the client's full JID, or the bare one before it is bound.
@@ -105,6 +151,9 @@ func (s *session) relay() {
 	}
 	s.p.sessions[s] = struct{}{}
 	s.p.mu.Unlock()
+	if st := s.stranger.Load(); st != nil && !s.p.passwords.joins(st, s) {
+		s.decided(st)
+	}
 	s.p.changed()
 	s.p.metrics.began(s.entry)
 	s.p.log.Info("session begins", "account", s.p.name(s.jid), "entry", s.entry, "login", s.login, "upstream", s.upTLS, "sasl", s.how)
@@ -121,14 +170,15 @@ func (s *session) relay() {
 	close(s.clientRead)
 	end()
 	<-done
-	s.account.Detach(s)
+	account := s.part()
 	s.settle()
 	for _, k := range s.client.unsent() { // what the client was not told
-		s.account.GiveBack(k.m, k.cause)
+		account.GiveBack(k.m, k.cause)
 	}
 	s.p.mu.Lock()
 	delete(s.p.sessions, s)
 	s.p.mu.Unlock()
+	s.leaves()
 	s.p.changed()
 	s.p.metrics.ended(s.since)
 	s.p.log.Info("session ends", "account", s.p.name(s.jid))

@@ -24,12 +24,12 @@ func (p *Proxy) overview(account string) control.Status {
 	if account == "" && p.opt.Confinement != nil {
 		st.Confinement = p.opt.Confinement()
 	}
-	for _, s := range p.sessionsOf(account) {
+	for _, s := range p.everySession(account) {
 		_, resource, _ := strings.Cut(s.full(), "/")
 		x := control.SessionStatus{Account: s.jid, Resource: resource, Since: s.since, Entry: s.entry, ClientTLS: s.tls, Login: s.login, Domain: s.up.domain.Name,
-			Address: s.up.place, UpstreamTLS: s.upTLS, Pin: s.up.pin(), SASL: s.how, Conversations: []control.ContactLine{}}
-		for _, v := range s.account.Conversations() {
-			x.Conversations = append(x.Conversations, p.line(s.account, v))
+			Address: s.up.place, UpstreamTLS: s.upTLS, Pin: s.up.pin(), SASL: s.how, Stranger: s.stranger.Load() != nil, Conversations: []control.ContactLine{}}
+		for _, v := range s.account().Conversations() {
+			x.Conversations = append(x.Conversations, p.line(s.account(), v))
 		}
 		st.Sessions = append(st.Sessions, x)
 	}
@@ -70,6 +70,9 @@ func (p *Proxy) status(_ context.Context, c control.Call) (control.Reply, error)
 			known = "vouched for by a CA"
 		}
 		fmt.Fprintf(&b, "\n%s/%s: server at %s over %s, %s, login %s", s.Account, s.Resource, s.Address, s.UpstreamTLS, known, s.SASL)
+		if s.Stranger {
+			b.WriteString(", with another password than the one known here: sees nothing private")
+		}
 		for _, v := range s.Conversations {
 			b.WriteString("\n  " + inWords(v))
 		}
@@ -122,7 +125,7 @@ func (p *Proxy) decisions(account string) []control.Decision {
 			}
 		}
 	}
-	return slices.Concat(out, keys, servers, questions, unverified)
+	return slices.Concat(out, p.strangerDecisions(account), keys, servers, questions, unverified)
 }
 
 // serverDecisions are the household's servers whose certificate was refused, and not

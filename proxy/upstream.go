@@ -56,11 +56,6 @@ func (p *Proxy) dial(ctx context.Context, d config.Domain, account string) (*ups
 	if f != nil && moved && f.Cause != FailPin && f.Cause != FailCertificate {
 		u, f = p.connect(ctx, d, account)
 	}
-	if f == nil {
-		if u.held, f = p.acquainted(d, u.conn.ConnectionState().PeerCertificates[0], u.held); f != nil {
-			u.conn.Close()
-		}
-	}
 	if f != nil {
 		p.metrics.upstreamFailed(f.Cause)
 		p.remember(d.Name, f)
@@ -71,6 +66,16 @@ func (p *Proxy) dial(ctx context.Context, d config.Domain, account string) (*ups
 	p.mu.Unlock()
 	p.changed()
 	return u, nil
+}
+
+// acquaint remembers what a server has presented, once it has let somebody in: names that
+// nobody has an account at are not worth a pin.
+func (p *Proxy) acquaint(u *upstream) (f *Failure) {
+	if u.held, f = p.acquainted(u.domain, u.conn.ConnectionState().PeerCertificates[0], u.held); f != nil {
+		p.metrics.upstreamFailed(f.Cause)
+		p.remember(u.domain.Name, f)
+	}
+	return f
 }
 
 // connect follows a server that sends its clients elsewhere, over the checked connection

@@ -40,6 +40,7 @@ type SessionStatus struct {
 	UpstreamTLS   string        `json:"upstream_tls"`
 	Pin           string        `json:"pin"` // what the server satisfied, "" for a CA
 	SASL          string        `json:"sasl"`
+	Stranger      bool          `json:"stranger,omitempty"` // it logged in with another password than the one known here
 	Conversations []ContactLine `json:"conversations"`
 }
 
@@ -139,7 +140,7 @@ type Check struct {
 
 // A Decision is something that waits for a person.
 type Decision struct {
-	Kind        string   `json:"kind"` // key-changed, question, unverified, server-changed, server-unknown, server-expiring, login-weaker or locked
+	Kind        string   `json:"kind"` // key-changed, question, unverified, server-changed, server-unknown, server-expiring, login-weaker, login-unknown or locked
 	Account     string   `json:"account,omitempty"`
 	Contact     string   `json:"contact,omitempty"`
 	Domain      string   `json:"domain,omitempty"`
@@ -150,6 +151,7 @@ type Decision struct {
 	SPKI        string   `json:"spki_sha256,omitempty"` // and that of its key
 	SHA1        string   `json:"sha1,omitempty"`        // to compare with old notes only; never a pin
 	Question    string   `json:"question,omitempty"`
+	Code        string   `json:"code,omitempty"` // of a login with another password
 	Held        int      `json:"held,omitempty"`
 }
 

@@ -34,7 +34,7 @@ func newStand(t *testing.T) *stand {
 		"status": control.Status{Version: evil, Sessions: []control.SessionStatus{{Account: evil, Resource: evil, Domain: evil, Address: evil, Pin: "sha256:" + evil, SASL: evil, UpstreamTLS: evil}}, Decisions: []control.Decision{
 			{Kind: "key-changed", Account: evil, Contact: evil, Fingerprint: evil, Known: []string{evil}, Held: 2},
 			{Kind: "question", Account: evil, Contact: evil, Question: evil}, {Kind: "unverified", Account: evil, Contact: evil, Held: 1},
-			{Kind: "server-changed", Domain: evil, Presented: evil, Known: []string{evil}}, {Kind: "server-unknown", Domain: evil, Presented: evil}, {Kind: "login-weaker", Account: evil, Domain: evil, Text: evil}, {Kind: "server-expiring", Domain: evil, Text: evil}, {Kind: "locked"}}},
+			{Kind: "server-changed", Domain: evil, Presented: evil, Known: []string{evil}}, {Kind: "server-unknown", Domain: evil, Presented: evil}, {Kind: "login-weaker", Account: evil, Domain: evil, Text: evil}, {Kind: "login-unknown", Account: evil, Code: evil, Text: evil}, {Kind: "server-expiring", Domain: evil, Text: evil}, {Kind: "locked"}}},
 		"contact list": []control.ContactLine{{Account: evil, Contact: evil, State: "encrypted", Trust: "verified", Fingerprint: evil, Held: 1}},
 		"contact show": []control.ContactLine{{Account: evil, Contact: evil, State: evil, Trust: evil, Fingerprint: evil, Own: evil, Known: []string{evil}, Others: []string{evil}, Policy: evil, Comparing: "asked"}},
 		"held list":    []control.HeldLine{{Account: evil, Contact: evil, Cause: evil}},

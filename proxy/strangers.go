@@ -1,0 +1,339 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+	"strings"
+	"time"
+
+	"otrproxy/proxy/control"
+	"otrproxy/stanza"
+)
+
+// A stranger is somebody whom the server has let in with another password than the one known
+// here. That may be the person, who has changed it elsewhere; or anybody to whom the server
+// opens the account. So they get what the server gives, and nothing of ours, until the
+// account's person says that it was them: in another session, with the code that the stranger
+// was shown; or there, by the password from before. The administrator may say so, too.
+type stranger struct {
+	account string
+	code    string   // which the person repeats, so that of two strangers they let in the right one
+	sum     [32]byte // of the password
+	host    string   // from which they came last
+	since   time.Time
+	keep    func() error // makes their password the account's
+
+	// Guarded by passwords.mu.
+	sessions map[*session]bool
+	seen     time.Time // when the last of them came or went
+}
+
+const (
+	maxStrangers   = 8         // of an account: other passwords that wait for a word
+	strangerMemory = time.Hour // after the last session
+)
+
+// meet finds the stranger with a password, or makes one out of them; nil where there are too
+// many already.
+func (w *passwords) meet(account, host string, sum [32]byte, now time.Time, keep func() error) (st *stranger, fresh bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	list := w.waiting(account, now)
+	for _, st := range list {
+		if st.sum == sum {
+			st.host, st.seen = host, now
+			return st, false
+		}
+	}
+	if len(list) >= maxStrangers {
+		return nil, false
+	}
+	st = &stranger{account: account, sum: sum, host: host, since: now, seen: now, keep: keep, sessions: map[*session]bool{}}
+	for st.code == "" || slices.ContainsFunc(list, func(x *stranger) bool { return x.code == st.code }) {
+		n, _ := rand.Int(rand.Reader, big.NewInt(9000))
+		st.code = fmt.Sprint(1000 + n.Int64())
+	}
+	w.strangers[account] = append(list, st)
+	return st, true
+}
+
+// waiting are an account's strangers of whom nobody has said anything yet. The caller holds
+// the lock.
+func (w *passwords) waiting(account string, now time.Time) []*stranger {
+	list := slices.DeleteFunc(w.strangers[account], func(st *stranger) bool {
+		return len(st.sessions) == 0 && now.Sub(st.seen) > strangerMemory
+	})
+	if w.strangers[account] = list; len(list) == 0 {
+		delete(w.strangers, account)
+	}
+	return list
+}
+
+// unconfirmed are an account's strangers; those of all for "".
+func (w *passwords) unconfirmed(account string) (out []*stranger) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, of := range slices.Sorted(maps.Keys(w.strangers)) {
+		if account == "" || of == account {
+			out = append(out, w.waiting(of, time.Now())...)
+		}
+	}
+	return out
+}
+
+// take ends an account's wait for a word about one of its strangers; nil where there is none
+// with that code. Their sessions are the caller's.
+func (w *passwords) take(account, code string, refused bool) (st *stranger, sessions []*session) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	list := w.waiting(account, time.Now())
+	i := slices.IndexFunc(list, func(x *stranger) bool { return x.code == strings.TrimSpace(code) })
+	if i < 0 {
+		return nil, nil
+	}
+	st = list[i]
+	if w.strangers[account] = slices.Delete(list, i, i+1); len(w.strangers[account]) == 0 {
+		delete(w.strangers, account)
+	}
+	if refused {
+		if len(w.refused) >= 1000 {
+			clear(w.refused)
+		}
+		w.refused[st.sum] = true
+	}
+	return st, slices.Collect(maps.Keys(st.sessions))
+}
+
+// isRefused reports whether the account's person does not want a password to get in.
+func (w *passwords) isRefused(sum [32]byte) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.refused[sum]
+}
+
+// strange makes a stranger of who has logged in with another password; nil where there are
+// too many. What would be kept of the password, once they are confirmed, is found now: the
+// password itself is gone after the login.
+func (p *Proxy) strange(account, how, host string, creds credentials, up *upstream) *stranger {
+	sum := p.passwords.sum(account, creds.password)
+	v := verifier{Password: hashPassword(creds.password)}
+	var keys enrolments
+	if e := up.enrolment(creds, how); e != nil {
+		keys = enrolments{*e}
+	}
+	st, fresh := p.passwords.meet(account, host, sum, time.Now(), func() error {
+		p.remembering.Lock()
+		defer p.remembering.Unlock()
+		err := p.saveVerifier(account, v)
+		old, err2 := p.enrolled(account)
+		if err == nil && err2 == nil && old != nil { // it stays enrolled, or waits for the next login with the password
+			err2 = p.saveEnrolments(account, append(enrolments{}, keys...))
+		}
+		if err = errors.Join(err, err2); err == nil {
+			p.passwords.is(account, sum)
+		}
+		return err
+	})
+	if fresh {
+		p.tellOfStranger(st)
+	}
+	return st
+}
+
+// joins notes a session of a stranger's; false where somebody has decided about them since
+// the login.
+func (w *passwords) joins(st *stranger, s *session) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !slices.Contains(w.strangers[st.account], st) {
+		return false
+	}
+	st.sessions[s], st.seen = true, time.Now()
+	return true
+}
+
+// leaves notes that it has ended.
+func (w *passwords) leaves(st *stranger, s *session) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(st.sessions, s)
+	st.seen = time.Now()
+}
+
+// confirm makes a stranger the account's person: their password is the one that is known from
+// now on, and their sessions get what is the account's.
+func (p *Proxy) confirm(account, code string) error {
+	st := p.passwords.named(account, code)
+	if st == nil {
+		return errNoStranger
+	}
+	if err := st.keep(); err != nil {
+		return fmt.Errorf("that it was you could not be remembered: %w", err)
+	}
+	a, err := p.account(account)
+	if err != nil {
+		return err
+	}
+	_, sessions := p.passwords.take(account, code, false)
+	for _, s := range sessions {
+		s.promote(a)
+		s.Notice(serviceJID, "Thank you: this is you. Your private conversations are open here, too, and the password of this login is the one I know from now on.")
+	}
+	p.log.Info("a login with another password was confirmed", "account", p.name(account))
+	p.changed()
+	return nil
+}
+
+var errNoStranger = errors.New("nobody waits with this code; it stands in the message that the other login got")
+
+// named is the stranger with a code.
+func (w *passwords) named(account, code string) *stranger {
+	for _, st := range w.unconfirmed(account) {
+		if st.code == strings.TrimSpace(code) {
+			return st
+		}
+	}
+	return nil
+}
+
+// refuseLogin ends a stranger's sessions, and lets nobody in with that password as long as
+// this run lasts.
+func (p *Proxy) refuseLogin(account, code string) error {
+	st, sessions := p.passwords.take(account, code, true)
+	if st == nil {
+		return errNoStranger
+	}
+	for _, s := range sessions {
+		s.endBeside(func() {
+			s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, "not-authorized", refusedPassword) })
+		})
+	}
+	p.log.Warn("a login with another password was refused by the account's person", "account", p.name(account))
+	p.changed()
+	return nil
+}
+
+// refusedPassword is told to who comes with one.
+const refusedPassword = "The person of this account does not want anybody to get in with this password."
+
+// tellOfStranger tells an account's people of somebody who has come.
+func (p *Proxy) tellOfStranger(st *stranger) {
+	for _, s := range p.sessionsOf(st.account) {
+		s.Notice(serviceJID, st.told())
+	}
+	p.happened(EventLoginUnknown, st.account, bareDomain(st.account))
+	p.log.Warn("the server has let somebody in with another password than the one known here", "account", p.name(st.account))
+}
+
+// from is where they came from, in words.
+func (st *stranger) from() string {
+	if st.host == "" {
+		return ""
+	}
+	return " from " + st.host
+}
+
+// told is what the account's person is told of a stranger.
+func (st *stranger) told() string {
+	return "Somebody logged in as you" + st.from() + ", with another password than yours, and the server let them in. They see nothing private. " +
+		"Was it you? Write: login confirm " + st.code + ". If not: login refuse " + st.code
+}
+
+// shown is what a stranger is told.
+func (st *stranger) shown() string {
+	return "You logged in with another password than the one I know, so your private conversations stay closed here. Your code is " + st.code + ". " +
+		"Where you are logged in already, write to me: login confirm " + st.code + ". Or write here: prove, and the password from before."
+}
+
+// decided is for a stranger of whom somebody has said who they are while they logged in.
+func (s *session) decided(st *stranger) {
+	a, err := s.p.account(s.jid)
+	if right, ok := s.p.passwords.of(s.jid); ok && right == st.sum && err == nil {
+		s.promote(a)
+		return
+	}
+	s.endBeside(func() {
+		s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, "not-authorized", refusedPassword) })
+	})
+}
+
+// leaves notes the end of a stranger's session.
+func (s *session) leaves() {
+	if st := s.stranger.Load(); st != nil {
+		s.p.passwords.leaves(st, s)
+	}
+}
+
+// greetsStrangers tells a session that has come what there is to say of strangers: theirs, or that
+// they are one.
+func (s *session) greetsStrangers() {
+	if st := s.stranger.Load(); st != nil {
+		s.Notice(serviceJID, st.shown())
+		return
+	}
+	for _, st := range s.p.passwords.unconfirmed(s.jid) {
+		s.Notice(serviceJID, st.told())
+	}
+}
+
+// strangerDecisions are the logins with other passwords that wait for a word.
+func (p *Proxy) strangerDecisions(account string) (out []control.Decision) {
+	for _, st := range p.passwords.unconfirmed(account) {
+		text := st.told()
+		if account == "" {
+			text = fmt.Sprintf("somebody logged in as %s%s with another password than the one known here, and the server let them in; they see nothing private. "+
+				"If it was them, with the code %s: otrproxy login confirm %s %s; if not: otrproxy login refuse %s %s", st.account, st.from(), st.code, st.account, st.code, st.account, st.code)
+		}
+		out = append(out, control.Decision{Kind: "login-unknown", Account: st.account, Code: st.code, Text: text})
+	}
+	return out
+}
+
+// strangersTable is all that a stranger can ask of us.
+func (s *session) strangersTable() control.Table {
+	var t control.Table
+	t = control.Table{
+		{Name: "help", Help: "lists the commands", Chat: true, Reads: true, Args: []control.Arg{{Name: "command", Kind: control.Rest, Optional: true, Label: "Which one"}},
+			Run: func(_ context.Context, c control.Call) (control.Reply, error) {
+				r, err := helpFor(t, c)
+				if st := s.stranger.Load(); st != nil && c.Arg("command") == "" {
+					r.Text = st.shown() + "\n" + r.Text
+				}
+				return r, err
+			}},
+		{Name: "login prove", Short: "prove", Help: "shows that this is your account, by the password you had before; it stays on this machine", Chat: true,
+			Args: []control.Arg{{Name: "password", Kind: control.Secret, Label: "The password from before"}}, Run: s.prove},
+	}
+	return t
+}
+
+// prove takes the password from before from somebody who has logged in with another one.
+func (s *session) prove(ctx context.Context, c control.Call) (control.Reply, error) {
+	st := s.stranger.Load()
+	if st == nil {
+		return done("There is nothing to prove any more.")
+	}
+	who, sum := guessed{"PROVE " + s.jid, s.host}, s.p.passwords.sum(s.jid, c.Arg("password"))
+	if !s.p.guesses.turn(ctx, who, sum, commandLimit/2) {
+		s.p.metrics.refused(RefusedLogins)
+		return control.Reply{}, errors.New("too many wrong passwords were tried; wait a minute")
+	}
+	local, _, _ := strings.Cut(s.jid, "@")
+	fits, there, err := s.p.satisfies(s.jid, credentials{local, c.Arg("password")})
+	if err != nil {
+		return control.Reply{}, err
+	}
+	s.p.guesses.tried(who, sum, fits && there)
+	if !fits || !there {
+		return control.Reply{}, errors.New("this is not the password I know; if you have forgotten it, the administrator can help: otrproxy login confirm " + s.jid + " " + st.code)
+	}
+	if err := s.p.confirm(s.jid, st.code); err != nil && !errors.Is(err, errNoStranger) {
+		return control.Reply{}, err
+	}
+	return control.Reply{}, nil // confirm has said it
+}

@@ -1,0 +1,429 @@
+package proxy_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"otrproxy/otrlayer"
+	"otrproxy/stanza"
+	"otrproxy/test/client"
+	"otrproxy/test/server"
+)
+
+// A lair is a server whose people let somebody else in as alice, who talks privately with
+// bob at the time.
+type lair struct {
+	t          *testing.T
+	s          *server.Server
+	home, away *box
+	alice, bob *client.Client
+}
+
+const otherPassword = "of the server's people"
+
+func newLair(t *testing.T, more string, before func(l *lair)) *lair {
+	t.Helper()
+	l := &lair{t: t, s: startServer(t, server.Config{})}
+	l.away, l.home = startProxy(t, l.s, ""), startProxy(t, l.s, more)
+	l.bob = l.away.login("bob", client.Plain)
+	if before != nil {
+		before(l)
+	}
+	l.alice = l.home.login("alice", client.Plain)
+	l.alice.Say("bob@"+domain, "first", "hello")
+	text(t, l.bob, "alice@"+domain, "hello")
+	return l
+}
+
+// lets has the server accept another password for alice.
+func (l *lair) lets() { l.s.SetPassword("alice", otherPassword) }
+
+// evil logs in with it.
+func (l *lair) evil(with func(*client.Config)) *client.Client {
+	l.t.Helper()
+	cfg := l.home.config("alice", client.Plain)
+	cfg.Password, cfg.Resource = otherPassword, "evil"
+	if with != nil {
+		with(&cfg)
+	}
+	c, err := client.Dial(l.t.Context(), cfg)
+	if err != nil {
+		l.t.Fatalf("%v\n%s", err, l.home.log)
+	}
+	l.t.Cleanup(c.Drop)
+	return c
+}
+
+// everything is what a client has got until it asks.
+func everything(t *testing.T, c *client.Client) string {
+	t.Helper()
+	var all strings.Builder
+	c.Send("<iq type='get' id='everything' to='example.org'><ping xmlns='urn:xmpp:ping'/></iq>")
+	for {
+		st, err := c.Wait(func(*stanza.Stanza) bool { return true })
+		if err != nil {
+			t.Fatalf("%v after %s", err, all.String())
+		}
+		if st.Root().Attr("id") == "everything" {
+			return all.String()
+		}
+		all.Write(st.Raw)
+	}
+}
+
+var codeIn = regexp.MustCompile(`login confirm (\d{4})`)
+
+// getsNothing checks that a stranger gets what the server gives, and nothing of ours.
+func (l *lair) getsNothing(evil *client.Client) (code string) {
+	l.t.Helper()
+	t := l.t
+	told, err := evil.Notice("Your code is")
+	if err != nil {
+		t.Fatalf("the stranger is not told: %v", err)
+	}
+	code = codeIn.FindStringSubmatch(told)[1]
+	l.bob.Say("alice@"+domain, "secret", "SECRET of bob")
+	if l.alice != nil {
+		text(t, l.alice, "bob@"+domain, "SECRET of bob")
+	}
+	evil.Say("bob@"+domain, "forged", "forged by the server")
+	evil.Say("bob@"+domain, "query", "?OTRv23?")
+	evil.Say("bob@"+domain, "wish", "!otr start")
+	evil.Say("bob@"+domain, "end", "!otr end")
+	evil.Say("otrproxy.localhost", "c1", "status")
+	evil.Say("otrproxy.localhost", "c2", "login confirm "+code)
+	evil.Say("otrproxy.localhost", "c3", "key show")
+	evil.Say("otrproxy.localhost", "c4", "contact list")
+	evil.Say("otrproxy.localhost", "c5", "pin add example.org sha256:"+strings.Repeat("AB:", 31)+"AB")
+	evil.Send("<iq type='get' id='menu' to='otrproxy.localhost'><query xmlns='http://jabber.org/protocol/disco#items' node='http://jabber.org/protocol/commands'/></iq>")
+	evil.Send("<iq type='set' id='pin' to='otrproxy.localhost'><command xmlns='http://jabber.org/protocol/commands' node='pin add'><x xmlns='jabber:x:data' type='submit'><field var='domain'><value>example.org</value></field><field var='pin'><value>sha256:" + strings.Repeat("AB:", 31) + "AB</value></field></x></command></iq>")
+	got := everything(t, evil)
+	if !strings.Contains(got, "id='forged'") || !strings.Contains(got, "you logged in with another password") {
+		t.Errorf("the stranger's text does not come back: %s", got)
+	}
+	for _, never := range []string{"SECRET", "is held to", "running since", "you are connected", "Your own fingerprint", "Asked bob", "node='status'", "node='pin add'", "status='completed'", "fingerprint"} {
+		if strings.Contains(got, never) {
+			t.Errorf("the stranger gets %q: %s", never, got)
+		}
+	}
+	if !strings.Contains(got, "login prove") {
+		t.Errorf("the stranger has no way to prove who they are: %s", got)
+	}
+	seen := everything(t, l.bob)
+	if strings.Contains(seen, "forged") || l.alice != nil && strings.Contains(seen, "has ended") {
+		t.Errorf("bob sees %s", seen)
+	}
+	if pins, _ := admin(t, l.home.p, "pin list"); strings.Contains(pins.Text, "AB:AB:AB") {
+		t.Errorf("pinned: %s", pins.Text)
+	}
+	return code
+}
+
+// hers checks that alice goes on with bob, is told, and has their texts.
+func (l *lair) hers(alice *client.Client, code string) {
+	l.t.Helper()
+	if got, err := alice.Notice("login confirm " + code); err != nil || !strings.Contains(got, "another password than yours") {
+		l.t.Errorf("alice is not told: %q %v", got, err)
+	}
+}
+
+// Whom a server lets in with another password gets nothing of the account's, by whatever way
+// they come.
+func TestStrangerGetsNothing(t *testing.T) {
+	t.Parallel()
+	enrolled := func(l *lair) {
+		if _, err := admin(t, l.home.p, "login enroll", "account", "alice@"+domain, "password", users()["alice"]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, way := range map[string]func(t *testing.T){
+		"PLAIN": func(t *testing.T) {
+			l := newLair(t, "", nil)
+			l.lets()
+			l.hers(l.alice, l.getsNothing(l.evil(nil)))
+		},
+		"TLS": func(t *testing.T) {
+			l := newLair(t, "", nil)
+			l.lets()
+			l.hers(l.alice, l.getsNothing(l.evil(func(c *client.Config) { c.Entry = client.Direct })))
+		},
+		"enrolled": func(t *testing.T) {
+			l := newLair(t, "", enrolled)
+			l.lets()
+			l.hers(l.alice, l.getsNothing(l.evil(nil)))
+		},
+		"SCRAM": func(t *testing.T) { // its server has other keys, so that the enrolled ones are of no use
+			l := newLair(t, "", enrolled)
+			l.lets()
+			cfg := l.home.config("alice", client.STARTTLS)
+			cfg.From, cfg.Mechanism, cfg.Password = true, "SCRAM-SHA-256", otherPassword
+			if c, err := client.Dial(t.Context(), cfg); err == nil {
+				c.Drop()
+				t.Fatal("let in by SCRAM")
+			}
+			cfg.Password = users()["alice"] // the server does not know this one any more, and says that the keys are others
+			if c, err := client.Dial(t.Context(), cfg); err == nil {
+				c.Drop()
+				t.Fatal("let in by SCRAM")
+			}
+			l.hers(l.alice, l.getsNothing(l.evil(nil)))
+		},
+		"WebSocket": func(t *testing.T) {
+			l := newLair(t, "", nil)
+			l.lets()
+			l.hers(l.alice, l.getsNothing(l.evil(l.home.webbed(false, nil))))
+		},
+		"SOCKS": func(t *testing.T) {
+			l := newLair(t, "", nil)
+			l.lets()
+			evil, err := l.home.bySOCKS("xmpp.example.org:5222", func(c *client.Config) { c.Password, c.Resource = otherPassword, "evil" })
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(evil.Drop)
+			l.hers(l.alice, l.getsNothing(evil))
+		},
+		"resource taken over": func(t *testing.T) {
+			l := newLair(t, "", nil)
+			l.lets()
+			evil := l.evil(func(c *client.Config) { c.Resource = "c" })
+			l.alice = nil
+			l.getsNothing(evil)
+		},
+		"resumption": func(t *testing.T) {
+			l := newLair(t, "", func(l *lair) { l.s.SetFaults(server.Faults{Unconfirmed: true}) })
+			l.lets()
+			l.s.Cut()
+			if _, err := l.alice.Wait(func(*stanza.Stanza) bool { return false }); err == nil {
+				t.Fatal("alice's session goes on")
+			}
+			evil := l.evil(func(c *client.Config) { c.Resource = "c" })
+			l.alice, l.bob = nil, l.away.login("bob", client.Plain)
+			l.getsNothing(evil)
+			// What was under way is still hers.
+			evil.Drop()
+			l.s.SetPassword("alice", users()["alice"])
+			l.home.login("alice", client.Plain)
+			if got := metric(l.home, `otrproxy_upstream_resumptions_total{result="resumed"}`) + metric(l.home, `otrproxy_upstream_resumptions_total{result="refused"}`); got != "01" && got != "10" {
+				t.Errorf("sessions that went on, and that did not: %s", got)
+			}
+		},
+		"device of the account": func(t *testing.T) {
+			l := newLair(t, "", nil)
+			l.lets()
+			evil := l.evil(nil)
+			evil.Send(enableCarbons)
+			if _, err := evil.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "carbons" }); err != nil {
+				t.Fatal(err)
+			}
+			l.alice.Say("bob@"+domain, "hers", "SECRET of alice")
+			text(t, l.bob, "alice@"+domain, "SECRET of alice")
+			l.getsNothing(evil)
+		},
+		"admins": func(t *testing.T) {
+			l := newLair(t, "admins: [\"alice@example.org\"]\n", nil)
+			l.lets()
+			l.hers(l.alice, l.getsNothing(l.evil(nil)))
+		},
+		"after a restart": func(t *testing.T) {
+			l := newLair(t, "", nil)
+			l.alice.Drop()
+			l.home.stop()
+			l.alice, l.home = nil, startConfigured(t, l.home.state, configFor(l.s, l.home.state))
+			l.lets()
+			evil := l.evil(nil)
+			code := l.getsNothing(evil)
+			l.s.SetPassword("alice", users()["alice"])
+			l.hers(l.home.login("alice", client.Plain), code) // in the next session, too
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			way(t)
+		})
+	}
+}
+
+// Who comes first is the account's person, and is told that their password is known from then
+// on; at that time the server's word is all there is.
+func TestFirstLoginIsThePerson(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, server.Config{Users: map[string]string{"new": "x"}})
+	b := startProxy(t, s, "")
+	cfg := b.config("new", client.Plain)
+	cfg.Password = "x"
+	c, err := client.Dial(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Drop)
+	if _, err := c.Notice("I recognise your password from now on"); err != nil {
+		t.Error(err)
+	}
+	b.stop()
+	file, err := os.ReadFile(filepath.Join(otrlayer.Dir(b.state, "new@"+domain), "login.verifier"))
+	if err != nil || !strings.Contains(string(file), "$argon2id$v=19$m=") || strings.Contains(string(file), "password: x") {
+		t.Errorf("%s %v", file, err)
+	}
+}
+
+// A password that was changed elsewhere costs one sentence: in another session, by the
+// password from before, or by the administrator.
+func TestChangedPasswordCostsOneSentence(t *testing.T) {
+	t.Parallel()
+	for name, say := range map[string]func(l *lair, device *client.Client, code string){
+		"another session": func(l *lair, _ *client.Client, code string) {
+			l.alice.Say("otrproxy.localhost", "", "login confirm "+code)
+		},
+		"in a conversation": func(l *lair, _ *client.Client, code string) {
+			l.alice.Say("bob@"+domain, "", "!otr login confirm "+code)
+		},
+		"the password from before": func(l *lair, device *client.Client, _ string) {
+			device.Say("otrproxy.localhost", "", "prove "+users()["alice"])
+		},
+		"a form": func(l *lair, device *client.Client, _ string) {
+			device.Send("<iq type='set' id='form' to='otrproxy.localhost'><command xmlns='http://jabber.org/protocol/commands' node='login prove'><x xmlns='jabber:x:data' type='submit'><field var='password'><value>" + users()["alice"] + "</value></field></x></command></iq>")
+		},
+		"the administrator": func(l *lair, _ *client.Client, code string) {
+			if _, err := admin(l.t, l.home.p, "login confirm", "account", "alice@"+domain, "code", code); err != nil {
+				l.t.Error(err)
+			}
+		},
+	} {
+		for _, way := range []string{"", "enrolled"} {
+			t.Run(name+" "+way, func(t *testing.T) {
+				t.Parallel()
+				l := newLair(t, "", func(l *lair) {
+					if way != "" {
+						if _, err := admin(t, l.home.p, "login enroll", "account", "alice@"+domain, "password", users()["alice"]); err != nil {
+							t.Fatal(err)
+						}
+					}
+				})
+				l.lets()
+				device := l.evil(nil)
+				code := l.getsNothing(device)
+				say(l, device, code)
+				if _, err := device.Notice("this is you"); err != nil {
+					t.Fatalf("%v\n%s", err, l.home.log)
+				}
+				device.Say("bob@"+domain, "mine", "from the new device")
+				text(t, l.bob, "alice@"+domain, "from the new device")
+				l.bob.Say("alice@"+domain, "x", "for all of alice's")
+				text(t, device, "bob@"+domain, "for all of alice's")
+				again := l.evil(func(c *client.Config) { c.Resource = "again" }) // nothing more to confirm
+				if got := everything(t, again); strings.Contains(got, "another password") {
+					t.Errorf("asked again: %s", got)
+				}
+				if strings.Contains(string(l.s.Received()), users()["alice"]) {
+					t.Error("the server received the password from before")
+				}
+				l.home.stop()
+				l.home = startConfigured(t, l.home.state, configFor(l.s, l.home.state))
+				if got := everything(t, l.evil(nil)); strings.Contains(got, "another password") {
+					t.Errorf("asked again after a restart: %s", got)
+				}
+			})
+		}
+	}
+}
+
+// A password that is changed through the proxy costs nothing.
+func TestPasswordChangedHereCostsNothing(t *testing.T) {
+	t.Parallel()
+	l := newLair(t, "", nil)
+	l.alice.Send("<iq type='set' id='change' to='example.org'><query xmlns='jabber:iq:register'><username>alice</username><password>" + otherPassword + "</password></query></iq>")
+	if _, err := l.alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "change" }); err != nil {
+		t.Fatal(err)
+	}
+	l.lets()
+	second := l.evil(nil)
+	if got := everything(t, second); strings.Contains(got, "another password") {
+		t.Errorf("she is asked: %s", got)
+	}
+	second.Say("bob@"+domain, "2", "it is me")
+	text(t, l.bob, "alice@"+domain, "it is me")
+	// Nor does a stranger's change of the password make them the person.
+	l.s.SetPassword("alice", "a third one")
+	cfg := l.home.config("alice", client.Plain)
+	cfg.Password, cfg.Resource = "a third one", "evil"
+	evil, err := client.Dial(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(evil.Drop)
+	evil.Send("<iq type='set' id='change' to='example.org'><query xmlns='jabber:iq:register'><username>alice</username><password>a fourth</password></query></iq>")
+	everything(t, evil)
+	cfg.Password, cfg.Resource = "a fourth", "evil2"
+	again, err := client.Dial(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(again.Drop)
+	l.getsNothing(again)
+}
+
+// Whom the person does not want is gone, and does not get in again with that password.
+func TestRefusedStrangerStaysOut(t *testing.T) {
+	t.Parallel()
+	l := newLair(t, "", nil)
+	l.lets()
+	evil := l.evil(nil)
+	code := l.getsNothing(evil)
+	if _, err := admin(t, l.home.p, "login refuse", "account", "alice@"+domain, "code", "0000"); err == nil {
+		t.Error("a code that nobody has is taken")
+	}
+	l.alice.Say("otrproxy.localhost", "", "login refuse "+code)
+	_, err := evil.Wait(func(st *stanza.Stanza) bool { return false })
+	var se *client.StreamError
+	if !errors.As(err, &se) || se.Condition != "not-authorized" {
+		t.Errorf("the stranger's session: %v", err)
+	}
+	cfg := l.home.config("alice", client.Plain)
+	cfg.Password, cfg.Resource = otherPassword, "evil"
+	_, err = client.Dial(t.Context(), cfg)
+	var le *client.LoginError
+	if !errors.As(err, &le) || le.Condition != "not-authorized" {
+		t.Errorf("again: %v", err)
+	}
+}
+
+// The password from before is not guessed by a stranger, nor does a server that lets in ever
+// more of them make lines without end.
+func TestStrangersGuessNoPassword(t *testing.T) {
+	t.Parallel()
+	l := newLair(t, "", nil)
+	l.lets()
+	evil := l.evil(nil)
+	if _, err := evil.Notice("Your code is"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 6 {
+		evil.Say("otrproxy.localhost", fmt.Sprint(i), fmt.Sprint("prove guess", i%5))
+		got, err := evil.Notice("assword")
+		if want := map[bool]string{true: "not the password I know", false: "Too many wrong passwords"}[i < 5]; err != nil || !strings.Contains(got, want) {
+			t.Errorf("guess %d: %q %v", i, got, err)
+		}
+	}
+	in := 0
+	for i := range 12 {
+		l.s.SetPassword("alice", fmt.Sprint("other ", i))
+		cfg := l.home.config("alice", client.Plain)
+		cfg.Password, cfg.Resource = fmt.Sprint("other ", i), fmt.Sprint("r", i)
+		if c, err := client.Dial(t.Context(), cfg); err == nil {
+			in++
+			t.Cleanup(c.Drop)
+		}
+	}
+	if in != 7 {
+		t.Errorf("%d more strangers are let in", in)
+	}
+	if n := strings.Count(everything(t, l.alice), "login confirm"); n > 8 {
+		t.Errorf("alice gets %d lines", n)
+	}
+}
