@@ -25,20 +25,33 @@ func (p *Proxy) loginCommands() control.Table {
 		{Name: "login enroll", Help: "enrols an account, so that its clients can log in here by SCRAM; the password is tried at the server and not kept",
 			Args: []control.Arg{accountArg, {Name: "password", Kind: control.Secret, Label: "Password of the account"}}, Run: p.loginEnrol},
 		{Name: "login forget", Help: "ends an account's enrolment, and forgets how strongly it has logged in; its password is recognised as before", Args: []control.Arg{accountArg}, Run: p.loginForget},
-		{Name: "login confirm", Help: "says that a login with another password was yours; CODE stands in the message that it got", Chat: true, Args: []control.Arg{accountArg, codeArg}, Run: p.loginConfirm},
+		{Name: "login confirm", Help: "says that a login with another password was yours; CODE stands in the message that it got. Without CODE, the administrator says that an account is its person's", Chat: true, Args: []control.Arg{accountArg, anyCode}, Run: p.loginConfirm},
 		{Name: "login refuse", Help: "ends a login with another password, which was not yours, and lets nobody in with it", Chat: true, Args: []control.Arg{accountArg, codeArg}, Run: p.loginRefuse},
 	}
 }
 
-var codeArg = control.Arg{Name: "code", Label: "The code that the other login was shown"}
+var (
+	codeArg = control.Arg{Name: "code", Label: "The code that the other login was shown"}
+	anyCode = control.Arg{Name: "code", Label: "The code that the other login was shown", Optional: true}
+)
 
 func (p *Proxy) loginConfirm(_ context.Context, c control.Call) (control.Reply, error) {
 	account, err := bareJID(c.Arg("account"))
-	if err == nil {
+	switch {
+	case err != nil:
+	case c.Arg("code") != "":
 		err = p.confirm(account, c.Arg("code"))
+	case c.Account != "":
+		err = errNoStranger
+	}
+	if err == nil && c.Account == "" {
+		err = p.vouch(account)
 	}
 	if err != nil {
 		return control.Reply{}, err
+	}
+	if c.Account == "" && c.Arg("code") == "" {
+		return done("%s is known here by the password of their last logins; if they are one of admins, their chats may decide about servers.", account)
 	}
 	if c.Account == "" {
 		return done("%s is let in with that password; it is the one known here from now on.", account)
@@ -112,6 +125,9 @@ func (p *Proxy) loginEnrol(ctx context.Context, c control.Call) (control.Reply, 
 		return control.Reply{}, p.locked()
 	}
 	names, err := p.enrolWith(ctx, account, c.Arg("password"))
+	if err == nil { // the administrator has given the password
+		err = p.vouch(account)
+	}
 	if err != nil {
 		return control.Reply{}, err
 	}

@@ -78,6 +78,7 @@ func TestRenewalAnnounced(t *testing.T) {
 func TestRenewalUnannounced(t *testing.T) {
 	w := renewing(t, "trust: tofu", "admins: [\"alice@example.org\"]\nnotify: {command: [sh, -c, 'echo $OTRPROXY_EVENT >> DIR/events'], events: [server-refused]}\n", long)
 	alice := w.b.login("alice", client.Plain) // an administrator, who stays connected
+	w.admin("login confirm", "account", "alice@"+domain)
 	next := w.ca.signs(t, domain, long)
 	w.good.SetCertificate(next)
 	_, err := client.Dial(t.Context(), w.b.config("bob", client.Plain))
@@ -109,6 +110,7 @@ func TestRenewalUnannounced(t *testing.T) {
 func TestAdmins(t *testing.T) {
 	w := renewing(t, "trust: tofu", "admins: [\"alice@example.org\"]\n", long)
 	alice, bob := w.b.login("alice", client.Plain), w.b.login("bob", client.Plain)
+	w.admin("login confirm", "account", "alice@"+domain)
 	for _, c := range []string{"pin list", "pin show example.org", "pin probe example.org", "doctor example.org"} {
 		bob.Say("otrproxy.localhost", "", c)
 		if _, err := bob.Notice("his is for the administrator"); err != nil {

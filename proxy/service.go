@@ -135,7 +135,7 @@ func (s *session) discoItems(root stanza.Element, node string) {
 
 // as is the person at this client, in a place.
 func (s *session) as(place control.Place, contact string) control.Actor {
-	return control.Actor{Place: place, Account: s.jid, Contact: contact, Admin: s.p.isAdmin(s.jid) && s.stranger.Load() == nil}
+	return control.Actor{Place: place, Account: s.jid, Contact: contact, Admin: s.p.isAdmin(s.jid) && s.stranger.Load() == nil && s.p.vouchedFor(s.jid)}
 }
 
 // actor is the person at this client, in its menus.
@@ -213,6 +213,9 @@ func (s *session) arrived() {
 	defer s.greetsStrangers()
 	if s.stranger.Load() != nil {
 		return
+	}
+	if s.p.isAdmin(s.jid) && !s.p.vouchedFor(s.jid) {
+		s.Notice(serviceJID, "You are one of admins, and so far only the server says that this is you. Whoever runs otrproxy confirms it once: otrproxy login confirm "+s.jid)
 	}
 	if s.remembered(listed) {
 		s.servicePresence("")

@@ -227,8 +227,23 @@ func TestStrangerGetsNothing(t *testing.T) {
 		},
 		"admins": func(t *testing.T) {
 			l := newLair(t, "admins: [\"alice@example.org\"]\n", nil)
+			pin := func(by *client.Client, id string) string {
+				by.Say("otrproxy.localhost", id, "pin add example.org sha256:"+strings.Repeat("CD:", 31)+"CD")
+				return everything(t, by)
+			}
+			// At the first login only the server says who they are, which makes nobody an administrator.
+			if got := pin(l.alice, "1"); !strings.Contains(got, "otrproxy login confirm alice@example.org") || strings.Contains(got, "is held to") {
+				t.Errorf("before the administrator has confirmed it: %s", got)
+			}
+			if _, err := admin(t, l.home.p, "login confirm", "account", "alice@"+domain); err != nil {
+				t.Fatal(err)
+			}
 			l.lets()
-			l.hers(l.alice, l.getsNothing(l.evil(nil)))
+			evil := l.evil(nil)
+			l.hers(l.alice, l.getsNothing(evil))
+			if got := pin(l.alice, "2"); !strings.Contains(got, "is held to") {
+				t.Errorf("alice may not: %s", got)
+			}
 		},
 		"after a restart": func(t *testing.T) {
 			l := newLair(t, "", nil)

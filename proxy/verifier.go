@@ -30,6 +30,7 @@ const verifierFile = "login.verifier"
 // A verifier is login.verifier.
 type verifier struct {
 	Password string     `yaml:"password,omitempty"` // its argon2id, in the PHC string format
+	Vouched  bool       `yaml:"vouched,omitempty"`  // the administrator has said that it is the person's; else only the server has, at the first login
 	Keys     enrolments `yaml:"keys,omitempty"`     // of an enrolment that has ended; counts while Password is empty
 }
 
@@ -117,8 +118,14 @@ func (p *Proxy) verifierOf(account string) (*verifier, error) {
 	return v, nil
 }
 
-// saveVerifier puts a verifier in force.
+// saveVerifier puts a verifier in force. Whom the administrator has vouched for stays that. The
+// caller holds remembering.
 func (p *Proxy) saveVerifier(account string, v verifier) error {
+	old, err := p.verifierOf(account)
+	if err != nil {
+		return err
+	}
+	v.Vouched = v.Vouched || old != nil && old.Vouched
 	b, err := yaml.Marshal(v)
 	if err != nil {
 		return err
@@ -134,6 +141,27 @@ func (p *Proxy) retired(account string, e enrolments) error {
 		return err
 	}
 	return p.saveVerifier(account, verifier{Keys: e})
+}
+
+// vouch notes that the administrator knows whose an account is.
+func (p *Proxy) vouch(account string) error {
+	p.remembering.Lock()
+	defer p.remembering.Unlock()
+	v, err := p.verifierOf(account)
+	switch {
+	case err != nil:
+		return err
+	case v == nil:
+		return fmt.Errorf("%s has not logged in here yet, so there is nothing to confirm", account)
+	}
+	v.Vouched = true
+	return p.saveVerifier(account, *v)
+}
+
+// vouchedFor reports whether the administrator has said so.
+func (p *Proxy) vouchedFor(account string) bool {
+	v, err := p.verifierOf(account)
+	return err == nil && v != nil && v.Vouched
 }
 
 // A standing is what a login with a password is worth here.
