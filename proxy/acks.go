@@ -65,10 +65,12 @@ type suspended struct {
 
 // counting asks the server to count, once the resource is bound.
 func (s *session) counting() {
-	if s.offered {
-		s.server.count(askCounting, 0)
-		s.server.kick()
+	if !s.offered {
+		s.ask() // to know whether it answers
+		return
 	}
+	s.server.count(askCounting, 0)
+	s.server.kick()
 }
 
 // inAck handles what a server says about counting. It is for us alone.
@@ -89,8 +91,11 @@ func (s *session) inAck(root stanza.Element) {
 		s.server.queue([]byte("<a xmlns='" + nsSM + "' h='" + strconv.FormatUint(uint64(s.handled), 10) + "'/>"))
 		s.server.kick()
 	case "a":
-		if known && s.server.taken(uint32(h)) {
-			s.account().Acknowledged(s)
+		if known {
+			all := s.server.taken(uint32(h))
+			if s.took(all); all {
+				s.account().Acknowledged(s)
+			}
 		}
 	case "resumed":
 		if r := s.resuming.Swap(nil); r != nil && known {
@@ -103,6 +108,7 @@ func (s *session) inAck(root stanza.Element) {
 		switch {
 		case r == nil:
 			s.server.uncounted()
+			s.ask()
 			return
 		case known:
 			r.old.rest(uint32(h))
@@ -167,7 +173,7 @@ func (old *suspended) rest(h uint32) {
 
 func (old *suspended) giveBack(c otrlayer.Cause) {
 	for _, k := range old.marks {
-		if !k.counted {
+		if !k.counted && !k.written {
 			c = otrlayer.CauseUpstream // it never left, nor did what comes behind it
 		}
 		old.account.GiveBack(k.m, c)
@@ -254,11 +260,14 @@ func (s *session) settle() {
 		if !s.counts.Load() {
 			s.server.uncounted() // it was asked to count, and has not said that it does
 		}
+		if !s.silent.Load() { // a side that closes has read what came before
+			s.server.alive()
+		}
 		marks := s.server.unsent()
 		s.mu.Lock()
 		old := &suspended{id: s.id, full: s.full(), handled: s.handled, marks: marks, rooms: s.rooms.copied(), welcome: maps.Clone(s.welcome), listed: maps.Clone(s.listed), account: s.account()}
 		s.mu.Unlock()
-		if wanted := s.wanted.Load(); wanted != nil && *wanted != "" && s.stranger.Load() == nil && len(marks) > 0 && s.resumable() && s.p.suspend(s.jid, *wanted, s.within, old) {
+		if wanted := s.wanted.Load(); wanted != nil && *wanted != "" && !s.silent.Load() && s.stranger.Load() == nil && len(marks) > 0 && s.resumable() && s.p.suspend(s.jid, *wanted, s.within, old) {
 			return
 		}
 		old.giveBack(otrlayer.CauseUncertain)

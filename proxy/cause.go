@@ -26,12 +26,13 @@ const (
 	FailTimeout     FailureCause = "timeout"            // it took too long
 	FailState       FailureCause = "account"            // the account's own files cannot be used
 	FailLost        FailureCause = "connection_lost"    // the server went away during the session
+	FailSilent      FailureCause = "silent"             // the server gave no sign of life during the session
 	FailAccess      FailureCause = "access"             // the configuration does not let them in
 	FailLimit       FailureCause = "limit"              // no room for one more
 )
 
 var failureCauses = []FailureCause{FailDomain, FailDNS, FailTCP, FailVia, FailTLS, FailCertificate, FailPin, FailStripped,
-	FailInjected, FailProtocol, FailSASL, FailDowngrade, FailMechanism, FailTimeout, FailState, FailLost, FailAccess, FailLimit}
+	FailInjected, FailProtocol, FailSASL, FailDowngrade, FailMechanism, FailTimeout, FailState, FailLost, FailSilent, FailAccess, FailLimit}
 
 // condition is the stream error condition (RFC 6120 section 4.9.3) that tells a
 // client of a cause.
@@ -39,7 +40,7 @@ func (c FailureCause) condition() string {
 	switch c {
 	case FailDomain, FailDNS:
 		return "host-unknown"
-	case FailTCP, FailVia, FailTLS, FailTimeout, FailLost, FailProtocol:
+	case FailTCP, FailVia, FailTLS, FailTimeout, FailLost, FailSilent, FailProtocol:
 		return "remote-connection-failed"
 	case FailLimit:
 		return "resource-constraint"

@@ -210,6 +210,9 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 	root := st.Root()
 	typ := root.Attr("type")
 	handsOff := s.leftAlone(from)
+	if (typ == "result" || typ == "error") && s.ponged(root) {
+		return
+	}
 	if (typ == "result" || typ == "error") && !s.requests.answered(s, root, from) && !handsOff {
 		s.p.metrics.count(in, iq, blocked)
 		return // nobody has asked: CVE-2014-2744's kin would have an id guessed

@@ -27,13 +27,18 @@ var (
 type inlet struct {
 	conn   net.Conn
 	before func()
+	heard  func() // something has come; nil for nobody who wants to know
 }
 
 func (i *inlet) Read(b []byte) (int, error) {
 	if i.before != nil {
 		i.before()
 	}
-	return i.conn.Read(b)
+	n, err := i.conn.Read(b)
+	if n > 0 && i.heard != nil {
+		i.heard()
+	}
+	return n, err
 }
 
 // An outbox is the one writer of a leg. Stanzas are appended by anybody, in
@@ -53,6 +58,10 @@ type outbox struct {
 	sent     int64 // bytes written so far
 	marks    []mark
 	onError  func(error)
+	// wrote is told that something is handed to the connection, and whether with the question
+	// what was taken; nil for a leg that is not watched. On a watched one, what has left is
+	// remembered until the other side gives a sign of life (alive).
+	wrote func(asked bool)
 
 	// Counting, once the other side has been asked to say what it has taken (XEP-0198).
 	counting bool
@@ -70,6 +79,7 @@ var queues = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b 
 type mark struct {
 	end     int64
 	counted bool
+	written bool // it has left, and nobody has said that it arrived; known at the end
 	n       uint32
 	m       *otrlayer.Message
 	cause   otrlayer.Cause // towards the client: why it is given back
@@ -140,7 +150,9 @@ func (o *outbox) uncounted() {
 	for i := range o.marks {
 		o.marks[i].counted = false
 	}
-	o.forget()
+	if o.wrote == nil {
+		o.forget()
+	}
 }
 
 // taken notes how many stanzas the other side has taken, and reports whether those were
@@ -164,6 +176,13 @@ func (o *outbox) forget() {
 	o.marks = slices.DeleteFunc(o.marks, func(k mark) bool { return !k.counted && k.end <= o.sent })
 }
 
+// alive notes a sign of life of the other side: what has left is not lost.
+func (o *outbox) alive() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.forget()
+}
+
 // halt refuses everything from now on, and returns once no write is under way.
 func (o *outbox) halt() {
 	o.mu.Lock()
@@ -180,6 +199,9 @@ func (o *outbox) unsent() (left []mark) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	left, o.marks = o.marks, nil
+	for i := range left {
+		left[i].written = left[i].end <= o.sent
+	}
 	return left
 }
 
@@ -237,7 +259,8 @@ func (o *outbox) drain() {
 	}
 	o.writing = true
 	for len(o.buf) > 0 && o.err == nil {
-		if o.asks {
+		asked := o.asks
+		if asked {
 			o.buf, o.asks = append(o.buf, askTaken...), false
 		}
 		out := o.buf
@@ -248,12 +271,16 @@ func (o *outbox) drain() {
 		}
 		o.inFlight = len(out)
 		o.mu.Unlock()
+		if o.wrote != nil {
+			o.wrote(asked)
+		}
 		_, err := o.conn.Write(out)
 		o.mu.Lock()
 		o.inFlight = 0
 		if err == nil {
-			o.sent += int64(len(out))
-			o.forget()
+			if o.sent += int64(len(out)); o.wrote == nil {
+				o.forget()
+			}
 		}
 		if cap(out) <= highWater {
 			queues.Put(&out)

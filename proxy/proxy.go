@@ -257,6 +257,9 @@ func (p *Proxy) Serve() {
 	p.mu.Lock()
 	ls := slices.Clone(p.listeners)
 	p.mu.Unlock()
+	if p.begin() {
+		go func() { defer p.wg.Done(); p.askAll() }()
+	}
 	var wg sync.WaitGroup
 	for _, l := range ls {
 		wg.Go(func() { p.accept(l) })

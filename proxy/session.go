@@ -51,6 +51,8 @@ type session struct {
 	clientRead, serverRead chan struct{} // closed when nobody reads the leg any more
 
 	acks
+	pulse  pulse
+	silent atomic.Bool // the server was given up because it gave no sign of life
 
 	requests  requests
 	rooms     rooms
@@ -99,6 +101,7 @@ func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *
 	s.server = newOutbox(u.conn, func(error) { u.conn.NetConn().Close() })
 	c.in.before = func() { s.server.flush(); s.server.wait() }
 	u.in.before = func() { s.client.flush(); s.client.wait() }
+	s.server.wrote, u.in.heard = s.wrote, s.heard
 	return s
 }
 
@@ -170,6 +173,7 @@ func (s *session) relay() {
 	close(s.clientRead)
 	end()
 	<-done
+	s.still()
 	account := s.part()
 	s.settle()
 	for _, k := range s.client.unsent() { // what the client was not told
@@ -346,6 +350,8 @@ func (s *session) serverGone(err error) {
 	var se *stanza.SyntaxError
 	cause, text := FailLost, "The connection to the server was lost."
 	switch {
+	case s.silent.Load():
+		cause, text = FailSilent, "The server has given no sign of life for "+s.answerWithin().String()+", so the connection was given up."
 	case errors.As(err, &se):
 		cause, text = FailProtocol, "The server sent something that is not XMPP: "+se.Reason+"."
 	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):

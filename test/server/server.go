@@ -70,6 +70,7 @@ type Faults struct {
 	BehindLogin   string // bytes inside TLS behind <success/>
 	BadDowngrade  bool   // a wrong XEP-0474 hash
 	NoCounting    bool   // XEP-0198 is not offered
+	NoPings       bool   // they are not answered
 	Forgetful     bool   // sessions cannot be resumed
 	Unconfirmed   bool   // it does not say what it has taken, until a session is resumed
 	FreshSalts    bool   // each login has another one, as ejabberd does where it keeps passwords as they are
@@ -832,6 +833,9 @@ func (x *session) iq(root stanza.Element, id string) {
 		}
 		s.mu.Unlock()
 		result("<query xmlns='jabber:iq:roster'>" + items + "</query>")
+		return
+	}
+	if _, ok := root.Child("urn:xmpp:ping", "ping"); ok && x.faults.NoPings {
 		return
 	}
 	result("")

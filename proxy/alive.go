@@ -1,0 +1,190 @@
+package proxy
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"otrproxy/stanza"
+)
+
+// A network that has gone says nothing of it: what is written waits in the kernel for a
+// quarter of an hour. So a server owes a sign of life for what it is sent (limits.answer),
+// and an idle one is asked for one now and then (limits.alive): by asking what it has taken
+// where it counts (XEP-0198), else by a ping (XEP-0199) where it answers those. All sessions
+// are asked at the same moment, so that a machine that sleeps wakes once for all.
+
+// A pulse is what a session knows of whether its server is still there.
+type pulse struct {
+	mu      sync.Mutex
+	since   time.Time // since when the server owes a sign of life; zero for none
+	asked   bool      // it was asked for one
+	ping    string    // id of the ping by which that was done, "" for none
+	answers bool      // it answers pings
+	timer   *time.Timer
+	over    bool
+}
+
+// wrote notes that something has been written to the server.
+func (s *session) wrote(asked bool) {
+	u := &s.pulse
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.since.IsZero() {
+		u.since = time.Now()
+	}
+	u.asked = u.asked || asked
+	if u.timer == nil && !u.over {
+		u.timer = time.AfterFunc(s.answerWithin()/2, s.feel)
+	}
+}
+
+// heard notes that something has been read from the server. Where it was asked what it has
+// taken, only the answer to that counts (took).
+func (s *session) heard() {
+	u := &s.pulse
+	u.mu.Lock()
+	counts := u.asked && u.ping == ""
+	if !counts {
+		u.since, u.asked = time.Time{}, false
+	}
+	u.mu.Unlock()
+	if !counts {
+		s.server.alive()
+	}
+}
+
+// took notes that the server has said what it has taken, and whether that is all.
+func (s *session) took(all bool) {
+	u := &s.pulse
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.ping != "" {
+		return
+	}
+	u.since, u.asked = time.Time{}, false
+	if !all {
+		u.since, u.asked = time.Now(), true
+	}
+}
+
+// ponged swallows the answer to a ping of ours.
+func (s *session) ponged(root stanza.Element) bool {
+	id := root.Attr("id")
+	if !strings.HasPrefix(id, ownID) {
+		return false
+	}
+	u := &s.pulse
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if id != u.ping {
+		return false
+	}
+	u.ping, u.answers = "", true
+	return true
+}
+
+func (s *session) answerWithin() time.Duration { return s.p.Config().Limits.Answer }
+
+// feel looks whether the server has given the sign of life that it owes: after half of the
+// time it is asked for one, after all of it the connection is given up.
+func (s *session) feel() {
+	u, within := &s.pulse, s.answerWithin()
+	u.mu.Lock()
+	u.timer = nil
+	owed := time.Since(u.since)
+	switch {
+	case u.over || u.since.IsZero():
+		u.mu.Unlock()
+	case owed >= within && u.asked && (u.ping == "" || u.answers):
+		u.over = true
+		u.mu.Unlock()
+		s.silence(within)
+	case owed >= within && u.asked: // a ping that a server may not know how to answer
+		u.since, u.asked = time.Time{}, false
+		u.mu.Unlock()
+	case owed >= within/2 && !u.asked:
+		u.mu.Unlock()
+		s.ask()
+		s.feelAgain(max(within-owed, within/16))
+	default:
+		u.mu.Unlock()
+		s.feelAgain(max(within/2-owed, within/16))
+	}
+}
+
+func (s *session) feelAgain(in time.Duration) {
+	u := &s.pulse
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.timer == nil && !u.over {
+		u.timer = time.AfterFunc(in, s.feel)
+	}
+}
+
+// ask asks the server for a sign of life.
+func (s *session) ask() {
+	if s.resource.Load() == nil || s.closing.Load() {
+		return
+	}
+	u := &s.pulse
+	if s.counts.Load() {
+		s.server.queue([]byte(askTaken))
+		s.wrote(true)
+		s.server.kick()
+		return
+	}
+	u.mu.Lock()
+	id := u.ping
+	if id == "" {
+		id = ownID + streamID()
+	}
+	u.ping, u.asked = id, true
+	u.mu.Unlock()
+	s.server.stanza(func(b []byte) []byte {
+		b = stanza.AppendAttr(stanza.AppendAttr(append(b, "<iq type='get'"...), "to", bareDomain(s.jid)), "id", id)
+		return append(b, "><ping xmlns='urn:xmpp:ping'/></iq>"...)
+	})
+	s.server.kick()
+}
+
+// silence gives a server up that has not given the sign of life that it owed.
+func (s *session) silence(within time.Duration) {
+	s.silent.Store(true)
+	s.p.log.Warn("a server has gone silent", "account", s.p.name(s.jid), "for", within)
+	s.up.conn.NetConn().Close() // its reader ends the session
+}
+
+// still ends the watch.
+func (s *session) still() {
+	u := &s.pulse
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.over = true; u.timer != nil {
+		u.timer.Stop()
+	}
+}
+
+// askAll asks the servers of all sessions now and then, until the proxy stops.
+func (p *Proxy) askAll() {
+	for {
+		limits := p.Config().Limits
+		pause := max(limits.Alive-limits.Answer, limits.Alive/2)
+		if pause <= 0 {
+			pause = time.Minute // until the configuration says otherwise
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-p.ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+		if p.Config().Limits.Alive == 0 {
+			continue
+		}
+		for _, s := range p.everySession("") {
+			s.ask()
+		}
+	}
+}

@@ -1,0 +1,135 @@
+package proxy_test
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"otrproxy/test/client"
+	"otrproxy/test/server"
+)
+
+// A network that is gone without a word is noticed: within a minute where something is under
+// way, which comes back, and within five minutes where nothing is.
+func TestSilentServerIsGivenUp(t *testing.T) {
+	testKeys(t) // outside simulated time
+	for name, c := range map[string]struct {
+		faults server.Faults
+		say    bool
+		within time.Duration
+	}{
+		"counting, a message under way": {say: true, within: time.Minute + time.Second},
+		"counting, idle":                {within: 5*time.Minute + time.Second},
+		"pings, a message under way":    {faults: server.Faults{NoCounting: true}, say: true, within: time.Minute + time.Second},
+		"pings, idle":                   {faults: server.Faults{NoCounting: true}, within: 5*time.Minute + time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := quietWorld(t, c.faults)
+				alice, bob := w.begin()
+				alice.Say("bob@"+domain, "first", "hello")
+				time.Sleep(7 * time.Minute) // longer than any watch: a server that answers is not given up
+				if alice.Ended() || bob.Ended() {
+					t.Fatalf("a server that answers was given up:\n%s", strings.Join(w.log, "\n"))
+				}
+				w.home.up.Freeze()
+				w.home.up.CutAfter(0, time.Hour)
+				gone := time.Now()
+				if c.say {
+					alice.Say("bob@"+domain, "lost", "into the void")
+				}
+				for !alice.Ended() && time.Since(gone) < 20*time.Minute {
+					time.Sleep(100 * time.Millisecond)
+				}
+				took := time.Since(gone)
+				t.Logf("told after %v", took)
+				if took > c.within {
+					t.Errorf("told after %v", took)
+				}
+				got := string(alice.wire.Recorded())
+				if !strings.Contains(got, "The server has given no sign of life") {
+					t.Errorf("the client is not told why: %s", got[max(0, len(got)-600):])
+				}
+				if c.say && (!strings.Contains(got, "id='lost'") || !strings.Contains(got, "This may not have been sent")) {
+					t.Errorf("what was under way is not told of: %s", got[max(0, len(got)-1500):])
+				}
+				again := w.home.login()
+				if again == nil {
+					t.Fatal("no login afterwards")
+				}
+				again.Say("bob@"+domain, "after", "again")
+				time.Sleep(time.Minute)
+				w.end(again, bob)
+			})
+		})
+	}
+}
+
+// A server that does not know pings, and does not count, is left alone.
+func TestServerWithoutPingsIsLeftAlone(t *testing.T) {
+	testKeys(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := quietWorld(t, server.Faults{NoCounting: true, NoPings: true})
+		alice, bob := w.begin()
+		for range 20 {
+			alice.Say("bob@"+domain, "", "hello")
+			time.Sleep(3 * time.Minute)
+		}
+		if alice.Ended() || bob.Ended() {
+			t.Errorf("given up:\n%s", strings.Join(w.log, "\n"))
+		}
+		w.end(alice, bob)
+	})
+}
+
+// One ask serves all: the sessions' idle servers are asked at one moment.
+func TestIdleServersAreAskedAtOnce(t *testing.T) {
+	testKeys(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := quietWorld(t, server.Faults{})
+		alice, bob := w.begin()
+		var others []*client.Client
+		for i := range 5 {
+			time.Sleep(17 * time.Second)
+			c, err := client.Dial(t.Context(), client.Config{Addr: w.home.addr, JID: "alice@" + domain, Password: users()["alice"], Resource: string(rune('p' + i)), Entry: client.Plain, Dial: w.net.Dial})
+			if err != nil {
+				t.Fatal(err)
+			}
+			others = append(others, c)
+		}
+		time.Sleep(time.Minute)
+		up := w.home.up // the last session's
+		before, moments := up.Passed(), 0
+		for range 60 * 20 {
+			time.Sleep(time.Second)
+			if now := up.Passed(); now != before {
+				before = now
+				moments++
+			}
+		}
+		if moments < 4 || moments > 6 {
+			t.Errorf("asked %d times in 20 minutes", moments)
+		}
+		for _, c := range others {
+			c.Drop()
+		}
+		w.end(alice, bob)
+	})
+}
+
+// quietWorld is a world whose server delivers everything.
+func quietWorld(t *testing.T, faults server.Faults) *world {
+	w := &world{t: t, rng: rand.New(rand.NewPCG(1, 4)), told: map[string]bool{}}
+	l, err := w.net.Listen("tcp", "127.0.0.1:5222")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.srv, err = server.Start(server.Config{Domain: domain, Users: users(), Listener: l, Forget: true, Mechanisms: []string{"SCRAM-SHA-256-PLUS"}, Faults: faults})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.home, w.away = &house{w: w, user: "alice", state: stateDir(t)}, &house{w: w, user: "bob", state: stateDir(t)}
+	return w
+}
