@@ -147,7 +147,7 @@ func TestWhereTo(t *testing.T) {
 	p := prepared(config.Default(), Options{})
 	straight, via := config.Domain{Name: "a.example"}, config.Domain{Name: "b.example", Via: "socks5://127.0.0.1:9050"}
 	there := &target{host: "there.example", port: 5222}
-	goes := func(d config.Domain, account string) bool { _, moved := p.whereTo(d, account); return moved }
+	goes := func(d config.Domain, account string) bool { _, moved := p.whereTo(t.Context(), d, account); return moved }
 	p.move(straight, "x@a.example", there)
 	p.move(via, "x@b.example", there)
 	p.move(straight, "x@a.example", nil) // no word is no news
@@ -165,5 +165,37 @@ func TestWhereTo(t *testing.T) {
 	p.moves[moveKey(straight, "")] = moved{*there, time.Now().Add(-time.Second)}
 	if goes(straight, "") {
 		t.Error("too late")
+	}
+}
+
+// A server sends nobody to this machine or into its networks, but where the configuration
+// itself has placed it there.
+func TestServerSendsNobodyInside(t *testing.T) {
+	at := func(connect string) *Proxy {
+		cfg := config.Default()
+		cfg.Domains = map[string]config.Domain{"a.example": {Name: "a.example", Connect: connect}}
+		return prepared(cfg, Options{})
+	}
+	for _, c := range []struct {
+		connect, to string
+		follows     bool
+	}{
+		{"", "127.0.0.1", false}, {"", "127.8.0.1", false}, {"", "::1", false}, {"", "localhost", false}, {"", "x.localhost", false}, {"", "0.0.0.0", false}, {"", "::", false},
+		{"", "::ffff:127.0.0.1", false}, {"", "10.0.0.1", false}, {"", "192.168.1.1", false}, {"", "172.16.0.1", false}, {"", "169.254.169.254", false}, {"", "100.64.0.1", false},
+		{"", "fd00::1", false}, {"", "fe80::1", false}, {"", "224.0.0.1", false}, {"", "255.255.255.255", false},
+		{"", "192.0.2.1", true}, {"", "2001:db8::1", true}, {"203.0.113.1:5222", "192.0.2.1", true}, {"203.0.113.1:5222", "10.0.0.1", false}, {"203.0.113.1:5222", "127.0.0.1", false},
+		{"127.0.0.1:5222", "127.0.0.1", true}, {"localhost:5222", "127.0.0.1", true}, {"127.0.0.1:5222", "10.0.0.1", false}, {"10.0.0.1:5222", "10.0.0.2", true}, {"10.0.0.1:5222", "127.0.0.1", false},
+	} {
+		p := at(c.connect)
+		_, f := p.mayFollow(t.Context(), p.Config().Domains["a.example"], target{host: c.to, port: 5222})
+		if (f == nil) != c.follows {
+			t.Errorf("configured %q, sent to %s: %v", c.connect, c.to, f)
+		}
+	}
+	through := at("")
+	d := through.Config().Domains["a.example"]
+	d.Via = "socks5://127.0.0.1:9050"
+	if _, f := through.mayFollow(t.Context(), d, target{host: "10.0.0.1", port: 5222}); f == nil {
+		t.Error("followed through a SOCKS proxy")
 	}
 }

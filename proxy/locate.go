@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -200,6 +201,66 @@ func parseElsewhere(text string) *target {
 	return t
 }
 
+// mayFollow checks where a server sends us. It may be anywhere but on this machine or in its
+// networks, where a server that lies would have us look around; but for a server that the
+// configuration itself places there. The place is returned as it was looked up, so that it is
+// not another one a moment later; with DANE by its name, which DNS has signed.
+func (p *Proxy) mayFollow(ctx context.Context, d config.Domain, t target) (target, *Failure) {
+	found := p.addressesOf(ctx, d, t.host)
+	home := map[string]bool{}
+	if configured := p.Config().Domains[d.Name].Connect; configured != "" {
+		if host, _, err := net.SplitHostPort(configured); err == nil {
+			for _, ip := range p.addressesOf(ctx, d, host) {
+				home[inside(ip)] = true
+			}
+		}
+	}
+	for _, ip := range found {
+		if where := inside(ip); where != "" && !home[where] {
+			f := fail(FailProtocol, nil, "The server of %s sends its clients to %s, which is %s; it was not followed. If that is right, set \"connect\" for the domain in the configuration.", d.Name, t.addr(), where)
+			f.host = t.host
+			return t, f
+		}
+	}
+	if len(found) > 0 && d.Trust != config.TrustDANE && d.Via == "" {
+		t.host = found[0].String()
+	}
+	return t, nil
+}
+
+// addressesOf are a host's addresses; none where they cannot be had, or are not to be looked
+// for from here.
+func (p *Proxy) addressesOf(ctx context.Context, d config.Domain, host string) []netip.Addr {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{ip}
+	}
+	if d.Via != "" {
+		return nil
+	}
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") { // RFC 6761 section 6.3
+		return []netip.Addr{netip.IPv6Loopback()}
+	}
+	found, _ := p.resolver.LookupNetIP(ctx, "ip", host)
+	return found
+}
+
+// shared are addresses that networks use inside (RFC 6598).
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
+// inside says what an address is that is not out in the Internet; "" for one that is.
+func inside(ip netip.Addr) string {
+	ip = ip.Unmap()
+	switch {
+	case ip.IsLoopback(), ip.IsUnspecified():
+		return "an address of this machine"
+	case ip.IsPrivate(), ip.IsLinkLocalUnicast(), ip.Is4() && shared.Contains(ip):
+		return "an address of its own network"
+	case !ip.IsGlobalUnicast():
+		return "no address of a machine"
+	}
+	return ""
+}
+
 // only is a domain whose server is looked for in one place.
 func only(d config.Domain, t target) config.Domain {
 	d.Connect, d.TLS = t.addr(), config.TLSStartTLS
@@ -244,14 +305,19 @@ func (p *Proxy) move(d config.Domain, account string, t *target) {
 
 // whereTo is a domain as the next connection finds it, and whether its server has moved
 // us there.
-func (p *Proxy) whereTo(d config.Domain, account string) (config.Domain, bool) {
+func (p *Proxy) whereTo(ctx context.Context, d config.Domain, account string) (there config.Domain, moved bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	key := moveKey(d, account)
 	m, ok := p.moves[key]
 	delete(p.moves, key)
+	p.mu.Unlock()
 	if !ok || time.Now().After(m.until) {
 		return d, false
 	}
-	return only(d, m.to), true
+	to, f := p.mayFollow(ctx, d, m.to)
+	if f != nil {
+		p.log.Warn("a server sends its clients where it has nothing to say", "domain", p.name(d.Name), "why", p.redact(f, d.Name))
+		return d, false
+	}
+	return only(d, to), true
 }

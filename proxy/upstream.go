@@ -51,7 +51,7 @@ func (p *Proxy) dial(ctx context.Context, d config.Domain, account string) (*ups
 	if f := p.refused(d.Name); f != nil {
 		return nil, f
 	}
-	there, moved := p.whereTo(d, account)
+	there, moved := p.whereTo(ctx, d, account)
 	u, f := p.connect(ctx, there, account)
 	if f != nil && moved && f.Cause != FailPin && f.Cause != FailCertificate {
 		u, f = p.connect(ctx, d, account)
@@ -81,6 +81,7 @@ func (p *Proxy) acquaint(u *upstream) (f *Failure) {
 // connect follows a server that sends its clients elsewhere, over the checked connection
 // only, to where the same checks hold.
 func (p *Proxy) connect(ctx context.Context, d config.Domain, account string) (u *upstream, f *Failure) {
+	home := d
 	for range maxHops + 1 {
 		f = p.reach(ctx, d, account, func(conn net.Conn, t target) (f *Failure) {
 			u, f = p.secure(ctx, conn, d, t)
@@ -92,7 +93,11 @@ func (p *Proxy) connect(ctx context.Context, d config.Domain, account string) (u
 		if f.elsewhere == nil {
 			return nil, f
 		}
-		d = only(d, *f.elsewhere)
+		to, refused := p.mayFollow(ctx, home, *f.elsewhere)
+		if refused != nil {
+			return nil, refused
+		}
+		d = only(d, to)
 	}
 	return nil, fail(FailProtocol, f, "The server of %s sends its clients from one place to the next; after %d of them the connection was given up.", d.Name, maxHops+1)
 }

@@ -26,8 +26,12 @@ import (
 	"otrproxy/proxy/control/page"
 )
 
-// maxBrowsers bounds the connections to the page: anybody on this machine can make some.
-const maxBrowsers = 200
+// Bounds of the connections to the page, and to the figures: anybody on this machine, or who
+// can reach them, can make some.
+const (
+	maxBrowsers = 200
+	maxReaders  = 50
+)
 
 // farewell is how long contacts and clients get to take the last words.
 const farewell = 5 * time.Second
@@ -98,7 +102,8 @@ func run(cfg *config.Config, logTo io.Writer) error {
 			p.Shutdown(0)
 			return fmt.Errorf("cannot serve metrics on %s: %w", cfg.Metrics, err)
 		}
-		srv := &http.Server{Handler: p.Metrics(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+		l = netutil.LimitListener(l, maxReaders)
+		srv := &http.Server{Handler: p.Metrics(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10}
 		log.Info("figures are served at /metrics, and whether all is well at /health", "address", l.Addr().String())
 		go srv.Serve(l)
 		defer srv.Close()
