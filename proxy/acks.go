@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -57,8 +56,7 @@ type suspended struct {
 	handled uint32
 	marks   []mark
 	rooms   *rooms
-	welcome map[string]bool
-	listed  map[string]bool
+	roster  map[string]contactMark
 	account *otrlayer.Account
 	expires *time.Timer
 }
@@ -132,8 +130,9 @@ func (s *session) resume(r *resumption, h uint32) {
 	old := r.old
 	s.counts.Store(true)
 	s.handled, s.id, s.within = old.handled, old.id, resumeWithin
+	s.contacts.goesOn(old.roster)
 	s.mu.Lock()
-	s.welcome, s.listed, s.unannounced = old.welcome, old.listed, true
+	s.unannounced = true
 	s.mu.Unlock()
 	s.rooms.goesOn(old.rooms)
 	s.resource.Store(&old.full)
@@ -264,11 +263,12 @@ func (s *session) settle() {
 			s.server.alive()
 		}
 		marks := s.server.unsent()
-		s.mu.Lock()
-		old := &suspended{id: s.id, full: s.full(), handled: s.handled, marks: marks, rooms: s.rooms.copied(), welcome: maps.Clone(s.welcome), listed: maps.Clone(s.listed), account: s.account()}
-		s.mu.Unlock()
-		if wanted := s.wanted.Load(); wanted != nil && *wanted != "" && !s.silent.Load() && s.stranger.Load() == nil && len(marks) > 0 && s.resumable() && s.p.suspend(s.jid, *wanted, s.within, old) {
-			return
+		old := &suspended{id: s.id, full: s.full(), handled: s.handled, marks: marks, account: s.account()}
+		if wanted := s.wanted.Load(); wanted != nil && *wanted != "" && !s.silent.Load() && s.stranger.Load() == nil && len(marks) > 0 && s.resumable() {
+			old.rooms, old.roster = s.rooms.copied(), s.contacts.copied()
+			if s.p.suspend(s.jid, *wanted, s.within, old) {
+				return
+			}
 		}
 		old.giveBack(otrlayer.CauseUncertain)
 	})

@@ -36,9 +36,9 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 		case typ == "unavailable" && to.resource:
 			s.rooms.leaves(to.bare)
 		case typ == "" || typ == "subscribed":
-			s.setWelcome(to.bare, true)
+			s.contacts.watches(to.bare, true)
 		case typ == "unsubscribed":
-			s.setWelcome(to.bare, false)
+			s.contacts.watches(to.bare, false)
 		}
 	}
 	rule := s.p.Config().RuleFor(s.jid, to.bare)

@@ -147,7 +147,10 @@ func TestWhereTo(t *testing.T) {
 	p := prepared(config.Default(), Options{})
 	straight, via := config.Domain{Name: "a.example"}, config.Domain{Name: "b.example", Via: "socks5://127.0.0.1:9050"}
 	there := &target{host: "there.example", port: 5222}
-	goes := func(d config.Domain, account string) bool { _, moved := p.whereTo(t.Context(), d, account); return moved }
+	goes := func(d config.Domain, account string) bool {
+		_, moved := p.whereTo(t.Context(), d, account)
+		return moved
+	}
 	p.move(straight, "x@a.example", there)
 	p.move(via, "x@b.example", there)
 	p.move(straight, "x@a.example", nil) // no word is no news

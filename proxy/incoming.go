@@ -235,7 +235,7 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 				}
 				continue
 			}
-			s.roster(el)
+			s.learnRoster(el)
 			rosters++
 			impostors += s.withoutUs(&e, st, el)
 		case nsDiscoInfo:
@@ -358,20 +358,6 @@ func (s *session) tell(from address, says []string) bool {
 // saidInClear is what somebody says otherwise than in a text, as a text in clear.
 func (s *session) saidInClear(from address, says []string, archived bool) otrlayer.Incoming {
 	return otrlayer.Incoming{From: from.full, Contact: from.bare, Text: strings.Join(says, " "), Welcome: s.isWelcome(from.bare), Copy: true, Delayed: archived}
-}
-
-// roster learns who is on the list of contacts, and who may see our presence.
-func (s *session) roster(query stanza.Element) {
-	for item := range query.Children() {
-		a := s.p.addresses.of(item, "jid")
-		if !a.ok {
-			continue
-		}
-		sub := string(item.RawAttr("subscription"))
-		s.setListed(a.bare)
-		s.setListed(a.also)
-		s.setWelcome(a.bare, sub == "from" || sub == "both")
-	}
 }
 
 // ours reports whether an address is the proxy's own, or below it.

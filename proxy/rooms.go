@@ -143,7 +143,7 @@ func (s *session) isRoom(bare string) bool { return s.rooms.has(bare) && !s.isCo
 // wrote to before, and of whom nothing else is known. No private conversation is begun with
 // such an address: each occupant of a room would answer.
 func (s *session) unsure(bare string) bool {
-	return s.rooms.has(bare) && !s.isListed(bare) && s.account().Knows(bare) && !s.account().Private(bare) &&
+	return s.rooms.has(bare) && !s.contacts.isListed(bare) && s.account().Knows(bare) && !s.account().Private(bare) &&
 		s.account().Conversation(bare).Fingerprint == otrlayer.Fingerprint{}
 }
 
@@ -153,11 +153,11 @@ func (s *session) nearRoom(bare string) bool { return s.rooms.knows(bare) && !s.
 // isContact reports whether a bare JID is on the list of contacts, or somebody the person
 // has dealt with.
 func (s *session) isContact(bare string) bool {
-	if s.isListed(bare) || s.account().Knows(bare) {
+	if s.contacts.isListed(bare) || s.account().Knows(bare) {
 		return true
 	}
 	also := caseFolded(bare)
-	return also != bare && (s.isListed(also) || s.account().Knows(also))
+	return also != bare && (s.contacts.isListed(also) || s.account().Knows(also))
 }
 
 // ofRooms reports whether a bare JID is a room's, though the client may not be in it: one

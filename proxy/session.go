@@ -56,6 +56,7 @@ type session struct {
 
 	requests  requests
 	rooms     rooms
+	contacts  roster
 	carbons   atomic.Bool // the client has them (XEP-0280)
 	attending atomic.Bool // it gets what is addressed to the account
 	greet     sync.Once   // when the client has come
@@ -73,8 +74,6 @@ type session struct {
 	mu       sync.Mutex
 	pushed   map[string]bool   // ids of our roster pushes that were not answered yet
 	changing map[string]string // new passwords, by id of the request; "" for the end of the account
-	welcome  map[string]bool   // contacts who may see our presence
-	listed   map[string]bool   // bare JIDs that are, or were, on the list of contacts
 	// carbonsAsked is the id of the client's request for carbons, or for none.
 	carbonsAsked  string
 	carbonsWanted bool
@@ -87,7 +86,7 @@ func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *
 	s := &session{p: c.p, jid: account.JID(), host: c.host(), entry: c.entry, login: c.entered, how: how, since: time.Now(), tls: c.tlsVersion, up: u,
 		upTLS: tls.VersionName(u.conn.ConnectionState().Version), fromClient: c.scan, fromServer: u.scan,
 		clientRead: make(chan struct{}), serverRead: make(chan struct{}),
-		welcome: map[string]bool{}, listed: map[string]bool{}, strange: map[string]bool{}, quiet: map[string]bool{}}
+		strange: map[string]bool{}, quiet: map[string]bool{}}
 	s.first = c.first
 	if s.of.Store(account); c.stranger != nil {
 		s.stranger.Store(c.stranger)
@@ -366,40 +365,3 @@ func (s *session) serverGone(err error) {
 		s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, cause.condition(), text) })
 	})
 }
-
-// isWelcome reports whether a contact may see our presence.
-func (s *session) isWelcome(bare string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.welcome[bare] || bare == s.jid
-}
-
-func (s *session) setWelcome(bare string, yes bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if yes {
-		s.welcome[bare] = true
-	} else {
-		delete(s.welcome, bare)
-	}
-}
-
-// isListed reports whether a bare JID is, or was in this session, on the list of contacts:
-// a server that takes somebody off it does not make a stranger of them. Of a list without
-// end everybody is.
-func (s *session) isListed(bare string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.listed[bare] || len(s.listed) >= maxListed
-}
-
-func (s *session) setListed(bare string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if bare != "" && len(s.listed) < maxListed {
-		s.listed[bare] = true
-	}
-}
-
-// maxListed bounds it.
-const maxListed = 50_000

@@ -1,0 +1,108 @@
+package proxy
+
+import (
+	"maps"
+	"sync"
+
+	"otrproxy/stanza"
+)
+
+// maxContacts bounds what is known of an account's list of contacts. The server keeps that
+// list, and may invent as many as it likes.
+const maxContacts = 50_000
+
+// A contactMark says what is known of a contact.
+type contactMark uint8
+
+const (
+	mayWatch  contactMark = 1 << iota // they may see our presence
+	wasListed                         // they are, or were in this session, on the list of contacts
+)
+
+// A roster is what a session knows of the list of contacts, by bare JID.
+type roster struct {
+	mu    sync.Mutex
+	marks map[string]contactMark
+}
+
+// isWelcome reports whether a contact may see our presence.
+func (r *roster) isWelcome(bare string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.marks[bare]&mayWatch != 0
+}
+
+// watches notes whether a contact may see our presence, by the person's word: of theirs there
+// is always room for one more.
+func (r *roster) watches(bare string, yes bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mark(bare, mayWatch, yes, 2*maxContacts)
+}
+
+// isListed reports whether a bare JID is, or was, on the list of contacts: a server that takes
+// somebody off it does not make a stranger of them. Of a list without end everybody is.
+func (r *roster) isListed(bare string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.marks[bare]&wasListed != 0 || len(r.marks) >= maxContacts
+}
+
+// lists notes a contact as the server has it on the list.
+func (r *roster) lists(a address, subscription string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mark(a.bare, wasListed, true, maxContacts)
+	if a.also != "" {
+		r.mark(a.also, wasListed, true, maxContacts)
+	}
+	r.mark(a.bare, mayWatch, subscription == "from" || subscription == "both", maxContacts)
+}
+
+func (r *roster) mark(bare string, m contactMark, yes bool, most int) {
+	old, there := r.marks[bare]
+	switch {
+	case !yes && old == m:
+		delete(r.marks, bare)
+	case !yes && there:
+		r.marks[bare] = old &^ m
+	case yes && (there || len(r.marks) < most):
+		if r.marks == nil {
+			r.marks = map[string]contactMark{}
+		}
+		r.marks[bare] = old | m
+	}
+}
+
+// known is how many contacts something is known of.
+func (r *roster) known() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.marks)
+}
+
+// copied is what another session goes on with.
+func (r *roster) copied() map[string]contactMark {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.marks)
+}
+
+// goesOn takes over what an earlier session knew.
+func (r *roster) goesOn(marks map[string]contactMark) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.marks = marks
+}
+
+// learnRoster learns who is on the list of contacts, and who may see our presence.
+func (s *session) learnRoster(query stanza.Element) {
+	for item := range query.Children() {
+		if a := s.p.addresses.of(item, "jid"); a.ok {
+			s.contacts.lists(a, string(item.RawAttr("subscription")))
+		}
+	}
+}
+
+// isWelcome reports whether somebody may see our presence.
+func (s *session) isWelcome(bare string) bool { return bare == s.jid || s.contacts.isWelcome(bare) }
