@@ -284,6 +284,10 @@ func parseEncoded(t []byte) (m Message, err error) {
 		return m, ErrMalformed
 	}
 	m = Message{Kind: Encoded, body: t[:end]}
+	broken := bytes.ContainsAny(m.body[:min(len(m.body), 16)], blanks)
+	if broken { // words that begin so are text: only a message that is whole has blanks there
+		m.body = squeezed(m.body)
+	}
 	var head [12]byte // 16 characters: version, type, tags, flags
 	n, err := base64.StdEncoding.Decode(head[:], m.body[:min(len(m.body), 16)&^3])
 	if err != nil || n < 4 {
@@ -310,20 +314,75 @@ func parseEncoded(t []byte) (m Message, err error) {
 	default:
 		return m, ErrMalformed
 	}
+	if broken {
+		if b, err := m.decode(); err != nil || authentic(&m, b) == nil {
+			return m, ErrMalformed
+		}
+	}
 	return m, nil
 }
 
-// Sum identifies an encoded message, so that a caller can tell what it has seen.
-func (m *Message) Sum() [sha256.Size]byte { return sha256.Sum256(m.body) }
+// Sum identifies an encoded message by what it says, so that a caller can tell what it
+// has seen however it is written: the same bytes have several spellings in base64, and
+// what stands behind the authentic part of a data message anybody can change.
+func (m *Message) Sum() [sha256.Size]byte {
+	b, err := m.decode()
+	if err != nil {
+		return sha256.Sum256(m.body)
+	}
+	if part := authentic(m, b); part != nil {
+		return sha256.Sum256(part)
+	}
+	return sha256.Sum256(b)
+}
 
-// decode is the whole encoded message as bytes, its head included.
+// authentic is the part of a decoded data message that its MAC is over; nil for what is
+// no whole data message.
+func authentic(m *Message, b []byte) []byte {
+	if m.Type != Data || len(b) < headerSize(m.Version) {
+		return nil
+	}
+	r := reader{b: b[headerSize(m.Version):]}
+	r.byte() // flags
+	r.int()  // the key ids
+	r.int()
+	r.mpi()
+	r.take(8) // the counter
+	r.data()
+	if part := b[:len(b)-len(r.b)]; len(r.take(macSize)) == macSize {
+		return part
+	}
+	return nil
+}
+
+// decode is the whole encoded message as bytes, its head included. It is read in every
+// spelling that stands for the same bytes: with blanks in it, with other padding.
 func (m *Message) decode() ([]byte, error) {
 	b := make([]byte, base64.StdEncoding.DecodedLen(len(m.body)))
 	n, err := decodeBase64(b, m.body)
+	if err != nil {
+		bare := bytes.TrimRight(squeezed(m.body), "=")
+		b = make([]byte, base64.RawStdEncoding.DecodedLen(len(bare)))
+		n, err = base64.RawStdEncoding.Decode(b, bare)
+	}
 	if err != nil || n < headerSize(m.Version) {
 		return nil, ErrMalformed
 	}
 	return b[:n], nil
+}
+
+// blanks may stand in base64, and say nothing.
+const blanks = " \t\r\n"
+
+// squeezed is a text without blanks.
+func squeezed(text []byte) []byte {
+	out := make([]byte, 0, len(text))
+	for _, c := range text {
+		if strings.IndexByte(blanks, c) < 0 {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // appendHeader begins an encoded message.
