@@ -122,8 +122,9 @@ func loadTag(dir, account string) (uint32, error) {
 type fingerprints struct {
 	dir, name, account string
 	all                []otr.KnownKey
-	unsaved            bool // what is known is not what is on disk
-	later              bool // it is saved once for many changes
+	at                 map[string][]int // the places in all of the account's lines about each contact
+	unsaved            bool             // what is known is not what is on disk
+	later              bool             // it is saved once for many changes
 }
 
 func (f *fingerprints) save() error {
@@ -138,8 +139,24 @@ func (f *fingerprints) save() error {
 
 func loadFingerprints(dir, name, account string) (*fingerprints, error) {
 	b, err := read(dir, name)
-	return &fingerprints{dir: dir, name: name, account: account, all: otr.ParseFingerprints(b)}, err
+	f := &fingerprints{dir: dir, name: name, account: account, all: otr.ParseFingerprints(b)}
+	f.index()
+	return f, err
 }
+
+// index finds the account's lines about each contact, so that looking one up does not
+// take longer the more there are.
+func (f *fingerprints) index() {
+	f.at = map[string][]int{}
+	for i := range f.all {
+		if k := &f.all[i]; f.about(k, k.Contact) {
+			f.at[k.Contact] = append(f.at[k.Contact], i)
+		}
+	}
+}
+
+// knows reports whether any key of a contact is known.
+func (f *fingerprints) knows(contact string) bool { return len(f.at[contact]) > 0 }
 
 // find is what is known of one key of a contact, nil for nothing.
 func (f *fingerprints) find(contact string, fp Fingerprint) *otr.KnownKey {
@@ -157,8 +174,8 @@ func (f *fingerprints) about(k *otr.KnownKey, contact string) bool {
 // lines are all that is known of one key of a contact: a program that writes the
 // resource, as Pidgin does, has several.
 func (f *fingerprints) lines(contact string, fp Fingerprint) (out []*otr.KnownKey) {
-	for i := range f.all {
-		if k := &f.all[i]; k.Fingerprint == fp && f.about(k, contact) {
+	for _, i := range f.at[contact] {
+		if k := &f.all[i]; k.Fingerprint == fp {
 			out = append(out, k)
 		}
 	}
@@ -167,10 +184,8 @@ func (f *fingerprints) lines(contact string, fp Fingerprint) (out []*otr.KnownKe
 
 // of lists what is known of a contact.
 func (f *fingerprints) of(contact string) (out []otr.KnownKey) {
-	for _, k := range f.all {
-		if f.about(&k, contact) {
-			out = append(out, k)
-		}
+	for _, i := range f.at[contact] {
+		out = append(out, f.all[i])
 	}
 	return out
 }
@@ -206,6 +221,7 @@ func (f *fingerprints) remember(contact string, fp Fingerprint, t Trust) error {
 // forget takes a key out of what is known of a contact.
 func (f *fingerprints) forget(contact string, fp Fingerprint) error {
 	f.all = slices.DeleteFunc(f.all, func(k otr.KnownKey) bool { return k.Fingerprint == fp && f.about(&k, contact) })
+	f.index()
 	return f.save()
 }
 
@@ -221,6 +237,7 @@ func (f *fingerprints) set(contact string, fp Fingerprint, value string) error {
 		k.Trust = value
 	}
 	if len(lines) == 0 {
+		f.at[contact] = append(f.at[contact], len(f.all))
 		f.all = append(f.all, otr.KnownKey{Contact: contact, Account: f.account, Protocol: protocol, Fingerprint: fp, Trust: value})
 	}
 	if !changed {
