@@ -6,6 +6,7 @@
 package otrlayer
 
 import (
+	"container/list"
 	"crypto/rand"
 	"fmt"
 	"io"
@@ -95,6 +96,9 @@ type Message struct {
 	count   int
 	at      string // the JID it went to
 	again   bool   // it is being sent again
+
+	kept      *list.Element // among the texts the account keeps; nil for none
+	forgotten bool          // its text is not kept any more
 }
 
 // Lean is what is needed to give a message back.
@@ -195,7 +199,7 @@ type Account struct {
 	vault    Vault // nil where keys are kept in clear
 	clock    func() time.Time
 	random   io.Reader
-	of       *Account // the account that this is a guest of; nil for an account itself
+	guestOf  *Account // the account that this is a guest of; nil for an account itself
 	unmade   bool     // it has no directory yet; guarded by mu
 
 	mu        sync.Mutex
@@ -205,9 +209,20 @@ type Account struct {
 	fps       *fingerprints
 	spoken    *fingerprints // the highest version spoken with each key
 	convs     map[string]*conversation
-	unkept    bool              // the list of those could not be saved
+	idle      list.List                             // those that may be removed, the longest idle first
+	waiting   map[*conversation]struct{}            // those in which messages wait
+	live      map[*conversation]struct{}            // those with sessions
+	of        map[Outlet]map[*conversation]struct{} // those that refer to a client's session
+	deadlines deadlines
+	total     counts            // of all conversations
+	texts     list.List         // of *text, oldest first
+	textBytes int               // their size
+	lines     lines             // that others have caused
+	paces     paces             // at which we ask and answer
+	unkept    bool              // the list of private contacts could not be saved
 	private   map[string]bool   // contacts whose conversation was private, over restarts
 	programs  map[string]string // what known programs of contacts call themselves, by full JID
+	low       map[string]bool   // contacts' resources with a negative priority, by full JID
 	outlets   []Outlet
 	owed      []returned // to be handed back to the next client that comes
 	timer     *time.Timer
@@ -216,12 +231,12 @@ type Account struct {
 	making    bool          // the key is being made
 	closed    bool
 	sealed    []byte // room for the message being encrypted
-	pieces    int    // bytes of unfinished messages in pieces, of all contacts
 }
 
-// maxPieces bounds them: who may send any is up to the server, which keeps the list
-// of contacts.
-const maxPieces = 16 << 20
+// MaxPieceBytes bounds the unfinished messages in pieces of all contacts, in bytes: who may
+// send any is up to the server, which keeps the list of contacts. Half of it is for those
+// that the person has to do with.
+const MaxPieceBytes = 16 << 20
 
 // maxSealed is how much of that room is kept, in bytes.
 const maxSealed = 16 << 10
@@ -231,8 +246,8 @@ type returned struct {
 	c Cause
 }
 
-// maxOwed bounds what is kept for a client that never comes back.
-const maxOwed = 1000
+// MaxOwed bounds what is kept for a client that never comes back.
+const MaxOwed = 1000
 
 // Dir is an account's directory below state.
 func Dir(state, jid string) string { return filepath.Join(state, "accounts", fileName(jid)) }
@@ -242,7 +257,8 @@ func Dir(state, jid string) string { return filepath.Join(state, "accounts", fil
 // behind. Where keys are encrypted, vault may not be nil.
 func Open(state, jid string, settings func() Settings, events Events, vault Vault) (*Account, error) {
 	dir := Dir(state, jid)
-	a := &Account{unmade: !exists(dir, ""), jid: jid, dir: dir, settings: settings, events: events, vault: vault, clock: time.Now, random: rand.Reader, convs: map[string]*conversation{}, programs: map[string]string{}, generated: make(chan struct{})}
+	a := &Account{unmade: !exists(dir, ""), jid: jid, dir: dir, settings: settings, events: events, vault: vault, clock: time.Now, random: rand.Reader, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
+		paces: newPaces(), programs: map[string]string{}, low: map[string]bool{}, generated: make(chan struct{})}
 	var err error
 	if a.fps, err = loadFingerprints(dir, fingerprintFile, jid); err != nil {
 		return nil, err
@@ -304,8 +320,13 @@ func fileName(jid string) string {
 	return b.String()
 }
 
+// generating is held while a key is made: many accounts at once would take all processors.
+var generating sync.Mutex
+
 func (a *Account) generate() {
+	generating.Lock()
 	k, err := otr.GenerateKey(a.random)
+	generating.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err == nil {
@@ -319,13 +340,15 @@ func (a *Account) generate() {
 	} else {
 		a.key, a.keyErr = k, nil
 	}
+	now := a.now()
 	for _, c := range a.convs { // what came too early
 		early := c.early
 		c.early = nil
 		for _, in := range early {
 			a.receive(in.outlet, in.m)
 		}
-		c.attempt(a.now(), false)
+		c.attempt(now, false)
+		c.settle(now)
 	}
 }
 
@@ -363,15 +386,13 @@ func (a *Account) Attach(o Outlet) {
 		a.giveBack(r.m, r.c)
 	}
 	now := a.now()
-	for _, c := range a.convs {
-		if len(c.held) == 0 {
-			continue
-		}
+	for c := range a.waiting {
 		c.flush(now)
 		if len(c.held) > 0 {
 			c.announce()
 			c.attempt(now, true) // an answer may have come while nobody was there
 		}
+		c.settle(now)
 	}
 }
 
@@ -385,28 +406,40 @@ func (a *Account) Detach(o Outlet) {
 			break
 		}
 	}
+	now, of := a.now(), a.of[o]
+	delete(a.of, o)
 	if len(a.outlets) == 0 {
 		clear(a.programs) // nobody tells us any more who goes
+		clear(a.low)
+		for c := range a.live {
+			c.away(func(*session) bool { return true })
+		}
+		for c := range a.waiting {
+			c.queried = time.Time{} // an answer finds nobody: it is asked again at once
+		}
 	}
-	now := a.now()
-	for _, c := range a.convs {
-		if c.carrier == o || len(a.outlets) == 0 {
+	for c := range of {
+		if c.carrier == o {
 			// The contact sees us go, and some programs forget their sessions then without
 			// a word (seen with Profanity). With version 3 they tell us apart by our instance
 			// tag, and not by which of our clients carries what we say.
-			for _, s := range c.live {
-				s.gone = s.gone || len(a.outlets) == 0 || s.Version == otr.V2
-			}
+			c.away(func(s *session) bool { return s.Version == otr.V2 })
+			c.carrier = nil
 		}
 		if c.outlet == o {
 			c.outlet = nil
 		}
-		if c.carrier == o {
-			c.carrier = nil
-		}
 		maps.DeleteFunc(c.heard, func(k complaint, _ int) bool { return k.by == o })
 		maps.DeleteFunc(c.echoes, func(k echo, _ echoed) bool { return k.by == o })
 		c.flush(now)
+		c.settle(now)
+	}
+}
+
+// away notes that the other side of sessions may have gone.
+func (c *conversation) away(which func(*session) bool) {
+	for _, s := range c.live {
+		s.gone = s.gone || which(s)
 	}
 }
 
@@ -416,9 +449,10 @@ func (a *Account) Acknowledged(o Outlet) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.now()
-	for _, c := range a.convs {
-		if c.carrier == o && len(c.held) > 0 {
+	for c := range a.waiting {
+		if c.carrier == o {
 			c.flush(now)
+			c.settle(now)
 		}
 	}
 }
@@ -426,6 +460,8 @@ func (a *Account) Acknowledged(o Outlet) {
 // attached reports whether a session is still there.
 func (a *Account) attached(o Outlet) bool { return slices.Contains(a.outlets, o) }
 
+// notice shows a line in the conversation with a contact. Where others cause it, tell
+// does.
 func (a *Account) notice(contact, text string) {
 	for _, o := range a.outlets {
 		o.Notice(contact, text)
@@ -445,129 +481,11 @@ func (a *Account) giveBack(m *Message, c Cause) {
 			return
 		}
 	}
-	if len(a.owed) < maxOwed {
+	if len(a.owed) < MaxOwed {
 		a.owed = append(a.owed, returned{m, c})
 		return
 	}
 	a.events.Log(8, "a message could not be given back: too many wait for a client already", nil)
-}
-
-func (a *Account) conv(contact string) *conversation {
-	c := a.convs[contact]
-	if c == nil {
-		c = a.fresh(contact)
-		if a.private[contact] {
-			c.state = StateFinished // until the person decides
-		}
-		a.convs[contact] = c
-	}
-	return c
-}
-
-// fresh is a conversation that is not kept, as for what strangers send.
-func (a *Account) fresh(contact string) *conversation {
-	return &conversation{a: a, contact: contact, live: map[otr.ID]*session{}, online: map[string]bool{}, unread: map[string]int{}, heard: map[complaint]int{}}
-}
-
-// forget drops the conversations in which nothing is left: anybody on the list of
-// contacts can begin one.
-func (a *Account) forget(now time.Time) {
-	for contact, c := range a.convs {
-		if !c.wrote && c.state == "" && len(c.held)+len(c.recent)+len(c.early)+len(c.online) == 0 && (c.otr == nil || c.otr.Empty(now)) {
-			delete(a.convs, contact)
-		}
-	}
-}
-
-// schedule sets the timer to the first moment at which something expires.
-func (a *Account) schedule() {
-	if a.timer != nil {
-		a.timer.Stop()
-		a.timer = nil
-	}
-	now, idle := a.now(), a.settings().Idle
-	for _, c := range a.convs {
-		for _, m := range c.held {
-			a.wakeAt(m.expires)
-		}
-		a.wakeAt(c.stale)
-		a.wakeAt(c.retry)
-		a.wakeAt(c.resendUntil())
-		a.wakeAt(c.copiesUntil())
-		if c.otr == nil {
-			continue
-		}
-		a.wakeAt(c.otr.Expire(now))
-		if s := c.current(); s != nil && len(c.held) > 0 {
-			a.wakeAt(c.otr.SealedUntil(now, s.Instance))
-		}
-		if idle > 0 {
-			_, next := c.otr.Idle(now, idle)
-			a.wakeAt(next)
-		}
-	}
-}
-
-// wakeAt sees to it that expire runs at t, or before; at no time for the zero time.
-func (a *Account) wakeAt(t time.Time) {
-	if t.IsZero() || a.closed || a.timer != nil && !t.Before(a.wakes) {
-		return
-	}
-	if a.timer != nil {
-		a.timer.Stop()
-	}
-	a.wakes = t
-	a.timer = time.AfterFunc(max(t.Sub(a.now()), time.Millisecond), a.expire)
-}
-
-// expire gives back what has waited too long, and ends what nobody uses.
-func (a *Account) expire() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now, idle := a.now(), a.settings().Idle
-	for _, c := range a.convs {
-		kept := c.held[:0]
-		for _, m := range c.held {
-			if m.expires.After(now) {
-				kept = append(kept, m)
-				continue
-			}
-			c.heldBytes -= len(m.Text) + len(m.Extra)
-			a.giveBack(m, c.waitsFor())
-		}
-		clear(c.held[len(kept):])
-		c.held = kept
-		if len(kept) == 0 {
-			c.told = false
-		}
-		c.forgetRecent(now)
-		c.forgetTexts(now)
-		if !c.stale.IsZero() && !now.Before(c.stale) {
-			c.stale = time.Time{}
-		}
-		if c.otr != nil && idle > 0 {
-			unused, _ := c.otr.Idle(now, idle)
-			for _, id := range unused {
-				c.idle(now, id)
-			}
-		}
-		c.flush(now)
-		switch again := !c.retry.IsZero() && !now.Before(c.retry); {
-		case again:
-			c.retry = time.Time{}
-			c.attempt(now, true)
-		case c.queried.IsZero(): // what waited for an exchange nobody went on with
-			c.attempt(now, false)
-		}
-	}
-	a.schedule()
-	a.pieces = 0
-	for _, c := range a.convs {
-		if c.otr != nil {
-			a.pieces += c.otr.Unfinished()
-		}
-	}
-	a.forget(now)
 }
 
 // Close ends every conversation politely and gives back what waits.
@@ -613,8 +531,8 @@ type Conversation struct {
 // Private reports whether the conversation with a contact is, or has been, private,
 // so that nothing may silently leave in clear.
 func (a *Account) Private(contact string) bool {
-	if a.of != nil {
-		return a.of.Private(contact)
+	if a.guestOf != nil {
+		return a.guestOf.Private(contact)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

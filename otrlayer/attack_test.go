@@ -286,7 +286,7 @@ func TestAttackTwoClients(t *testing.T) {
 	bob.read = nil
 	second := &person{t: t, a: alice.a, peer: bob, event: make(chan struct{}, 100)}
 	alice.a.Attach(second)
-	alice.a.Presence(alice, "bob@y/r", "bob@y", false, "")
+	alice.a.Presence(alice, "bob@y/r", "bob@y", false, "", 0)
 	alice.say("1", "one")
 	second.say("2", "two")
 	alice.take()
@@ -343,7 +343,7 @@ func TestAttackOvertakenInClear(t *testing.T) {
 	alice, bob := couple(t)
 	alice.policy, bob.policy = Opportunistic, Opportunistic
 	join(t, alice, bob, "r")
-	alice.a.Presence(alice, "bob@y/r", "bob@y", false, "")
+	alice.a.Presence(alice, "bob@y/r", "bob@y", false, "", 0)
 	if v := alice.say("1", "first"); v.Action() != Held {
 		t.Fatal(v.Action())
 	}
@@ -610,8 +610,8 @@ func TestConcurrentUse(t *testing.T) {
 				case 0:
 					alice.say("1", "x")
 				case 1:
-					alice.a.Presence(alice, "bob@y/r", "bob@y", false, "")
-					alice.a.Presence(alice, "bob@y/r", "bob@y", true, "")
+					alice.a.Presence(alice, "bob@y/r", "bob@y", false, "", 0)
+					alice.a.Presence(alice, "bob@y/r", "bob@y", true, "", 0)
 				case 2:
 					alice.a.Conversations()
 					alice.a.Detach(alice)

@@ -69,10 +69,12 @@ func (a *Account) comparing(o Outlet, contact string, step func(time.Time, *conv
 	if c == nil || c.current() == nil { // and nothing is remembered of it: it may be a secret in the wrong place
 		return ErrNotPrivate
 	}
+	now := a.now()
+	defer c.settle(now)
 	c.outlet, c.wrote = o, true
 	s := c.current()
 	defer a.events.Happened(contact, EventCompared) // or begun, or answered
-	m, err := step(a.now(), c)
+	m, err := step(now, c)
 	if err != nil {
 		return err
 	}
@@ -114,23 +116,23 @@ func (c *conversation) compared(now time.Time, e otr.Event) {
 			s.asked.question = question(e.Question, c.formatOf(s).writes)
 		}
 		if e.HasQuestion {
-			c.a.notice(who, fmt.Sprintf("%s wants to know whether it is you, and asks: \"%s\" Answer with !otr smp answer ANSWER, or !otr smp abort.", who, s.asked.question))
+			c.tell(now, topicComparing, fmt.Sprintf("%s wants to know whether it is you, and asks: \"%s\" Answer with !otr smp answer ANSWER, or !otr smp abort.", who, s.asked.question))
 			return
 		}
-		c.a.notice(who, who+" wants to compare a secret that only you two know. Write !otr smp answer SECRET, or !otr smp abort.")
+		c.tell(now, topicComparing, who+" wants to compare a secret that only you two know. Write !otr smp answer SECRET, or !otr smp abort.")
 	case otr.SMPSuccess:
 		if e.Answered {
-			c.a.notice(who, "Your answer was right: "+who+" knows now that it is you. This tells you nothing about them: ask a question of your own with !otr smp ask QUESTION | ANSWER.")
+			c.tell(now, topicComparing, "Your answer was right: "+who+" knows now that it is you. This tells you nothing about them: ask a question of your own with !otr smp ask QUESTION | ANSWER.")
 			return
 		}
-		c.a.notice(who, "The secrets are the same: the key of "+who+" is verified.")
+		c.tell(now, topicComparing, "The secrets are the same: the key of "+who+" is verified.")
 		c.saved(c.trusts(now, s.Fingerprint, SMP))
 	case otr.SMPFailure:
-		c.a.notice(who, "The secrets are NOT the same. Either one of you mistyped, or somebody else is in between. Try once more (!otr smp start SECRET, !otr smp ask QUESTION | ANSWER), or compare fingerprints by another way (!otr verify).")
+		c.tell(now, topicComparing, "The secrets are NOT the same. Either one of you mistyped, or somebody else is in between. Try once more (!otr smp start SECRET, !otr smp ask QUESTION | ANSWER), or compare fingerprints by another way (!otr verify).")
 	case otr.SMPAborted:
-		c.a.notice(who, "The comparison of secrets with "+who+" was given up. (Some programs do so when the secrets are not the same.)")
+		c.tell(now, topicComparing, "The comparison of secrets with "+who+" was given up. (Some programs do so when the secrets are not the same.)")
 	case otr.SMPCheated:
-		c.a.notice(who, "The comparison of secrets with "+who+" failed: their program sent what an honest one does not.")
+		c.tell(now, topicComparing, "The comparison of secrets with "+who+" failed: their program sent what an honest one does not.")
 	}
 }
 

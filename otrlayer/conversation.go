@@ -1,6 +1,7 @@
 package otrlayer
 
 import (
+	"container/list"
 	"crypto/rand"
 	"fmt"
 	"slices"
@@ -25,25 +26,29 @@ type conversation struct {
 	state  MessageState // "" is plaintext
 
 	otr     *otr.Conversation // nil until our key is there
-	places  [places]string    // the contact's resources that speak version 2, by number
+	places  []string          // the contact's resources that speak version 2, by number
 	placed  int               // how many numbers have been given out
 	early   []arrival         // handshakes that came before
 	queried time.Time         // when the last query left
 	retry   time.Time         // when to ask again, for what asked came back
 	errored time.Time         // when an error of the contact's last made us ask again
 	warned  time.Time         // when the person was last told of one
-	dropped time.Time         // when the person was last told of a text that was not shown
+	turn    time.Time         // when it is our turn to ask, among all that wait
 
 	answering time.Time // since when, and how many, unreadable messages were answered with an error
 	answers   int
 
 	held      []*Message
 	heldBytes int
-	told      bool // that messages wait, in the present attempt
+	heldUntil time.Time // when the first of them comes back, or before
+	told      bool      // that messages wait, in the present attempt
+	unreached bool      // the person knows that what asked for it has come back
 
 	read   []*reading      // the data messages read last
 	echoes map[echo]echoed // the protocol's messages got last
 	recent []*Message      // sent in the last minute, in case the contact could not read them
+
+	textBytes int // size of the texts in read and recent
 	// unread is how many messages the contact says it could not read, by the full JID of
 	// the program that says so.
 	unread map[string]int
@@ -55,6 +60,18 @@ type conversation struct {
 	wrote   bool            // the person has written to this contact
 	refused bool            // the contact answered the whitespace tag with plain text
 	offered bool            // the whitespace tag has been sent
+
+	newcomer bool   // what is being read is of somebody the person has nothing to do with yet
+	stranger bool   // nor is it a contact
+	untold   string // a line about the present session that was not shown
+	aside    otr.ID // the session that text was sent on until its resource had a negative priority
+
+	// Of the account's table:
+	due     time.Time     // when it has something to do next
+	slot    int           // its place among the deadlines, from 1; 0 for none
+	at      *list.Element // its place among the idle
+	counted counts        // what of it the account has counted
+	listed  struct{ waiting, live bool }
 }
 
 // A session is what we remember of a session of the engine's, beside what it does.
@@ -80,10 +97,11 @@ type arrival struct {
 
 const (
 	maxEarly      = 8                // handshakes kept until our key is there
+	maxAllEarly   = 512              // of all contacts
+	maxEarlyBytes = 8 << 10          // of one
 	places        = 16               // more than the sessions an engine keeps
 	resendWindow  = 60 * time.Second // libotr's RESEND_INTERVAL
 	maxRecent     = 128              // no fewer than a program answers as unreadable at once
-	dropInterval  = 10 * time.Minute // between two lines about dropped texts
 	maxOnline     = 32               // resources of a contact that are kept track of
 	queryInterval = 60 * time.Second // between two queries nobody answered
 	retryAfter    = 15 * time.Second // when one came back
@@ -113,8 +131,11 @@ func (c *conversation) engine() *otr.Conversation {
 // its session in the place of the first one's. It stays with the resource as long as
 // there is a session.
 func (c *conversation) place(jid string) uint32 {
-	if i := slices.Index(c.places[:], jid); i >= 0 {
+	if i := slices.Index(c.places, jid); i >= 0 {
 		return uint32(i + 1)
+	}
+	if c.places == nil {
+		c.places = make([]string, places)
 	}
 	for {
 		i := c.placed % places
@@ -138,10 +159,10 @@ func (c *conversation) occupied(place uint32) bool {
 // moved notes where a session's contact is now.
 func (c *conversation) moved(s *session, from string) {
 	s.jid, s.gone = from, false
-	if s.Version != otr.V2 || c.places[s.Instance-1] == from {
+	if s.Version != otr.V2 || c.places == nil || c.places[s.Instance-1] == from {
 		return
 	}
-	if i := slices.Index(c.places[:], from); i >= 0 {
+	if i := slices.Index(c.places, from); i >= 0 {
 		c.places[i] = ""
 	}
 	c.places[s.Instance-1] = from
@@ -243,16 +264,23 @@ func (c *conversation) query(now time.Time) {
 // attempt asks for a private conversation where messages wait for one. again
 // overrides the pause between two queries.
 func (c *conversation) attempt(now time.Time, again bool) {
-	if len(c.held) == 0 || c.a.key == nil {
+	if !c.lacks() {
 		return
-	}
-	if s := c.current(); s != nil && c.stale.IsZero() && !s.gone {
-		return // what it waits for is a person's decision
 	}
 	if !again && (c.engine().Exchanging(now) || now.Sub(c.queried) < queryInterval) {
 		return
 	}
-	c.query(now)
+	c.ask(now)
+}
+
+// lacks reports whether something waits for a private conversation that the contact could
+// begin, and for no decision of the person's.
+func (c *conversation) lacks() bool {
+	if len(c.held) == 0 || c.a.key == nil {
+		return false
+	}
+	s := c.current()
+	return s == nil || !c.stale.IsZero() || s.gone || c.low(s)
 }
 
 // handle acts on what the engine has to tell.
@@ -262,7 +290,7 @@ func (c *conversation) handle(now time.Time, events []otr.Event, from string) {
 		case otr.Secured:
 			c.secured(now, e, from)
 		case otr.Ended:
-			c.finished(e.Session.ID)
+			c.finished(now, e.Session.ID)
 		case otr.SMPAsked, otr.SMPSuccess, otr.SMPFailure, otr.SMPAborted, otr.SMPCheated:
 			c.compared(now, e)
 		}
@@ -281,6 +309,9 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 		}
 	}
 	s := &session{jid: from, trust: trust, Session: e.Session}
+	if c.live == nil {
+		c.live = map[otr.ID]*session{}
+	}
 	c.live[id] = s
 	c.a.events.Handshake("complete")
 	if cur != nil && cur.trust.Sure() && !trust.Sure() && id != c.active {
@@ -290,38 +321,43 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 		// Another device, or somebody who claims to be the same one: a key nobody
 		// verified must not take over from a verified one unasked (Conversations issue
 		// 2582).
-		c.a.notice(c.contact, "Another device of "+c.contact+" has joined, with a key that is not verified: "+fp.String()+
+		c.tell(now, topicKey, "Another device of "+c.contact+" has joined, with a key that is not verified: "+fp.String()+
 			". Your messages stay with the verified device. If they use the other one now, compare that fingerprint with them and write !otr verify FINGERPRINT.")
 		return
 	}
 	was := c.state
 	c.activate(now, id)
+	tell := func(t topic, line string) {
+		if !c.tell(now, t, line) {
+			c.untold = line // until the person writes to them
+		}
+	}
 	if trust == Unverified && c.a.fps.find(c.contact, fp) == nil {
 		c.saved(c.a.fps.remember(c.contact, fp, Unverified))
 	}
-	c.noteVersion(e.Session)
+	c.noteVersion(now, e.Session)
 	switch {
 	case trust == Changed:
 		var old []string
 		for _, k := range c.a.fps.of(c.contact) {
 			old = append(old, k.Fingerprint.String())
 		}
-		c.a.notice(c.contact, "The key of "+c.contact+" has CHANGED. New: "+fp.String()+". Known before: "+strings.Join(old, "; ")+
+		tell(topicKey, "The key of "+c.contact+" has CHANGED. New: "+fp.String()+". Known before: "+strings.Join(old, "; ")+
 			". Nothing is sent until you decide. Ask them by another way, such as the phone, to read you their fingerprint, and write !otr verify and what they read out; "+
 			"or accept the new key without that: !otr send "+fp.String())
 		c.a.events.Happened(c.contact, EventKeyChanged)
 	case was == StateEncrypted && before != nil && before.trust == trust && before.Version == s.Version:
 		// a refresh; nothing a person needs to know
 	case trust.Sure():
-		c.a.notice(c.contact, "Private conversation with "+c.contact+" started"+versionWords(s.Version)+"; their key is verified.")
+		tell(topicPrivate, "Private conversation with "+c.contact+" started"+versionWords(s.Version)+"; their key is verified.")
 		c.a.events.Happened(c.contact, EventPrivate)
 	case c.a.settings().Policy(c.contact) == RequireVerified:
-		c.a.notice(c.contact, "Private conversation with "+c.contact+" started"+versionWords(s.Version)+", but the rules let nothing leave before you know that it is them. "+
+		tell(topicPrivate, "Private conversation with "+c.contact+" started"+versionWords(s.Version)+", but the rules let nothing leave before you know that it is them. "+
 			"Ask them by another way, such as the phone, to read you their fingerprint, and write !otr verify and what they read out; yours, for them, is "+c.a.key.Fingerprint().String()+
 			". Or ask what only they know: !otr smp ask QUESTION | ANSWER. What you write waits, and goes the moment it is settled. The key here has the fingerprint "+fp.String()+".")
 		c.a.events.Happened(c.contact, EventPrivate)
 	default:
-		c.a.notice(c.contact, "Private conversation with "+c.contact+" started"+versionWords(s.Version)+"; not verified. Their fingerprint: "+fp.String()+
+		tell(topicPrivate, "Private conversation with "+c.contact+" started"+versionWords(s.Version)+"; not verified. Their fingerprint: "+fp.String()+
 			". !otr verify says how to make sure that it is them; or ask what only they know: !otr smp ask QUESTION | ANSWER.")
 		c.a.events.Happened(c.contact, EventPrivate)
 	}
@@ -329,7 +365,7 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 	if before != nil {
 		// What went out on the keys before has been read or complained of by now: nothing
 		// is sent while an exchange is under way.
-		c.recent = slices.DeleteFunc(c.recent, func(m *Message) bool { return m.ssid == before.SSID })
+		c.forgetSent(func(m *Message) bool { return m.ssid == before.SSID })
 	}
 	c.flush(now)
 }
@@ -346,6 +382,7 @@ func (c *conversation) activate(now time.Time, id otr.ID) {
 	c.a.keepPrivate(c.contact, true)
 	c.otr.Keep(id)
 	c.stale, c.queried = time.Time{}, time.Time{}
+	c.untold, c.aside = "", 0
 }
 
 // versionWords tells of a version that is not the present one.
@@ -360,11 +397,11 @@ func versionWords(v otr.Version) string {
 // contact that has spoken version 3 comes down to 2: that is what somebody on the
 // way would bring about to weaken it. A key that never spoke better is a program
 // that cannot.
-func (c *conversation) noteVersion(s otr.Session) {
+func (c *conversation) noteVersion(now time.Time, s otr.Session) {
 	known := c.a.spoken.find(c.contact, s.Fingerprint)
 	better := func(k otr.KnownKey) bool { return k.Trust > fmt.Sprint(s.Version) }
 	if known != nil && better(*known) || known == nil && slices.ContainsFunc(c.a.spoken.of(c.contact), better) {
-		c.a.notice(c.contact, fmt.Sprintf("Attention: this conversation with %s uses OTR version %d, although version 3 was spoken with them before. "+
+		c.tell(now, topicWeaker, fmt.Sprintf("Attention: this conversation with %s uses OTR version %d, although version 3 was spoken with them before. "+
 			"Unless they changed to another program, somebody between you may have weakened it: ask them. (A rule with \"versions: [3]\" forbids it.)", c.contact, s.Version))
 	}
 	if known == nil || !better(*known) {
@@ -383,18 +420,21 @@ func (c *conversation) saved(err error) {
 func (c *conversation) resend(now time.Time, to Fingerprint) {
 	c.forgetRecent(now)
 	complained := c.complained()
-	var again, other []*Message
-	c.recent = slices.DeleteFunc(c.recent, func(m *Message) bool {
+	var again, other, lost []*Message
+	c.forgetSent(func(m *Message) bool {
 		switch _, ok := complained[m]; {
 		case !ok:
 			return false
+		case m.forgotten:
+			lost = append(lost, m)
 		case m.to != to:
 			other = append(other, m)
 		default:
 			copied := *m
-			copied.again, copied.expires = true, now.Add(c.a.settings().Hold.For)
+			copied.again, copied.expires, copied.kept = true, now.Add(c.a.settings().Hold.For), nil
 			again = append(again, &copied)
 			c.heldBytes += len(m.Text) + len(m.Extra)
+			c.waitsUntil(copied.expires)
 		}
 		return true
 	})
@@ -402,6 +442,19 @@ func (c *conversation) resend(now time.Time, to Fingerprint) {
 	c.calm("")
 	for _, m := range other {
 		c.a.giveBack(m, CauseKeyChanged)
+	}
+	c.lost(lost)
+}
+
+// lost gives back messages that the contact could not read and whose text is not kept any
+// more: not every program shows a message that comes back without its words.
+func (c *conversation) lost(list []*Message) {
+	if len(list) == 0 {
+		return
+	}
+	c.a.notice(c.contact, c.contact+" could not read some older messages of yours, and they are not kept any more. Write them again.")
+	for _, m := range list {
+		c.a.giveBack(m, CauseUnread)
 	}
 }
 
@@ -449,12 +502,13 @@ func (c *conversation) over(s MessageState) {
 	}
 	c.active, c.state = 0, s
 	c.stale, c.queried = time.Time{}, time.Time{}
+	c.untold, c.aside = "", 0
 }
 
 // giveBack returns what waits.
 func (c *conversation) giveBack(cause Cause) (n int) {
 	held := c.held
-	c.held, c.heldBytes, c.told = nil, 0, false
+	c.held, c.heldBytes, c.told, c.unreached = nil, 0, false, false
 	for _, m := range held {
 		c.a.giveBack(m, cause)
 	}

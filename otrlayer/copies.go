@@ -1,6 +1,7 @@
 package otrlayer
 
 import (
+	"container/list"
 	"slices"
 	"time"
 
@@ -12,7 +13,9 @@ import (
 // becomes of the copies.
 
 const (
-	maxRead    = 256              // messages by which copies are known
+	maxRead    = 256    // messages by which copies are known
+	maxAllRead = 32_768 // of all contacts; above that of each
+	fewRead    = 16
 	copyWindow = 60 * time.Second // in which another client may get a copy's text
 )
 
@@ -28,18 +31,40 @@ type reading struct {
 
 	coming   []Outlet // those that wait for their own copy
 	mirrored Mirrored // what the others were shown
+
+	kept      *list.Element // among the texts the account keeps; nil for none
+	forgotten bool          // its text was forgotten before its time
 }
 
 // remember notes what a data message said.
 func (c *conversation) remember(now time.Time, o Outlet, sum [32]byte, said Reading) *reading {
 	r := &reading{sum: sum, at: now, said: said, by: []Outlet{o}}
-	if c.read = append(c.read, r); len(c.read) > maxRead {
-		c.read = slices.Delete(c.read, 0, 1)
+	c.read = append(c.read, r)
+	most := maxRead
+	if c.a.total.read >= maxAllRead {
+		most = fewRead
 	}
-	if said.Deliver {
-		c.a.wakeAt(c.copiesUntil())
+	if over := len(c.read) - most; over > 0 {
+		for _, old := range c.read[:over] {
+			c.showLate(old)
+			c.a.unkeep(&old.kept)
+		}
+		c.read = slices.Delete(c.read, 0, over)
 	}
 	return r
+}
+
+// showLate shows a text to the clients that still wait for their own copy, for it will be
+// known no longer.
+func (c *conversation) showLate(r *reading) {
+	late := r.mirrored
+	late.Late = true
+	for _, x := range r.coming {
+		if c.a.attached(x) && x.Mirror(late) == Seen {
+			r.by = append(r.by, x)
+		}
+	}
+	r.coming = nil
 }
 
 // known finds a data message that has been read.
@@ -55,7 +80,13 @@ func (c *conversation) known(sum [32]byte) *reading {
 // again is the text once more, for a client that has not got it: the server brought
 // the message to several. To one that has, somebody replays it.
 func (r *reading) again(o Outlet) Reading {
-	if !r.said.Deliver || slices.Contains(r.by, o) {
+	switch {
+	case slices.Contains(r.by, o):
+		return Reading{}
+	case r.forgotten:
+		r.got(o)
+		return Reading{Deliver: true, Changed: true, Unreadable: true, Text: placeholder}
+	case !r.said.Deliver:
 		return Reading{}
 	}
 	r.got(o)
@@ -108,7 +139,7 @@ func unread(w otr.Message) Reading {
 // copiesUntil is when the oldest text kept for copies is forgotten.
 func (c *conversation) copiesUntil() time.Time {
 	for _, r := range c.read {
-		if r.said.Deliver {
+		if r.said.Deliver || r.forgotten {
 			return r.at.Add(copyWindow)
 		}
 	}
@@ -119,6 +150,7 @@ func (c *conversation) copiesUntil() time.Time {
 func (c *conversation) forgetTexts(now time.Time) {
 	for _, r := range c.read {
 		if !now.Before(r.at.Add(copyWindow)) {
+			c.a.unkeep(&r.kept)
 			*r = reading{sum: r.sum, at: r.at}
 		}
 	}

@@ -59,14 +59,7 @@ func (c *conversation) mirrored(o Outlet, m Incoming, r *reading) {
 		if old == r {
 			break
 		}
-		for _, x := range old.coming {
-			late := old.mirrored
-			late.Late = true
-			if c.a.attached(x) && x.Mirror(late) == Seen {
-				old.by = append(old.by, x)
-			}
-		}
-		old.coming = nil
+		c.showLate(old)
 	}
 	r.mirrored = Mirrored{By: o, From: m.From, To: m.To, ID: m.ID, Type: m.Type, Text: r.said.Text, Copied: m.Copy}
 	seen, coming := c.a.mirror(r.mirrored)
@@ -93,7 +86,7 @@ const (
 // brings what is addressed to the account to each client, and it is answered once. What a
 // contact sends twice has another id, or comes twice to each of them.
 func (c *conversation) echo(now time.Time, o Outlet, m Incoming) bool {
-	maps.DeleteFunc(c.echoes, func(_ echo, e echoed) bool { return now.Sub(e.at) >= echoWindow })
+	c.forgetEchoes(now)
 	if c.echoes == nil || len(c.echoes) >= maxEchoes {
 		c.echoes = map[echo]echoed{}
 	}
@@ -106,4 +99,8 @@ func (c *conversation) echo(now time.Time, o Outlet, m Incoming) bool {
 	}
 	c.echoes[mine] = echoed{n, now}
 	return n <= most
+}
+
+func (c *conversation) forgetEchoes(now time.Time) {
+	maps.DeleteFunc(c.echoes, func(_ echo, e echoed) bool { return now.Sub(e.at) >= echoWindow })
 }

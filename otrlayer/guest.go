@@ -11,8 +11,9 @@ import (
 func (a *Account) Guest() *Account {
 	ready := make(chan struct{})
 	close(ready)
-	return &Account{jid: a.jid, settings: a.settings, events: silent{a.events}, clock: a.clock, random: a.random, of: a,
-		fps: &fingerprints{}, spoken: &fingerprints{}, convs: map[string]*conversation{}, private: map[string]bool{}, programs: map[string]string{}, generated: ready}
+	return &Account{jid: a.jid, settings: a.settings, events: silent{a.events}, clock: a.clock, random: a.random, guestOf: a,
+		fps: &fingerprints{}, spoken: &fingerprints{}, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
+		paces: newPaces(), private: map[string]bool{}, programs: map[string]string{}, low: map[string]bool{}, generated: ready}
 }
 
 // silent are the events of a guest: what happens to it is no news of the account's.
@@ -33,7 +34,7 @@ func (a *Account) guestSends(o Outlet, m Message) Verdict {
 	case m.Text == "":
 		refused.cause = CauseUnprotected
 		return refused
-	case policy != Opportunistic && policy != Manual, a.of.Private(m.Contact), typedWish(m.Text), speaksOTR(m.Text):
+	case policy != Opportunistic && policy != Manual, a.guestOf.Private(m.Contact), typedWish(m.Text), speaksOTR(m.Text):
 		return refused
 	}
 	v := Verdict{action: Plain, message: &m, to: m.To}
@@ -63,9 +64,9 @@ func (a *Account) guestReceives(m Incoming) Reading {
 		r.Text, r.Changed = string(clean), true
 	}
 	switch d := Defused(r.Text); {
-	case a.of.Expects(m.Contact) && a.drops(m.Contact) && !(m.Copy && m.Delayed):
+	case a.guestOf.Expects(m.Contact) && a.drops(m.Contact) && !(m.Copy && m.Delayed):
 		return Reading{}
-	case a.of.Expects(m.Contact):
+	case a.guestOf.Expects(m.Contact):
 		r.Text, r.Changed, r.Clear = Clear(r.Text), true, true
 	case d != r.Text:
 		r.Text, r.Changed = d, true

@@ -97,6 +97,7 @@ func (a *Account) replaceKey(k *PrivateKey) error {
 	now := a.now()
 	for _, c := range a.convs {
 		c.attempt(now, true)
+		c.settle(now)
 	}
 	return nil
 }
@@ -188,6 +189,7 @@ func (a *Account) ImportKnown(contact string, keys []KnownKey, replace bool) ([]
 	if c == nil {
 		c = a.fresh(contact)
 	}
+	defer c.settle(a.now())
 	if verified && !replace {
 		errs = errors.Join(errs, c.forsake())
 	}

@@ -406,7 +406,7 @@ func TestContactComesBackForgetful(t *testing.T) {
 	bob.wantRead("before")
 	bob.say("0", "reply")
 	carry(alice, bob)
-	alice.a.Presence(alice, "bob@y/r", "bob@y", false, "")
+	alice.a.Presence(alice, "bob@y/r", "bob@y", false, "", 0)
 	bob.open(filepath.Dir(filepath.Dir(bob.a.dir)), "bob@y")
 	if v := alice.say("2", "while away"); v.Action() != Held {
 		t.Fatalf("%v", v.Action())
@@ -415,7 +415,7 @@ func TestContactComesBackForgetful(t *testing.T) {
 	alice.a.mu.Lock()
 	alice.a.convs["bob@y"].queried = time.Now().Add(-time.Minute)
 	alice.a.mu.Unlock()
-	alice.a.Presence(alice, "bob@y/r", "bob@y", true, "")
+	alice.a.Presence(alice, "bob@y/r", "bob@y", true, "", 0)
 	carry(alice, bob)
 	bob.wantRead("while away")
 }
@@ -426,7 +426,7 @@ func TestContactReconnects(t *testing.T) {
 	alice, bob := couple(t)
 	alice.say("1", "before")
 	carry(alice, bob)
-	alice.a.Presence(alice, "bob@y/r", "bob@y", false, "")
+	alice.a.Presence(alice, "bob@y/r", "bob@y", false, "", 0)
 	alice.say("2", "while away")
 	alice.take()
 	bob.say("3", "back")

@@ -54,7 +54,7 @@ func TestKnownPrograms(t *testing.T) {
 		{"", otr.V3, `1 &lt; 2 &amp; 3`, `a < b && c x`},
 	} {
 		alice := newPerson(t, keyedState(t, "alice@x"), "alice@x")
-		alice.a.Presence(alice, "bob@y/r", "bob@y", true, c.program)
+		alice.a.Presence(alice, "bob@y/r", "bob@y", true, c.program, 0)
 		h := alice.a.conv("bob@y").formatOf(&session{jid: "bob@y/r", Session: otr.Session{Version: c.version}})
 		if got := toPayload("1 < 2 & 3", h.reads); got != c.reads {
 			t.Errorf("%s version %d is sent %q", c.program, c.version, got)
@@ -62,7 +62,7 @@ func TestKnownPrograms(t *testing.T) {
 		if got := fromPayload(html, h.writes); got != c.writes {
 			t.Errorf("%s version %d is read %q", c.program, c.version, got)
 		}
-		alice.a.Presence(alice, "bob@y/r", "bob@y", false, "")
+		alice.a.Presence(alice, "bob@y/r", "bob@y", false, "", 0)
 		if len(alice.a.programs) != 0 {
 			t.Error("a program is remembered that has gone")
 		}

@@ -49,7 +49,7 @@ type Reading struct {
 func (a *Account) Receive(o Outlet, m Incoming) Reading {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.of != nil {
+	if a.guestOf != nil {
 		return a.guestReceives(m)
 	}
 	r := a.receive(o, m)
@@ -61,6 +61,18 @@ func (a *Account) Receive(o Outlet, m Incoming) Reading {
 	return r
 }
 
+// leave keeps a conversation in which a text of the contact's has left something.
+func (c *conversation) leave(now time.Time, o Outlet, welcome bool) {
+	if c.a.convs[c.contact] != c {
+		if !welcome || !c.left(now) || !c.a.admit(c) {
+			c.discard()
+			return
+		}
+	}
+	c.touched(o)
+	c.settle(now)
+}
+
 func (a *Account) receive(o Outlet, m Incoming) Reading {
 	now := a.now()
 	policy := a.settings().Policy(m.Contact)
@@ -70,13 +82,16 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 	c := a.convs[m.Contact]
 	switch {
 	case c == nil && m.Welcome:
-		c = a.conv(m.Contact)
+		c = a.begun(m.Contact)
 	case c == nil:
 		c = a.fresh(m.Contact) // strangers leave nothing behind
 	}
+	c.newcomer = c.standing() == others
+	c.stranger = c.newcomer && !m.Welcome
 	if c.outlet == nil {
 		c.outlet = o
 	}
+	defer c.leave(now, o, m.Welcome)
 	w := c.parsed(m)
 	if w.Kind == otr.Plain || w.Kind == otr.Tagged {
 		return c.clear(now, policy, m, w)
@@ -85,10 +100,14 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 		return c.copied(now, o, m, w)
 	}
 	if a.key == nil && (w.Kind == otr.Query || w.Kind == otr.Encoded) {
-		if len(c.early) < maxEarly {
+		switch size := len(m.Text) + len(m.ID) + len(m.From); {
+		case len(c.early) < maxEarly && a.total.early < maxAllEarly && size <= maxEarlyBytes:
 			c.early = append(c.early, arrival{o, m})
+			return Reading{}
+		case w.Kind == otr.Query:
+			return Reading{}
 		}
-		return Reading{}
+		return unread(w)
 	}
 	echo := w.Kind != otr.Error && !m.Delayed && c.echo(now, o, m)
 	if echo && !(w.Kind == otr.Encoded && w.Type == otr.Data) {
@@ -105,7 +124,7 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 		return c.encoded(now, o, m, w, echo)
 	case otr.Foreign:
 		if !m.Delayed {
-			a.notice(c.contact, c.contact+" sent an encrypted message that cannot be read: it is of an OTR version other than 2 and 3, or damaged.")
+			c.tell(now, topicDamaged, c.contact+" sent an encrypted message that cannot be read: it is of an OTR version other than 2 and 3, or damaged.")
 		}
 	}
 	return Reading{}
@@ -138,9 +157,8 @@ func (c *conversation) clear(now time.Time, policy Policy, m Incoming, w otr.Mes
 	}
 	switch expected := c.state == StateEncrypted || policy.requires(); {
 	case expected && c.a.drops(c.contact) && !(m.Copy && m.Delayed): // an archive may be older than the rule
-		if c.a.convs[c.contact] == c && now.Sub(c.dropped) >= dropInterval { // strangers are not worth a line
-			c.dropped = now
-			c.a.notice(c.contact, "What "+c.contact+" sends without encryption is not shown, as the rules say (clear: drop).")
+		if !c.stranger { // who is not worth a line
+			c.tell(now, topicDropped, "What "+c.contact+" sends without encryption is not shown, as the rules say (clear: drop).")
 		}
 		return Reading{}
 	case expected:
@@ -167,13 +185,13 @@ func (c *conversation) queriedBy(now time.Time, w otr.Message, m Incoming) {
 	v := w.Versions.Best(allowed)
 	switch {
 	case m.Delayed:
-		c.a.notice(c.contact, c.contact+" asked for a private conversation while you were away. Write to them, or !otr start, to begin one.")
+		c.tell(now, topicAway, c.contact+" asked for a private conversation while you were away. Write to them, or !otr start, to begin one.")
 	case !c.mayAnswer(m):
-		c.a.notice(c.contact, c.contact+", who is not among your contacts, asked for a private conversation. Write to them, or !otr start, to begin one.")
+		c.tell(now, topicAsked, c.contact+", who is not among your contacts, asked for a private conversation. Write to them, or !otr start, to begin one.")
 	case v == 0 && w.Versions == 0:
-		c.a.notice(c.contact, "The program of "+c.contact+" speaks only an OTR version that protects nobody; it needs version 2 or 3.")
+		c.tell(now, topicVersion, "The program of "+c.contact+" speaks only an OTR version that protects nobody; it needs version 2 or 3.")
 	case v == 0:
-		c.a.notice(c.contact, "The program of "+c.contact+" speaks OTR version "+w.Versions.String()+" only, and the rules here allow version "+allowed.String()+".")
+		c.tell(now, topicVersion, "The program of "+c.contact+" speaks OTR version "+w.Versions.String()+" only, and the rules here allow version "+allowed.String()+".")
 	default:
 		c.begin(now, v, m)
 	}
@@ -181,8 +199,10 @@ func (c *conversation) queriedBy(now time.Time, w otr.Message, m Incoming) {
 
 // begin starts an exchange of ours.
 func (c *conversation) begin(now time.Time, v otr.Version, m Incoming) {
+	if !c.mayWork(now) {
+		return
+	}
 	commit, err := c.engine().Commit(now, v)
-	c.a.wakeAt(c.otr.Expire(now))
 	if err != nil {
 		c.a.events.Log(4, "an exchange could not be begun", err)
 		return
@@ -208,6 +228,9 @@ func (c *conversation) errorFrom(now time.Time, o Outlet, m Incoming) {
 			}
 		}
 		mine := c.heard[heard]
+		if c.heard == nil {
+			c.heard = map[complaint]int{}
+		}
 		if mine > 0 || len(c.heard) < maxOnline {
 			c.heard[heard] = mine + 1
 		}
@@ -215,26 +238,29 @@ func (c *conversation) errorFrom(now time.Time, o Outlet, m Incoming) {
 			return // another client has heard it already
 		}
 	}
+	if c.unread == nil {
+		c.unread = map[string]int{}
+	}
 	if n := c.unread[m.From]; n < len(c.recent) && (n > 0 || len(c.unread) < maxOnline) {
 		c.unread[m.From] = n + 1
 	}
 	again := "It is sent again then."
-	if len(c.recent) == 0 {
+	if last := len(c.recent) - 1; last < 0 || c.recent[last].forgotten {
 		again = "It is not kept any more: write it again."
 	}
 	switch {
 	case private && !c.stale.IsZero() || now.Sub(c.warned) < errorInterval:
 		return // it has been told
 	case !private && len(c.recent) == 0:
-		c.a.notice(c.contact, c.contact+" could not read a message of yours: the private conversation had ended. "+again)
+		c.tell(now, topicComplaint, c.contact+" could not read a message of yours: the private conversation had ended. "+again)
 	case !private:
-		c.a.notice(c.contact, c.contact+" could not read your last message: the private conversation had ended. It is sent again if a new one begins within a minute; else write it again.")
-	case now.Sub(c.errored) < queryInterval:
-		c.a.notice(c.contact, c.contact+" could not read your last message either. Write !otr start to ask for a new private conversation. "+again)
+		c.tell(now, topicComplaint, c.contact+" could not read your last message: the private conversation had ended. It is sent again if a new one begins within a minute; else write it again.")
+	case now.Sub(c.errored) < queryInterval || !c.mayWork(now):
+		c.tell(now, topicComplaint, c.contact+" could not read your last message either. Write !otr start to ask for a new private conversation. "+again)
 	default:
 		c.errored = now
 		c.stale = now.Add(staleFor)
-		c.a.notice(c.contact, c.contact+" could not read your last message; asking for a new private conversation. "+again)
+		c.tell(now, topicComplaint, c.contact+" could not read your last message; asking for a new private conversation. "+again)
 		c.query(now)
 	}
 	c.warned = now
@@ -244,13 +270,14 @@ func (c *conversation) fragment(now time.Time, o Outlet, m Incoming, w otr.Messa
 	if !m.Welcome && !c.wrote || c.a.key == nil {
 		return Reading{}
 	}
-	before := c.engine().Unfinished()
-	whole, ok, err := c.otr.Assemble(now, w)
-	if c.a.pieces += c.otr.Unfinished() - before; c.a.pieces > maxPieces {
-		c.a.pieces -= c.otr.Unfinished()
+	whole, ok, err := c.engine().Assemble(now, w)
+	room := MaxPieceBytes
+	if c.standing() == others {
+		room /= 2
+	}
+	if c.a.total.pieces-c.counted.pieces+c.otr.Unfinished() > room {
 		c.otr.Discard()
 	}
-	c.a.wakeAt(c.otr.Expire(now))
 	if err != nil || !ok {
 		return Reading{}
 	}
@@ -266,14 +293,16 @@ func (c *conversation) encoded(now time.Time, o Outlet, m Incoming, w otr.Messag
 	if m.Delayed || !c.mayAnswer(m) {
 		return Reading{}
 	}
+	if !c.mayWork(now) {
+		return Reading{}
+	}
 	res, err := c.engine().Receive(now, w)
-	c.a.wakeAt(c.otr.Expire(now))
 	switch {
 	case errors.Is(err, otr.ErrVersion):
-		c.a.notice(c.contact, c.contact+" tried to begin a private conversation with a version of OTR that the rules forbid.")
+		c.tell(now, topicVersion, c.contact+" tried to begin a private conversation with a version of OTR that the rules forbid.")
 	case errors.Is(err, otr.ErrReflected):
 		c.a.events.Handshake("refused")
-		c.a.notice(c.contact, "A private conversation with "+c.contact+" was refused: the other side presented your own key. Somebody may be playing your messages back to you.")
+		c.tell(now, topicReflected, "A private conversation with "+c.contact+" was refused: the other side presented your own key. Somebody may be playing your messages back to you.")
 	case errors.Is(err, otr.ErrNotForUs), errors.Is(err, otr.ErrUnexpected):
 	case err != nil:
 		c.a.events.Handshake("failed")
@@ -314,7 +343,7 @@ func (c *conversation) data(now time.Time, o Outlet, m Incoming, w otr.Message, 
 func (c *conversation) opened(now time.Time, o Outlet, m Incoming, s *session, sum [32]byte, res otr.Result) Reading {
 	trust, writes := s.trust, c.formatOf(s).writes
 	c.handle(now, res.Events, m.From)
-	c.recent = slices.DeleteFunc(c.recent, func(x *Message) bool { return x.ssid == s.SSID && x.count <= res.Read })
+	c.forgetSent(func(x *Message) bool { return x.ssid == s.SSID && x.count <= res.Read })
 	c.calm(m.From) // the session is alive on the other side
 	if res.Session == c.active && c.state == StateEncrypted {
 		c.stale = time.Time{}
@@ -338,14 +367,18 @@ func (c *conversation) opened(now time.Time, o Outlet, m Incoming, s *session, s
 			r.Text = Defused(r.Text)
 		}
 	}
-	c.mirrored(o, m, c.remember(now, o, sum, r))
+	kept := c.remember(now, o, sum, r)
+	c.mirrored(o, m, kept)
+	if r.Deliver {
+		c.keep(text{read: kept, size: textOverhead + len(r.Text) + len(m.From) + len(m.To) + len(m.ID) + len(m.Type)})
+	}
 	return r
 }
 
 // Expects reports whether a contact's text is expected to be encrypted now.
 func (a *Account) Expects(contact string) bool {
-	if a.of != nil {
-		return a.of.Expects(contact)
+	if a.guestOf != nil {
+		return a.guestOf.Expects(contact)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -355,16 +388,16 @@ func (a *Account) Expects(contact string) bool {
 }
 
 // finished notes that the contact has ended the session.
-func (c *conversation) finished(id otr.ID) {
+func (c *conversation) finished(now time.Time, id otr.ID) {
 	delete(c.live, id)
 	if id != c.active || c.state != StateEncrypted {
 		return
 	}
 	c.over(StateFinished)
 	if c.a.settings().Policy(c.contact).requires() {
-		c.a.notice(c.contact, c.contact+" has ended the private conversation. Your next message asks for a new one first.")
+		c.tell(now, topicEnded, c.contact+" has ended the private conversation. Your next message asks for a new one first.")
 	} else {
-		c.a.notice(c.contact, c.contact+" has ended the private conversation. Write !otr start to be private again, or !otr end to go on without.")
+		c.tell(now, topicEnded, c.contact+" has ended the private conversation. Write !otr start to be private again, or !otr end to go on without.")
 	}
 }
 
@@ -374,58 +407,28 @@ func (c *conversation) unreadable(now time.Time, m Incoming, w otr.Message, echo
 	if w.Ignorable {
 		return Reading{}
 	}
+	if !c.mayTell(now, topicUnreadable) {
+		return Reading{}
+	}
+	lost := Reading{Deliver: true, Changed: true, Unreadable: true, Text: "[otrproxy] An encrypted message that cannot be read any more."}
 	if !c.mayAnswer(m) {
-		return Reading{Deliver: true, Changed: true, Unreadable: true, Text: "[otrproxy] An encrypted message that cannot be read any more."}
+		return lost
 	}
 	if now.Sub(c.answering) >= errorInterval {
 		c.answering, c.answers = now, 0
 	}
 	// One error for each message, for the other side counts them.
 	if !echo {
-		if c.answers++; c.answers <= maxErrors {
-			c.protocol(m.From, string(otr.NewError("You sent an encrypted message that could not be read; the private conversation had ended here.")), false)
-			if c.answers == 1 {
-				c.query(now)
-			}
+		if c.answers++; c.answers > maxErrors || !c.mayWork(now) {
+			return lost
+		}
+		c.protocol(m.From, string(otr.NewError("You sent an encrypted message that could not be read; the private conversation had ended here.")), false)
+		if c.queried.IsZero() || now.Sub(c.queried) >= askInterval {
+			c.query(now)
 		}
 	}
-	return Reading{Deliver: true, Changed: true, Unreadable: true, Text: "[otrproxy] " + c.contact + " sent a message that could not be read. They have been asked to send it again."}
-}
-
-// Presence tells that a resource of a contact has come or gone, and what its program
-// calls itself (XEP-0115), "" for nothing.
-func (a *Account) Presence(o Outlet, from, contact string, available bool, program string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, known := habits[program]; known && available && len(a.programs) < maxPrograms {
-		a.programs[from] = program
-	} else {
-		delete(a.programs, from)
-	}
-	c := a.convs[contact]
-	if c == nil {
-		return
-	}
-	if !available {
-		delete(c.online, from)
-		for _, s := range c.live {
-			if s.jid == from {
-				s.jid, s.gone = "", true
-			}
-		}
-		return
-	}
-	// Whoever has just come could not get an earlier query; a mere change of
-	// presence is no reason to ask again soon.
-	now := a.now()
-	arrived := !c.online[from]
-	if len(c.online) >= maxOnline {
-		clear(c.online)
-	}
-	c.online[from] = true
-	if arrived || (c.otr == nil || !c.otr.Exchanging(now)) && now.Sub(c.queried) > errorInterval {
-		c.attempt(now, true)
-	}
+	lost.Text = "[otrproxy] " + c.contact + " sent a message that could not be read. They have been asked to send it again."
+	return lost
 }
 
 // Returned tells that a message of the person's came back from the server as an
@@ -445,8 +448,9 @@ func (a *Account) Returned(o Outlet, contact, id string) (elsewhere bool) {
 	if i < 0 {
 		return false
 	}
+	defer c.settle(a.now())
 	m := c.recent[i]
-	c.recent = slices.Delete(c.recent, i, i+1)
+	c.forgetSent(func(x *Message) bool { return x == m })
 	return m.outlet != o && m.outlet != nil && a.attached(m.outlet) && m.outlet.Return(m, CauseBounced, CauseBounced.Sentence(contact))
 }
 
@@ -456,7 +460,8 @@ func (a *Account) GiveBack(m *Message, c Cause) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if conv := a.convs[m.Contact]; conv != nil && m.ID != "" { // and then it is not sent again
-		conv.recent = slices.DeleteFunc(conv.recent, func(x *Message) bool { return x.ID == m.ID && x.outlet == m.outlet })
+		conv.forgetSent(func(x *Message) bool { return x.ID == m.ID && x.outlet == m.outlet })
+		conv.settle(a.now())
 	}
 	a.giveBack(m, c)
 }
@@ -479,16 +484,23 @@ func (a *Account) Bounced(contact string, gone bool) {
 	if c == nil {
 		return
 	}
+	now := a.now()
+	defer c.settle(now)
 	if c.otr != nil {
 		c.otr.Abort()
 	}
-	if !gone {
-		if len(c.held) > 0 && c.retry.IsZero() {
-			c.retry = a.now().Add(retryAfter)
-			a.wakeAt(c.retry)
-		}
+	if gone {
+		c.giveBack(CauseBounced)
 		return
 	}
-	c.giveBack(CauseBounced)
-	a.schedule()
+	if len(c.held) == 0 {
+		return
+	}
+	if c.retry.IsZero() {
+		c.retry = now.Add(retryAfter)
+	}
+	if !c.unreached { // once, as long as it waits
+		c.unreached = true
+		a.notice(contact, "The server says that "+contact+" cannot be reached now. Your message still waits, and is sent as soon as they answer.")
+	}
 }

@@ -25,7 +25,7 @@ import (
 func (a *Account) Send(o Outlet, m Message) Verdict {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.of != nil {
+	if a.guestOf != nil {
 		return a.guestSends(o, m)
 	}
 	now := a.now()
@@ -35,12 +35,8 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 	if a.closed {
 		return Verdict{cause: CauseShutdown, message: &m}
 	}
-	if a.convs[m.Contact] == nil && len(a.convs) >= maxConversations && policy != Never {
+	if policy != Never && a.full(m.Contact) {
 		return Verdict{cause: CauseQueueFull, message: &m}
-	}
-	c := a.conv(m.Contact)
-	if policy != Never {
-		c.outlet, c.wrote = o, true
 	}
 	if policy == Never {
 		v := Verdict{action: Plain, message: &m, to: m.To}
@@ -48,6 +44,13 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 			return Verdict{cause: CauseUpstream, message: &m}
 		}
 		return v
+	}
+	c := a.conv(m.Contact)
+	defer c.settle(now)
+	c.outlet, c.wrote = o, true
+	if c.untold != "" {
+		a.notice(m.Contact, c.untold)
+		c.untold = ""
 	}
 	if m.Text == "" { // the rules have changed since the caller looked
 		return Verdict{cause: CauseUnprotected, message: &m}
@@ -62,12 +65,13 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 	if len(c.held) > 0 {
 		c.flush(now) // nothing overtakes what waits
 	}
-	switch action, cause := c.decide(policy); action {
+	c.choose(now, m.To)
+	switch action, cause := c.decide(policy, m.To); action {
 	case Encrypted:
 		if set.Largest > 0 && encodedLen(m.Text) > set.Largest {
 			return Verdict{cause: CauseTooLarge, message: &m}
 		}
-		if len(c.held) > 0 {
+		if c.overtakes(&m) {
 			return c.hold(now, set.Hold, &m, CauseExpired)
 		}
 		switch c.encrypt(&m, true) {
@@ -135,16 +139,16 @@ func (a *Account) Pass(o Outlet, m Message) bool {
 func (a *Account) PassInClear(o Outlet, m Message) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.wasPrivate(m.Contact) || a.of != nil && a.of.Private(m.Contact) {
+	if a.wasPrivate(m.Contact) || a.guestOf != nil && a.guestOf.Private(m.Contact) {
 		return false
 	}
 	m.outlet = o
 	return o.Emit(Verdict{action: Plain, message: &m, to: m.To})
 }
 
-// decide says what may become of a text to this contact now. It is the only
-// place where plain text is let through, and its zero answer is no.
-func (c *conversation) decide(policy Policy) (Action, Cause) {
+// decide says what may become of a text to this contact, addressed so, now. It is the
+// only place where plain text is let through, and its zero answer is no.
+func (c *conversation) decide(policy Policy, to string) (Action, Cause) {
 	if c.state == StateEncrypted {
 		s := c.current()
 		switch {
@@ -154,7 +158,7 @@ func (c *conversation) decide(policy Policy) (Action, Cause) {
 			return Held, CauseKeyChanged
 		case policy == RequireVerified && !s.trust.Sure():
 			return Held, CauseUnverified
-		case !c.stale.IsZero() || s.gone || !c.otr.SealedUntil(c.a.now(), s.Instance).IsZero():
+		case !c.stale.IsZero() || s.gone || c.passed(s, to) || !c.otr.SealedUntil(c.a.now(), s.Instance).IsZero():
 			return Held, CauseExpired
 		}
 		return Encrypted, CauseNone
@@ -215,7 +219,7 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 		return err
 	}
 	sent := *m
-	sent.Raw, sent.Rewrite, sent.to, sent.ssid, sent.at = nil, nil, s.Fingerprint, s.SSID, c.to(s)
+	sent.Raw, sent.Rewrite, sent.to, sent.ssid, sent.at, sent.kept = nil, nil, s.Fingerprint, s.SSID, c.to(s), nil
 	if engine, ok := c.otr.Session(c.active); ok {
 		sent.count = engine.Sent
 	}
@@ -229,10 +233,11 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 		sent.since = c.a.now()
 		c.forgetRecent(sent.since)
 		if len(c.recent) >= maxRecent {
-			c.recent = slices.Delete(c.recent, 0, 1)
+			oldest := c.recent[0]
+			c.forgetSent(func(m *Message) bool { return m == oldest })
 		}
 		c.recent = append(c.recent, &sent)
-		c.a.wakeAt(c.resendUntil()) // plaintext is not kept longer than it may be needed
+		c.keep(text{sent: &sent, size: textOverhead + len(sent.Text) + len(sent.ID) + len(sent.To) + len(sent.at)})
 	}
 	return nil
 }
@@ -252,7 +257,8 @@ func (c *conversation) forgetRecent(now time.Time) {
 		return
 	}
 	complained := c.complained()
-	c.recent = slices.DeleteFunc(c.recent, func(m *Message) bool {
+	var lost []*Message
+	c.forgetSent(func(m *Message) bool {
 		if now.Sub(m.since) <= resendWindow {
 			return false
 		}
@@ -263,10 +269,15 @@ func (c *conversation) forgetRecent(now time.Time) {
 					c.heard[k]--
 				}
 			}
-			c.a.giveBack(m, CauseUnread)
+			if m.forgotten {
+				lost = append(lost, m)
+			} else {
+				c.a.giveBack(m, CauseUnread)
+			}
 		}
 		return true
 	})
+	c.lost(lost)
 	if len(c.recent) == 0 {
 		c.calm("")
 	}
@@ -302,7 +313,7 @@ func (c *conversation) complained() map[*Message]string {
 // hold queues a message until the conversation is private.
 func (c *conversation) hold(now time.Time, limit Hold, m *Message, cause Cause) Verdict {
 	size := len(m.Text) + len(m.Extra)
-	if len(c.held) >= limit.Messages || c.heldBytes+size > limit.Bytes || c.a.holding()+size > maxHeld*limit.Bytes {
+	if len(c.held) >= limit.Messages || c.heldBytes+size > limit.Bytes || c.holding()+size > maxHeld*limit.Bytes {
 		return Verdict{cause: CauseQueueFull, message: m}
 	}
 	if full := c.a.settings().Full; full != nil && full() {
@@ -313,27 +324,19 @@ func (c *conversation) hold(now time.Time, limit Hold, m *Message, cause Cause) 
 	kept.expires = now.Add(limit.For)
 	c.held = append(c.held, &kept)
 	c.heldBytes += size
+	c.waitsUntil(kept.expires)
 	c.announce()
 	c.attempt(now, false)
-	c.a.schedule()
 	c.a.events.Happened(c.contact, EventHeld)
 	return Verdict{action: Held, message: &kept, cause: cause}
 }
 
-// What one account may have waiting, and with how many it may have anything to do: a client
-// that has gone mad takes no memory from the others.
-const (
-	maxHeld          = 16 // times what may wait for one contact
-	maxConversations = 10_000
-)
+// maxHeld is how many times what may wait for one contact may wait in one account: a
+// client that has gone mad takes no memory from the others.
+const maxHeld = 16
 
-// holding is how much waits, in bytes.
-func (a *Account) holding() (bytes int) {
-	for _, c := range a.convs {
-		bytes += c.heldBytes
-	}
-	return bytes
-}
+// holding is how much waits in the account, in bytes.
+func (c *conversation) holding() int { return c.a.total.heldBytes - c.counted.heldBytes + c.heldBytes }
 
 // announce tells the person once that messages wait, and for what.
 func (c *conversation) announce() {
@@ -343,7 +346,7 @@ func (c *conversation) announce() {
 	switch cause, s := c.waitsFor(), c.current(); {
 	case cause == CauseExpired && !c.stale.IsZero():
 		return // the error that made it wait has been announced
-	case cause == CauseExpired && s != nil && !s.gone:
+	case cause == CauseExpired && s != nil && !s.gone && !c.low(s):
 		c.a.notice(c.contact, "Your message waits for a moment: a new private conversation with "+c.contact+" is being settled.")
 	case cause != CauseExpired:
 		c.a.notice(c.contact, "Your message waits. "+strings.TrimPrefix(cause.Sentence(c.contact), "Not sent: "))
@@ -353,41 +356,56 @@ func (c *conversation) announce() {
 	c.told = true
 }
 
-// flush sends what waits, in order, as far as the decision allows it.
+// flush sends what waits, in order, as far as the decision allows it. What waits only for
+// another resource to come does not stop what is addressed to one that is there.
 func (c *conversation) flush(now time.Time) {
+	if !c.stale.IsZero() && !now.Before(c.stale) {
+		c.stale = time.Time{}
+	}
+	if len(c.held) == 0 {
+		c.told, c.unreached = false, false
+		return
+	}
 	policy := c.a.settings().Policy(c.contact)
-	waiting := len(c.held)
-	defer func() {
-		if len(c.held) < waiting {
-			c.a.events.Happened(c.contact, EventReleased)
-		}
-	}()
-	for len(c.held) > 0 {
-		if action, _ := c.decide(policy); action != Encrypted {
+	waiting := c.held
+	kept := waiting[:0]
+	sent := 0
+	for i, m := range waiting {
+		c.choose(now, m.To)
+		if action, _ := c.decide(policy, m.To); action != Encrypted {
+			if s := c.current(); s != nil && c.passed(s, m.To) {
+				kept = append(kept, m)
+				continue
+			}
+			kept = append(kept, waiting[i:]...)
 			break
 		}
-		m := c.held[0]
 		cause := CauseNone
-		switch err := c.release(m); err {
+		err := c.release(m)
+		if err == errNobody { // it goes when a client comes back
+			kept = append(kept, waiting[i:]...)
+			break
+		}
+		switch err {
 		case nil:
-		case errNobody: // it goes when a client comes back
-			c.a.schedule()
-			return
 		case errOtherKey:
 			cause = CauseKeyChanged
 		default:
 			cause = CauseEngine
 		}
-		c.held = slices.Delete(c.held, 0, 1)
+		sent++
 		c.heldBytes -= len(m.Text) + len(m.Extra)
 		if cause != CauseNone {
 			c.a.giveBack(m, cause)
 		}
 	}
-	if len(c.held) == 0 {
-		c.told = false
+	clear(waiting[len(kept):])
+	if c.held = kept; len(kept) == 0 {
+		c.held, c.told, c.unreached = nil, false, false
 	}
-	c.a.schedule()
+	if sent > 0 {
+		c.a.events.Happened(c.contact, EventReleased)
+	}
 }
 
 // release sends a message that has waited. What is sent again goes to the key that it
@@ -408,9 +426,14 @@ func (c *conversation) release(m *Message) error {
 func (a *Account) Start(o Outlet, contact string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	c := a.conv(contact)
+	if a.full(contact) {
+		a.notice(contact, CauseQueueFull.Sentence(contact))
+		return
+	}
+	c, now := a.conv(contact), a.now()
+	defer c.settle(now)
 	c.outlet, c.wrote = o, true
-	c.start(a.now())
+	c.start(now)
 }
 
 func (c *conversation) start(now time.Time) {
@@ -428,6 +451,7 @@ func (a *Account) End(o Outlet, contact string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.conv(contact)
+	defer c.settle(a.now())
 	c.outlet = o
 	c.end()
 	a.keepPrivate(contact, false)
@@ -438,9 +462,12 @@ func (a *Account) End(o Outlet, contact string) {
 func (a *Account) Drop(contact string) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	n := a.conv(contact).giveBack(CauseDropped)
-	a.schedule()
-	return n
+	c := a.convs[contact]
+	if c == nil {
+		return 0
+	}
+	defer c.settle(a.now())
+	return c.giveBack(CauseDropped)
 }
 
 // A HeldMessage is one that waits for a private conversation.
@@ -474,6 +501,10 @@ func (a *Account) Ask(contact string) (waiting int) {
 	if c == nil {
 		return 0
 	}
-	c.attempt(a.now(), true)
+	now := a.now()
+	defer c.settle(now)
+	if c.lacks() { // and the person wants it now
+		c.query(now)
+	}
 	return len(c.held)
 }

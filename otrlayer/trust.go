@@ -26,6 +26,7 @@ func (a *Account) Accept(contact string, fp Fingerprint) (bool, error) {
 	if s := c.current(); s == nil || s.trust != Changed || s.Fingerprint != fp {
 		return false, nil
 	}
+	defer c.settle(a.now())
 	return true, c.trusts(a.now(), fp, Unverified)
 }
 
@@ -35,6 +36,7 @@ func (a *Account) Verify(contact string, fp Fingerprint) (ok bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.conv(contact)
+	defer c.settle(a.now())
 	s := c.current()
 	if s == nil || s.Fingerprint != fp { // of another device that is there?
 		for id, other := range c.live {
@@ -143,8 +145,8 @@ func (a *Account) Contacts() (out []Conversation) {
 
 // Knows reports whether there is anything of a contact here: a key, or a conversation.
 func (a *Account) Knows(contact string) bool {
-	if a.of != nil {
-		return a.of.Knows(contact)
+	if a.guestOf != nil {
+		return a.guestOf.Knows(contact)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

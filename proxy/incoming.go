@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -106,10 +107,10 @@ func (s *session) inPresence(st *stanza.Stanza, from address) {
 			if c, ok := root.Child(nsCaps, "c"); ok {
 				program = c.Attr("node")
 			}
-			s.account().Presence(s, from.full, from.bare, true, program)
+			s.account().Presence(s, from.full, from.bare, true, program, priority(root))
 			defer s.fromRoom(root, from, typ) // after the presence itself
 		case "unavailable":
-			s.account().Presence(s, from.full, from.bare, false, "")
+			s.account().Presence(s, from.full, from.bare, false, "", 0)
 			s.fromRoom(root, from, typ)
 		case "error":
 			s.fromRoom(root, from, typ)
@@ -518,6 +519,16 @@ func picked(root stanza.Element) (body *stanza.Element) {
 		}
 	}
 	return body
+}
+
+// priority is that of a presence (RFC 6121, section 4.7.2.3); 0 where it has none.
+func priority(root stanza.Element) int {
+	el, ok := root.Child(stanza.NSClient, "priority")
+	if !ok {
+		return 0
+	}
+	n, _ := strconv.ParseInt(strings.TrimSpace(el.Text()), 10, 8)
+	return int(n)
 }
 
 // delayed reports whether a message was stored on its way (XEP-0203, XEP-0091).

@@ -1,0 +1,98 @@
+package otrlayer
+
+import (
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// How often we ask, and how much others can make us work. A key exchange costs a
+// processor some milliseconds, and who may begin one is up to the server.
+
+// A standing is what a contact is to the person, as far as it bounds the work we do.
+type standing uint8
+
+const (
+	others  standing = iota // on the server's word alone
+	known                   // with a key we know, or a private conversation
+	written                 // the person has written to them
+)
+
+// Paces are what each standing has of its own, so that none takes from a higher one: so
+// many answers a second, and so many at once. An answer is a message of a key exchange, or
+// a complaint. How much one contact can make us work the engine bounds (otr.ErrBusy).
+var answerPaces = [...]struct {
+	second rate.Limit
+	burst  int
+}{
+	others:  {1, 60},
+	known:   {10, 200},
+	written: {20, 400},
+}
+
+const (
+	// askInterval is the least time between two queries to one contact, unless the person
+	// wants one.
+	askInterval = 10 * time.Second
+	// asksSecond and asksAtOnce bound the queries to all.
+	asksSecond = 5
+	asksAtOnce = 50
+	// maxKnown bounds the keys that are remembered of contacts nobody has written to.
+	maxKnown = MaxConversations
+)
+
+type paces struct {
+	asks             *rate.Limiter
+	answers          [len(answerPaces)]*rate.Limiter
+	delayed, refused uint64
+}
+
+func newPaces() (p paces) {
+	p.asks = rate.NewLimiter(asksSecond, asksAtOnce)
+	for s, of := range answerPaces {
+		p.answers[s] = rate.NewLimiter(of.second, of.burst)
+	}
+	return p
+}
+
+func (c *conversation) standing() standing {
+	switch {
+	case c.wrote:
+		return written
+	case c.state != "", c.a.private[c.contact], c.a.fps.knows(c.contact):
+		return known
+	}
+	return others
+}
+
+// mayWork reports whether a contact may make us work now. Nothing begins with somebody
+// there is no room for, in the table or among the keys.
+func (c *conversation) mayWork(now time.Time) bool {
+	a, s := c.a, c.standing()
+	crowded := s == others && (len(a.fps.all) >= maxKnown || len(a.private) >= maxKnown)
+	if crowded || !a.roomFor(c) || !a.paces.answers[s].AllowN(now, 1) {
+		a.paces.refused++
+		return false
+	}
+	return true
+}
+
+// ask sends a query for what waits, as soon as that may be.
+func (c *conversation) ask(now time.Time) {
+	p, at := &c.a.paces, c.turn
+	if at.IsZero() {
+		if at = c.queried.Add(askInterval); c.queried.IsZero() || !at.After(now) {
+			at = now.Add(p.asks.ReserveN(now, 1).DelayFrom(now))
+			c.turn = at
+		}
+	}
+	if at.After(now) {
+		if c.retry.IsZero() || at.Before(c.retry) {
+			c.retry = at
+			p.delayed++
+		}
+		return
+	}
+	c.turn = time.Time{}
+	c.query(now)
+}
