@@ -25,15 +25,16 @@ type conversation struct {
 	active otr.ID       // the session that text is sent on
 	state  MessageState // "" is plaintext
 
-	otr     *otr.Conversation // nil until our key is there
-	places  []string          // the contact's resources that speak version 2, by number
-	placed  int               // how many numbers have been given out
-	early   []arrival         // handshakes that came before
-	queried time.Time         // when the last query left
-	retry   time.Time         // when to ask again, for what asked came back
-	errored time.Time         // when an error of the contact's last made us ask again
-	warned  time.Time         // when the person was last told of one
-	turn    time.Time         // when it is our turn to ask, among all that wait
+	otr      *otr.Conversation // nil until our key is there
+	places   []string          // the contact's resources that speak version 2, by number
+	placed   int               // how many numbers have been given out
+	early    []arrival         // handshakes that came before
+	queried  time.Time         // when the last query left
+	retry    time.Time         // when to ask again, for what asked came back
+	errored  time.Time         // when an error of the contact's last made us ask again
+	warned   time.Time         // when the person was last told of one
+	prompted time.Time         // when they were last asked again at once, for they had come
+	turn     time.Time         // when it is our turn to ask, among all that wait
 
 	answering time.Time // since when, and how many, unreadable messages were answered with an error
 	answers   int

@@ -32,7 +32,7 @@ var answerPaces = [...]struct {
 
 const (
 	// askInterval is the least time between two queries to one contact, unless the person
-	// wants one.
+	// wants one. Once in queryInterval a contact that comes online is asked again at once.
 	askInterval = 10 * time.Second
 	// asksSecond and asksAtOnce bound the queries to all.
 	asksSecond = 5
