@@ -8,6 +8,7 @@ package otrlayer
 import (
 	"container/list"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -323,10 +324,20 @@ func fileName(jid string) string {
 // generating is held while a key is made: many accounts at once would take all processors.
 var generating sync.Mutex
 
-func (a *Account) generate() {
+func (a *Account) newKey() (*otr.PrivateKey, error) {
 	generating.Lock()
-	k, err := otr.GenerateKey(a.random)
-	generating.Unlock()
+	defer generating.Unlock()
+	a.mu.Lock()
+	closed := a.closed
+	a.mu.Unlock()
+	if closed { // while it waited for others
+		return nil, errors.New("the account was closed")
+	}
+	return otr.GenerateKey(a.random)
+}
+
+func (a *Account) generate() {
+	k, err := a.newKey()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err == nil {
@@ -336,7 +347,9 @@ func (a *Account) generate() {
 	defer close(a.generated)
 	if err != nil {
 		a.keyErr = err
-		a.events.Log(8, "no OTR key", cause(err))
+		if !a.closed {
+			a.events.Log(8, "no OTR key", cause(err))
+		}
 	} else {
 		a.key, a.keyErr = k, nil
 	}

@@ -405,7 +405,9 @@ func (c *conversation) noteVersion(now time.Time, s otr.Session) {
 		c.tell(now, topicWeaker, fmt.Sprintf("Attention: this conversation with %s uses OTR version %d, although version 3 was spoken with them before. "+
 			"Unless they changed to another program, somebody between you may have weakened it: ask them. (A rule with \"versions: [3]\" forbids it.)", c.contact, s.Version))
 	}
-	if known == nil || !better(*known) {
+	// Of a key that is not accepted nothing is kept: whoever carries the messages can make
+	// any number of them.
+	if c.a.fps.find(c.contact, s.Fingerprint) != nil && (known == nil || !better(*known)) {
 		c.saved(c.a.spoken.set(c.contact, s.Fingerprint, fmt.Sprint(s.Version)))
 	}
 }

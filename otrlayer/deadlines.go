@@ -73,6 +73,9 @@ func (c *conversation) next(now time.Time) (due time.Time) {
 	if until := c.lingers(); until.After(now) {
 		sooner(until)
 	}
+	if len(c.echoes) > fewEchoes {
+		sooner(now.Add(echoWindow))
+	}
 	if c.otr == nil {
 		return due
 	}

@@ -80,6 +80,7 @@ type echoed struct {
 const (
 	echoWindow = 2 * time.Second // in which the server brings a message to all clients it is for
 	maxEchoes  = 256
+	fewEchoes  = 8 // are kept until something else is to be done
 )
 
 // echo reports whether another client's session has brought a message already: a server
@@ -103,4 +104,7 @@ func (c *conversation) echo(now time.Time, o Outlet, m Incoming) bool {
 
 func (c *conversation) forgetEchoes(now time.Time) {
 	maps.DeleteFunc(c.echoes, func(_ echo, e echoed) bool { return now.Sub(e.at) >= echoWindow })
+	if len(c.echoes) == 0 {
+		c.echoes = nil
+	}
 }

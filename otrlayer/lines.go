@@ -107,12 +107,16 @@ func (c *conversation) mayTell(now time.Time, t topic) bool {
 	if c.stranger {
 		most = 1
 	}
-	if told.lines[t] >= most {
-		l.suppressed++
-		return false
+	switch {
+	case told.lines[t] < most:
+		told.lines[t]++
+		return true
+	case most > 1 && told.lines[t] == most: // what is different each time does not end without a word
+		told.lines[t]++
+		c.a.notice(c.contact, "There is more of this from "+c.contact+". For ten minutes I do not show you each one.")
 	}
-	told.lines[t]++
-	return true
+	l.suppressed++
+	return false
 }
 
 func (l *lines) forget(e *list.Element) {

@@ -139,7 +139,7 @@ func exists(dir, name string) bool {
 
 // Generate makes a new key for the account, in the place of one that is there.
 func (a *Account) Generate() (Fingerprint, error) {
-	k, err := otr.GenerateKey(a.random)
+	k, err := a.newKey()
 	if err != nil {
 		return Fingerprint{}, err
 	}
