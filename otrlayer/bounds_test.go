@@ -122,12 +122,15 @@ func TestServerNeverPushesOutThePersonsContacts(t *testing.T) {
 	carry(alice, bob)
 	alice.hold.For = time.Hour
 	for i := range MaxConversations + 500 {
+		if i == MaxConversations {
+			alice.sends(7, beginning, true) // is not idle
+		}
 		alice.sends(i, beginning, true)
 	}
 	if k := alice.a.Kept(); k.Conversations != MaxConversations {
 		t.Fatalf("%+v", k)
 	}
-	if alice.a.convs[invented(0)] != nil || alice.a.convs[invented(MaxConversations)] == nil {
+	if alice.a.convs[invented(0)] != nil || alice.a.convs[invented(7)] == nil || alice.a.convs[invented(MaxConversations)] == nil {
 		t.Error("not the longest idle have gone")
 	}
 	if v := alice.a.Send(alice, Message{Contact: "carol@z", To: "carol@z", ID: "2", Text: "hello"}); v.Action() != Held {
