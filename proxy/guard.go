@@ -12,11 +12,13 @@ import (
 // demand encryption, what may leave in them is listed in the tables of filter; the rest
 // is left out.
 
-// outPresence notes who may see our presence and which rooms are joined. Status
-// text is what the person wrote: it passes where the rule says so.
+// outPresence notes who may see our presence and which rooms are joined. Status text is
+// what the person wrote: it passes to everybody and to rooms, where the rule says so, and
+// never to one contact, who gets the presence without it.
 func (s *session) outPresence(st *stanza.Stanza, to address) {
 	root := st.Root()
 	typ := root.Attr("type")
+	everybody := to.bare == "" || s.isRoom(to.bare) // also where it leaves
 	s.announced(typ)
 	if len(root.RawAttr("to")) == 0 {
 		s.attends(root)
@@ -48,7 +50,10 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 			s.refuse(root, stanza.Error{Type: "modify", Condition: "bad-request", Text: "This is no type of presence."})
 			return
 		}
-		write = filter.PresenceOut(st, rule)
+		if s.foreign(root) {
+			return
+		}
+		write = filter.PresenceOut(st, rule, everybody)
 	}
 	s.server.stanza(write)
 	s.p.metrics.count(out, presence, passed)
@@ -58,6 +63,20 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 // rule demands encryption, or the conversation is or was private.
 func (s *session) strict(rule *config.Rule, contact string) bool {
 	return rule.Policy.Requires() || contact != "" && rule.Policy != config.Never && s.account().Private(contact)
+}
+
+// foreign refuses a stanza that says it is from somebody else than this client, which no
+// server takes (RFC 6120 section 8.1.2.1), but reads.
+func (s *session) foreign(root stanza.Element) bool {
+	if len(root.RawAttr("from")) == 0 {
+		return false
+	}
+	from := s.p.addresses.of(root, "from")
+	if from.ok && from.bare == s.jid && (!from.resource || from.full == s.full()) {
+		return false
+	}
+	s.refuse(root, stanza.Error{Type: "modify", Condition: "bad-request", Text: "This is not your address."})
+	return true
 }
 
 // outIQ guards requests, learns the bound resource, and asks for whole rosters, from
@@ -80,6 +99,9 @@ func (s *session) outIQ(st *stanza.Stanza, to address) {
 		raw = about.AppendTo(nil)
 	}
 	if s.strict(rule, to.bare) {
+		if s.foreign(root) {
+			return
+		}
 		what := filter.RequestOut(root, s.requestTo(to), rule)
 		switch {
 		case what == "":

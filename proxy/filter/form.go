@@ -28,6 +28,10 @@ type Form struct {
 	// Any has everything below it pass as it is, words and all: data that no program takes
 	// for a contact's words. Wrapped messages are left out all the same.
 	Any bool
+	// Sound is a further check of an element that passes as it is; nil for none.
+	Sound func(stanza.Element) bool
+	// Opaque has unknown elements in it pass, too, where there is no word in them.
+	Opaque bool
 }
 
 // Attrs are the attributes an element may have.
@@ -92,7 +96,59 @@ func (f *Form) fits(el stanza.Element, v *Voice) bool {
 		return false
 	}
 	for c := range el.Children() {
-		if inner, ok := f.of(el, c); !ok || !inner.fits(c, v) {
+		if inner, ok := f.of(el, c); !(ok && inner.fits(c, v)) && !(f.Opaque && v == nil && wordless(c)) {
+			return false
+		}
+	}
+	return f.Sound == nil || f.Sound(el)
+}
+
+// wordless reports whether nothing in an element can be a word that a person typed. Names
+// and namespaces are its program's; attributes and texts are numbers, times, hashes and
+// namespaces.
+func wordless(el stanza.Element) bool {
+	if !nsName(string(el.NS())) || !tagName(string(el.Local())) || !opaqueToken(el.Text()) {
+		return false
+	}
+	for attr, raw := range el.AttrNames() {
+		if !(attr == "xmlns" || strings.HasPrefix(attr, "xmlns:")) && !(tagName(attr) && opaqueToken(el.Attr(attr))) && !(attr == "xml:lang" && language(string(raw))) {
+			return false
+		}
+	}
+	for c := range el.Children() {
+		if !wordless(c) {
+			return false
+		}
+	}
+	return true
+}
+
+// sober reports whether the prefixes and the namespaces that an element declares, and those
+// in it, are as programs write them. They change nothing that is looked at, so a word could
+// stand there.
+func sober(el stanza.Element) bool {
+	if !soberly(el) {
+		return false
+	}
+	for d := range el.Descendants() {
+		if !soberly(d) {
+			return false
+		}
+	}
+	return true
+}
+
+func soberly(el stanza.Element) bool {
+	if before, _, prefixed := bytes.Cut(el.Name(), []byte{':'}); prefixed && !prefixName(string(before)) {
+		return false
+	}
+	for attr := range el.AttrNames() {
+		declared, declares := strings.CutPrefix(attr, "xmlns")
+		if !declares {
+			continue
+		}
+		value := el.Attr(attr)
+		if declared != "" && !prefixName(strings.TrimPrefix(declared, ":")) || value != "" && !nsName(value) && value != string(el.NS()) {
 			return false
 		}
 	}
@@ -149,6 +205,45 @@ var (
 	unblank    = matches(`[^\s<>"'&]+`)
 	bareJID    = matches(`[^\s<>"'&/]+`)
 	opaqueName = matches(`[0-9A-Fa-f-]{8,64}`)
+
+	// What programs call elements and namespaces, and their prefixes.
+	tagName    = matches(`[a-z][A-Za-z0-9-]{0,31}`)
+	nsName     = matches(`[a-z][a-z0-9]{0,31}(?:[.:/_#~+-]{1,3}[a-z0-9]{1,31}){1,12}[/#]?`)
+	prefixName = matches(`[a-z][a-z0-9]{0,7}`)
+	// knownNS are namespaces as values.
+	knownNS = matches(`(?:urn:xmpp:|jabber:|http://jabber\.org/protocol/)[a-z0-9:#-]{1,60}`)
+	hexName = matches(`[0-9a-fA-F-]{8,128}`)
+)
+
+// opaqueToken is what no person writes as a word: nothing, a number, a truth, a time, a hash
+// or a UUID, a known namespace.
+func opaqueToken(s string) bool {
+	return blank(s) || number(s) || boolean(s) || stamp(s) || knownNS(s) || hexName(s) && strings.ContainsAny(s, "0123456789")
+}
+
+// short is a check for text in one line.
+func short(limit int) Check {
+	line := matches(`[^\p{C}\p{Zl}\p{Zp}]*`)
+	return func(s string) bool { return len(s) <= limit && line(s) }
+}
+
+// programName is how programs call themselves, their systems and their versions: up to
+// eight words in 64 characters, of which two at most are words in small letters alone, as
+// in "Debian GNU/Linux 12 on arm64". A sentence has more, or a mark at its end.
+func programName(s string) bool {
+	fields := strings.Fields(s)
+	small := 0
+	for _, f := range fields {
+		if smallLetters(f) {
+			small++
+		}
+	}
+	return len(s) <= 64 && len(fields) <= 8 && small <= 2 && programChars(s)
+}
+
+var (
+	smallLetters = matches(`\p{Ll}+`)
+	programChars = matches(`[\p{Latin}\p{Greek}\p{Cyrillic}\p{M}\p{Nd}._+:,@#*/()\[\]&'~ -]*`)
 )
 
 // base64Bytes is the base64 of some bytes: whole groups and nothing between them but the

@@ -11,8 +11,8 @@ import (
 // presenceIn may stand in a presence stanza to the client, whoever it is from.
 var presenceIn = Table{
 	nsClient:                 {"show": {Text: show}, "priority": {Text: priority}},
-	NSCaps:                   presenceForms[NSCaps],
-	"urn:xmpp:caps":          presenceForms["urn:xmpp:caps"],
+	NSCaps:                   {"c": {Attrs: Attrs{"node": noBlank, "ver": noBlank, "hash": noBlank, "ext": tokens}}},                       // XEP-0115
+	"urn:xmpp:caps":          {"c": {Inner: Table{"urn:xmpp:hashes:2": hashes, "urn:xmpp:hashes:1": hashes, "urn:xmpp:hashes:0": hashes}}}, // XEP-0390
 	NSDelay:                  beside[NSDelay],
 	NSDelayOld:               beside[NSDelayOld],
 	NSStanzaID:               beside[NSStanzaID],
@@ -22,6 +22,8 @@ var presenceIn = Table{
 	"urn:xmpp:occupant-id:0": beside["urn:xmpp:occupant-id:0"],
 	"urn:xmpp:moved:1":       {"moved": {Own: Forms{"old-jid": {Text: address}}}}, // XEP-0283
 }
+
+var hashes = Forms{"hash": {Attrs: Attrs{"algo": algorithm}, Text: base64Bytes}} // XEP-0300
 
 // said are words, which come with the mark of clear text.
 var said = Form{Text: words, Says: true}
@@ -49,7 +51,7 @@ var tellingIn = Table{
 // to the person.
 var wishing = Table{
 	nsClient:           {"status": said},
-	"urn:xmpp:pars:0":  presenceForms["urn:xmpp:pars:0"],
+	"urn:xmpp:pars:0":  {"preauth": {Attrs: Attrs{"token": noBlank}}}, // XEP-0379
 	"urn:xmpp:moved:1": presenceIn["urn:xmpp:moved:1"],
 }
 

@@ -1,12 +1,9 @@
 package filter
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"regexp"
 	"slices"
-	"strings"
 
 	"otrproxy/config"
 	"otrproxy/stanza"
@@ -130,7 +127,8 @@ func Compose(root stanza.Element, rule *config.Rule) (c Composed) {
 		case ns == NSHints, ns == NSEME, ns == NSCarbons && local == "private", ns == NSMarkers, ns == NSCaps, ns == "jabber:x:event":
 			// ours are put in their place, or nobody misses them
 		case sealedBy(ns, local) != "":
-			if rule.Allows(sealedBy(ns, local)) && opaque(el) {
+			allow := sealedBy(ns, local)
+			if f, ok := sealedOut[allow].of(el); ok && rule.Allows(allow) && f.fits(el, nil) {
 				c.Opaque = &el
 			} else {
 				c.Sealed = true
@@ -166,11 +164,6 @@ var asItIs = Voice{Quote: func(s string) string { return s }, Mark: func(s strin
 
 func clip(s string) string { return s[:min(len(s), 40)] }
 
-var (
-	jidAttr   = regexp.MustCompile(`^[^\s<>"'&/]{1,256}$`)
-	plainAttr = regexp.MustCompile(`^[A-Za-z0-9+/=:._#-]*$`)
-)
-
 // threadID passes a thread's name when it is a short opaque token, as a UUID is, and
 // else stands a hash in its place: a person could have written it.
 func threadID(s string) string {
@@ -200,41 +193,15 @@ func sealedBy(ns, local string) config.Allow {
 	return ""
 }
 
-// opaque reports whether an element holds nothing but base64 and short tokens, and
-// can be moved into another message: it declares its own namespace and needs no
-// prefix of the old one.
-func opaque(el stanza.Element) bool {
-	if el.RawAttr("xmlns") == nil {
-		return false
-	}
-	ok := func(e stanza.Element) bool {
-		if bytes.IndexByte(e.Name(), ':') >= 0 {
-			return false
-		}
-		for name, v := range e.AttrNames() {
-			if strings.Contains(name, ":") || !plainAttr.Match(v) && (name != "jid" || !jidAttr.Match(v)) {
-				return false
-			}
-		}
-		return base64Text(e.Text())
-	}
-	if !ok(el) {
-		return false
-	}
-	for d := range el.Descendants() {
-		if !ok(d) {
-			return false
-		}
-	}
-	return true
-}
-
 // EndToEnd rebuilds a message that the client has encrypted itself, with a fixed
 // text for programs that cannot read it.
 func (c *Composed) EndToEnd(root stanza.Element) []byte {
 	ns := string(c.Opaque.NS())
-	extra := append([]byte{}, c.Opaque.Raw()...)
-	extra = append(extra, "<encryption xmlns='"+NSEME+"' namespace='"+ns+"'/><store xmlns='"+NSHints+"'/>"...)
+	w := &anew{Voice: asItIs}
+	if f, ok := sealedOut[sealedBy(ns, string(c.Opaque.Local()))].of(*c.Opaque); ok {
+		w.element(&f, *c.Opaque, []byte(nsClient))
+	}
+	extra := append(w.dst, "<encryption xmlns='"+NSEME+"' namespace='"+ns+"'/><store xmlns='"+NSHints+"'/>"...)
 	extra = append(extra, c.Extra...)
 	return stanza.Message{To: root.Attr("to"), ID: root.Attr("id"), Type: SafeType(root.Attr("type")),
 		Body: "This message is end-to-end encrypted; your program cannot read it.", Extra: extra}.AppendTo(nil)

@@ -10,16 +10,31 @@ import (
 // presenceForms may stand in presence that leaves, and not up to a rule.
 var presenceForms = Table{
 	nsClient:              {"show": {Text: show}, "priority": {Text: priority}},
-	NSCaps:                {"c": {Attrs: Attrs{"node": noBlank, "ver": noBlank, "hash": noBlank, "ext": tokens}}},                                                                      // XEP-0115
-	"urn:xmpp:caps":       {"c": {Inner: Table{"urn:xmpp:hashes:2": hashes, "urn:xmpp:hashes:1": hashes, "urn:xmpp:hashes:0": hashes}}},                                                // XEP-0390
-	"vcard-temp:x:update": {"x": {Own: Forms{"photo": {Text: hexDigits}, "nickname": {}}}},                                                                                             // XEP-0153
-	"urn:xmpp:pars:0":     {"preauth": {Attrs: Attrs{"token": noBlank}}},                                                                                                               // XEP-0379
-	"urn:xmpp:idle:1":     {"idle": {Attrs: Attrs{"since": noBlank}}},                                                                                                                  // XEP-0319
-	"jabber:x:signed":     {"x": {Text: base64Text}},                                                                                                                                   // XEP-0027
-	NSMUC:                 {"x": {Own: Forms{"password": {Text: words}, "history": {Attrs: Attrs{"maxchars": noBlank, "maxstanzas": noBlank, "seconds": noBlank, "since": noBlank}}}}}, // XEP-0045
+	NSCaps:                {"c": {Attrs: Attrs{"node": program, "ver": version, "hash": algorithm, "ext": tokens}}},                                                                // XEP-0115
+	"urn:xmpp:caps":       {"c": {Inner: Table{"urn:xmpp:hashes:2": hashesOut, "urn:xmpp:hashes:1": hashesOut, "urn:xmpp:hashes:0": hashesOut}}},                                   // XEP-0390
+	"vcard-temp:x:update": {"x": {Own: Forms{"photo": {Text: matches(`\s*(?:[0-9A-Fa-f]{40})?\s*`)}, "nickname": {}}}},                                                             // XEP-0153
+	"urn:xmpp:pars:0":     {"preauth": {Attrs: Attrs{"token": token}}},                                                                                                             // XEP-0379
+	"urn:xmpp:idle:1":     {"idle": {Attrs: Attrs{"since": stamp}}},                                                                                                                // XEP-0319
+	"jabber:x:signed":     signed,                                                                                                                                                  // XEP-0027
+	NSMUC:                 {"x": {Own: Forms{"password": {Text: secret}, "history": {Attrs: Attrs{"maxchars": number, "maxstanzas": number, "seconds": number, "since": stamp}}}}}, // XEP-0045
 }
 
-var hashes = Forms{"hash": {Attrs: Attrs{"algo": algorithm}, Text: base64Bytes}} // XEP-0300
+var (
+	hashesOut = Forms{"hash": {Attrs: Attrs{"algo": algorithm}, Text: digest}} // XEP-0300
+	// program is where a program is at home.
+	program = matches(`[a-z]{1,16}:[!-~]{1,128}|[a-z0-9-]{1,32}(?:\.[a-z0-9-]{1,32})+`)
+)
+
+// digest is a hash of a known length, and as random as one.
+func digest(s string) bool {
+	b, ok := decoded(s)
+	return ok && slices.Contains([]int{16, 20, 28, 32, 48, 64}, len(b)) && keyChance.random(b)
+}
+
+// version is a hash of what a program can do, or its number as older programs have it.
+func version(s string) bool { return digest(s) || oldVersion(s) }
+
+var oldVersion = matches(`[0-9]{1,6}(?:[.-][0-9a-z]{1,8}){0,6}`)
 
 // tellingForms is what people say about themselves, for rules with allow: [status].
 var tellingForms = Table{
@@ -31,30 +46,47 @@ var tellingForms = Table{
 // PresenceType reports whether a type is one of presence.
 func PresenceType(typ string) bool { return slices.Contains(presenceTypes, typ) }
 
-// PresenceOut takes out of presence what may not leave under a rule that demands
-// encryption. An error is rebuilt, so that one is left.
-func PresenceOut(st *stanza.Stanza, rule *config.Rule) func(dst []byte) []byte {
+// PresenceOut is how presence leaves under a rule that demands encryption. What people say
+// about themselves stays in it where everybody is told, as the rule says; to one contact it
+// would be a message. An error is rebuilt, so that one is left.
+func PresenceOut(st *stanza.Stanza, rule *config.Rule, everybody bool) func(dst []byte) []byte {
 	root := st.Root()
-	if root.Attr("type") == "error" {
+	typ := root.Attr("type")
+	if typ == "error" {
 		return func(dst []byte) []byte { return AppendBareError(dst, root) }
 	}
 	tables := []Table{presenceForms}
-	if rule.Allows(config.Status) {
+	if everybody && (typ == "" || typ == "unavailable") && rule.Allows(config.Status) {
 		tables = append(tables, tellingForms)
 	}
-	e := st.Edit()
-	for el := range root.Children() {
-		if f, ok := find(tables, el); !ok || !f.fits(el, nil) {
-			e.Remove(el)
-		}
-	}
-	if !blank(root.Text()) {
-		e.RemoveText(root)
-	}
+	whole := blank(root.Text()) && sober(root)
 	for name, value := range root.AttrNames() {
-		if !addressing(name, value) {
-			e.RemoveAttr(root, name)
-		}
+		whole = whole && addressing(name, value) && (name != "id" || made(root.Attr("id")))
 	}
-	return e.AppendTo
+	for el := range root.Children() {
+		f, ok := find(tables, el)
+		whole = whole && ok && f.fits(el, nil)
+	}
+	if whole {
+		return func(dst []byte) []byte { return append(dst, st.Raw...) }
+	}
+	return func(dst []byte) []byte {
+		w := &anew{Voice: asItIs, dst: append(dst, "<presence"...)}
+		for _, name := range []string{"from", "to", "type", "id", "xml:lang"} {
+			raw := root.RawAttr(name)
+			if value := root.Attr(name); raw != nil && addressing(name, raw) && (name != "id" || made(value)) {
+				w.attr(name, value)
+			}
+		}
+		w.dst = append(w.dst, '>')
+		from := len(w.dst)
+		for el := range root.Children() {
+			// A join is one even where something in it does not pass.
+			if f, ok := find(tables, el); ok && (f.fits(el, nil) || string(el.NS()) == NSMUC) {
+				w.element(&f, el, []byte(nsClient))
+			}
+		}
+		w.close(root, from)
+		return w.dst
+	}
 }

@@ -35,13 +35,13 @@ var (
 	answerForms = Table{
 		"urn:xmpp:ping": {"ping": {}},
 		NSDiscoInfo: {"query": {Attrs: Attrs{"node": noBlank}, Own: Forms{
-			"identity": {Attrs: Attrs{"category": noBlank, "type": noBlank, "name": words}}, "feature": {Attrs: Attrs{"var": noBlank}}},
-			Inner: Table{NSData: {"x": {Attrs: Attrs{"type": noBlank}, Own: Forms{"field": {Attrs: Attrs{"var": noBlank, "type": noBlank}, Own: Forms{"value": {Text: words}}}}}}}}},
-		NSDiscoItems:        {"query": {Attrs: Attrs{"node": noBlank}, Own: Forms{"item": {Attrs: Attrs{"jid": noBlank, "node": noBlank, "name": words}}}}},
-		"jabber:iq:version": {"query": {Own: Forms{"name": {Text: words}, "version": {Text: words}, "os": {Text: words}}}},
-		"jabber:iq:time":    {"query": {Own: Forms{"utc": {Text: words}, "tz": {Text: words}, "display": {Text: words}}}},
-		"urn:xmpp:time":     {"time": {Own: Forms{"utc": {Text: words}, "tzo": {Text: words}}}},
-		"jabber:iq:last":    {"query": {Attrs: Attrs{"seconds": noBlank}}},
+			"identity": {Attrs: Attrs{"category": tokens, "type": tokens, "name": programName}}, "feature": {Attrs: Attrs{"var": noBlank}}},
+			Inner: Table{NSData: {"x": {Attrs: Attrs{"type": oneOf("result")}, Own: Forms{"field": {Attrs: Attrs{"var": token, "type": tokens}, Own: Forms{"value": {Text: aboutProgram}}}}}}}}}, // XEP-0128, XEP-0232
+		NSDiscoItems:        {"query": {Attrs: Attrs{"node": noBlank}, Own: Forms{"item": {Attrs: Attrs{"jid": noBlank, "node": noBlank, "name": programName}}}}},
+		"jabber:iq:version": {"query": {Own: Forms{"name": {Text: programName}, "version": {Text: programName}, "os": {Text: programName}}}},
+		"jabber:iq:time":    {"query": {Own: Forms{"utc": {Text: clock}, "tz": {Text: programName}, "display": {Text: programName}}}},
+		"urn:xmpp:time":     {"time": {Own: Forms{"utc": {Text: clock}, "tzo": {Text: matches(`Z|[+-][0-9]{2}:[0-9]{2}`)}}}},
+		"jabber:iq:last":    {"query": {Attrs: Attrs{"seconds": number}}},
 	}
 	// Of rooms, whose members and archive may be read where nothing may be said there.
 	archiveForm = Form{Attrs: Attrs{"queryid": noBlank, "node": noBlank}, Inner: Table{
@@ -63,33 +63,42 @@ const (
 // does not let pass; "" for nothing.
 func RequestOut(root stanza.Element, to To, rule *config.Rule) (what string) {
 	typ := root.Attr("type")
-	if file := carriesFile(root); file && !rule.Allows(config.Files) {
-		return "files and calls" + permitting(config.Files, true)
-	} else if file && filesAlone(root) {
+	if to == ToServer && rule.Allows(config.Services) {
 		return ""
 	}
-	switch {
-	case to == ToServer && typ == "set":
-		if !rule.Allows(config.Status) && publishes(root) {
-			return "what you tell everybody about yourself" + permitting(config.Status, false)
-		}
-		return ""
-	case to == ToServer, to == ToRoom && rule.Allows(config.Groupchat):
+	file := carriesFile(root)
+	if file && !rule.Allows(config.Files) {
+		return "files and calls" + permitting(config.Files, true)
+	}
+	if to == ToRoom && rule.Allows(config.Groupchat) {
 		return ""
 	}
 	for name, value := range root.AttrNames() {
-		if !addressing(name, value) {
+		if !addressing(name, value) || name == "id" && !made(root.Attr("id")) {
 			return "an attribute of a request"
 		}
 	}
-	if !slices.Contains([]string{"get", "set", "result", "error"}, typ) {
+	switch {
+	case !slices.Contains([]string{"get", "set", "result", "error"}, typ):
 		return "a request of an unknown type"
-	}
-	if !blank(root.Text()) {
+	case !blank(root.Text()):
 		return "text in a request"
+	case file && filesAlone(root):
+		return ""
+	case !sober(root):
+		return "a name that your program gives to a namespace"
 	}
 	forms := map[string]Table{"get": requestForms, "set": settingForms, "result": answerForms}[typ]
 	for el := range root.Children() {
+		if typ == "error" {
+			break
+		}
+		if to == ToServer {
+			if what := toServerOut(el, typ, rule); what != "" {
+				return what
+			}
+			continue
+		}
 		if f, listed := forms.of(el); !listed || !f.fits(el, nil) {
 			if to == ToRoom {
 				return "a request to a room" + permitting(config.Groupchat, false)
@@ -103,33 +112,12 @@ func RequestOut(root stanza.Element, to To, rule *config.Rule) (what string) {
 	return ""
 }
 
-// publishes reports whether a request publishes what a person tells about themselves:
-// vCard, personal events (XEP-0163), private notes (XEP-0049). Keys of other
-// end-to-end encryption are none of that.
-func publishes(root stanza.Element) bool {
-	for el := range root.Children() {
-		switch string(el.NS()) {
-		case "vcard-temp", "urn:ietf:params:xml:ns:vcard-4.0", "jabber:iq:private", "jabber:iq:avatar":
-			return true
-		case NSPubSub:
-			for p := range el.Children() {
-				if string(p.Local()) == "publish" && !keyNode(p.Attr("node")) {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
+// clock is a time as programs write it, bitlbee with half of the marks.
+func clock(s string) bool { return stamp(s) || stampOld(strings.TrimSuffix(s, "Z")) }
 
-func keyNode(node string) bool {
-	for _, of := range []string{"eu.siacs.conversations.axolotl", "urn:xmpp:omemo:", "urn:xmpp:openpgp:"} {
-		if strings.HasPrefix(node, of) {
-			return true
-		}
-	}
-	return false
-}
+// aboutProgram is a value of a form in which a program tells of itself: a name, or an
+// address without blanks.
+func aboutProgram(s string) bool { return programName(s) || len(s) <= 256 && uri(s) }
 
 // fileNamespaces carry content that OTR cannot protect: files, and calls.
 var fileNamespaces = map[string]bool{
