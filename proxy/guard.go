@@ -72,7 +72,7 @@ func (s *session) foreign(root stanza.Element) bool {
 		return false
 	}
 	from := s.p.addresses.of(root, "from")
-	if from.ok && from.bare == s.jid && (!from.resource || from.full == s.full()) {
+	if root.Attr("from") == s.full() || from.ok && from.bare == s.jid && (!from.resource || from.full == s.full()) {
 		return false
 	}
 	s.refuse(root, stanza.Error{Type: "modify", Condition: "bad-request", Text: "This is not your address."})

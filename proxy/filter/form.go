@@ -84,7 +84,7 @@ func (f *Form) fits(el stanza.Element, v *Voice) bool {
 		return false
 	}
 	for name, raw := range el.AttrNames() {
-		if name == "xmlns" || v == nil && declares(name, raw) {
+		if name == "xmlns" || v == nil && (declares(name, raw) || strings.HasPrefix(name, "xmlns:") && nsName(string(raw))) {
 			continue
 		}
 		value := el.Attr(name)

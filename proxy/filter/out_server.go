@@ -296,6 +296,7 @@ var published = both(both(personal, keysOut), Table{
 	"urn:xmpp:avatar:data":                {"data": {Text: base64Bytes}},
 	"urn:xmpp:omemo:1":                    {"devices": omemoDevices},
 	"urn:xmpp:omemo:2":                    {"devices": omemoDevices},
+	"urn:xmpp:openpgp:0":                  {"pubkey": {Attrs: Attrs{"date": stamp}, Own: Forms{"data": {Text: armoredAs(openPGPKey(label))}}}},
 	"urn:xmpp:bookmarks:1":                {"conference": {Any: true}},                 // XEP-0402
 	"storage:bookmarks":                   {"storage": {Any: true}},                    // XEP-0048
 	"http://www.w3.org/2005/Atom":         {"entry": {Any: true}, "feed": {Any: true}}, // XEP-0277

@@ -3,6 +3,7 @@ package filter
 import (
 	"math"
 	"math/bits"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -14,6 +15,7 @@ type chance struct {
 	printable float64 // a run of printable ASCII
 	talk      float64 // a run of letters, digits, blanks and the usual punctuation
 	utf8      float64 // a run of printable text in UTF-8
+	foreign   float64 // a run of UTF-8 without ASCII letters: of Greek, Russian, Chinese...
 	spread    float64 // few different bytes
 	bits      float64 // one bit of the bytes mostly set, or mostly not
 }
@@ -21,7 +23,7 @@ type chance struct {
 // One OMEMO message has a payload, an initialisation vector and a key for each device. Of a
 // hundred devices each has at most five fields that are looked at:
 //
-//	payload 9.0e-6 + vector 3e-7 + 500 fields x 1e-9 = 9.8e-6
+//	payload 9.1e-6 + vector 2.8e-7 + 500 fields x 9e-10 = 9.83e-6
 //
 // so less than one message in 100,000 is refused. Of OpenPGP there is the one payload, and a
 // few numbers for each key.
@@ -29,9 +31,9 @@ type chance struct {
 // The bounds are tight enough for 12 bytes of readable text to be refused as a payload: with
 // 96 readable bytes of 256, the chance is (96/256)^12 = 7.7e-6.
 var (
-	payloadChance = chance{printable: 7.8e-6, talk: 5e-7, utf8: 5e-7, spread: 1e-7, bits: 1e-7}
-	vectorChance  = chance{talk: 3e-7}
-	keyChance     = chance{printable: 2e-10, talk: 2e-10, utf8: 2e-10, spread: 2e-10, bits: 2e-10}
+	payloadChance = chance{printable: 7.8e-6, talk: 5e-7, utf8: 5e-7, foreign: 1e-7, spread: 1e-7, bits: 1e-7}
+	vectorChance  = chance{talk: 2.2e-7, foreign: 6e-8}
+	keyChance     = chance{printable: 1.5e-10, talk: 1.5e-10, utf8: 1.5e-10, foreign: 1.5e-10, spread: 1.5e-10, bits: 1.5e-10}
 )
 
 const (
@@ -41,6 +43,9 @@ const (
 	// solves x = 96/256 + 30*64/2^16/x + 61440/2^24/x^2 + 2^20/2^32/x^3, the sequences of one
 	// to four bytes (RFC 3629).
 	utf8Rate = 0.46
+	// foreignRate is the same for sequences of two to four bytes, and nine bytes of ASCII:
+	// x = 9/256 + 1920/2^16/x + 61440/2^24/x^2 + 2^20/2^32/x^3.
+	foreignRate = 0.24
 )
 
 func printable(c byte) bool { return c >= ' ' && c <= '~' || c == '\n' }
@@ -62,7 +67,8 @@ func (c *chance) random(b []byte) bool {
 	n := len(b)
 	return !seldom(n, longest(b, printable), printableBytes/256, c.printable) &&
 		!seldom(n, longest(b, talk), talkBytes/256, c.talk) &&
-		!(c.utf8 > 0 && seldomReadable(n, longestUTF8(b), c.utf8)) &&
+		!(c.utf8 > 0 && seldomReadable(n, longestUTF8(b, anyLetter), utf8Rate, c.utf8)) &&
+		!(c.foreign > 0 && seldomReadable(n, longestUTF8(b, foreignLetter), foreignRate, c.foreign)) &&
 		!(c.spread > 0 && n > 0 && crowded(b) < math.Log(c.spread)) &&
 		!(c.bits > 0 && n > 0 && leaning(b) < c.bits)
 }
@@ -75,9 +81,18 @@ func seldom(n, run int, p, chance float64) bool {
 }
 
 // seldomReadable is the same for text in UTF-8. A run may begin anywhere, and its last
-// character may end up to three bytes behind: 1/(1-utf8Rate) is more than all of them.
-func seldomReadable(n, run int, chance float64) bool {
-	return run > 0 && float64(n-run+1)*math.Pow(utf8Rate, float64(run))/(1-utf8Rate) < chance
+// character may end up to three bytes behind: 1/(1-rate) is more than all of them.
+func seldomReadable(n, run int, rate, chance float64) bool {
+	return run > 0 && float64(n-run+1)*math.Pow(rate, float64(run))/(1-rate) < chance
+}
+
+func anyLetter(r rune) bool { return r == '\n' || unicode.IsPrint(r) }
+
+func foreignLetter(r rune) bool {
+	if r < utf8.RuneSelf {
+		return strings.ContainsRune(" \n.,?!'-:", r)
+	}
+	return unicode.IsPrint(r)
 }
 
 func longest(b []byte, of func(byte) bool) (run int) {
@@ -91,12 +106,12 @@ func longest(b []byte, of func(byte) bool) (run int) {
 	return run
 }
 
-func longestUTF8(b []byte) (run int) {
+func longestUTF8(b []byte, of func(rune) bool) (run int) {
 	for i := 0; i < len(b); {
 		at := i
 		for i < len(b) {
 			r, size := utf8.DecodeRune(b[i:])
-			if r == utf8.RuneError && size <= 1 || r != '\n' && !unicode.IsPrint(r) {
+			if r == utf8.RuneError && size <= 1 || !of(r) {
 				break
 			}
 			i += size
