@@ -101,7 +101,7 @@ func TestAttackSilentlyLost(t *testing.T) {
 	}
 }
 
-const omemo2 = `<encrypted xmlns='urn:xmpp:omemo:2'><header sid='27183'><keys jid='juliet@capulet.lit'><key rid='31415'>Ym9keQ==</key></keys></header><payload>c2VjcmV0</payload></encrypted>`
+const omemo2 = `<encrypted xmlns='urn:xmpp:omemo:2'><header sid='27183'><keys jid='bob@example.org'><key rid='31415'>ChCzCHUblAjxSBqwwKHUdAndEmgIAxAAGiA27pkOh/EqVj/M5KbjrI/4gaxDKYdBXdudB6FC3rLwnCJAOIRDAH1nXnW20ju8bu9WFH1KrH9qzQuNioYoCGjh3Bt7XVOKIbcXY/SQhIWu1bcG3gRTr0oGZusfYp8Zyl4JyA==</key><key rid='12321' kex='true'>CCoQARogAy5jsYPtWzPV+MNSkCexC4Gat/AErhhdh4LJWyl55CUiIGmk3fPVyB2LkGSMvji6EUEKoRXs8DZ6xRvNuHplaXKoKnwKEBy+cfs1Kg0bYfY1Y0bxu+wSaAgDEAAaICyLX/6zso73ftJLAqXiJc3VOFJFWLwa+BaCpWwhn7XxIkA4hEMAfWdedbbSO7xu71YUfUqsf2rNC42KhigIaOHcG3tdU4ohtxdj9JCEha7VtwbeBFOvSgZm6x9inxnKXgnI</key></keys></header><payload>y7o9No+TMvNMa6CaKwdCGt5UZKPRdTFfSNvV4DB1Jce5kxifyebSJ6saI8bS1Euk</payload></encrypted>`
 
 func TestAttackOMEMO2(t *testing.T) {
 	s, alice, bob, _ := private(t, "")

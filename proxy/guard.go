@@ -65,14 +65,15 @@ func (s *session) strict(rule *config.Rule, contact string) bool {
 	return rule.Policy.Requires() || contact != "" && rule.Policy != config.Never && s.account().Private(contact)
 }
 
-// foreign refuses a stanza that says it is from somebody else than this client, which no
-// server takes (RFC 6120 section 8.1.2.1), but reads.
+// foreign refuses a stanza that says it is from somebody else than the account, which no
+// server takes (RFC 6120 section 8.1.2.1), but reads; and from a resource in words that is
+// not the client's.
 func (s *session) foreign(root stanza.Element) bool {
-	if len(root.RawAttr("from")) == 0 {
+	written := root.Attr("from")
+	if written == "" || written == s.full() {
 		return false
 	}
-	from := s.p.addresses.of(root, "from")
-	if root.Attr("from") == s.full() || from.ok && from.bare == s.jid && (!from.resource || from.full == s.full()) {
+	if from := s.p.addresses.of(root, "from"); from.ok && from.bare == s.jid && !strings.ContainsAny(written, " \t\n\r\u00a0") {
 		return false
 	}
 	s.refuse(root, stanza.Error{Type: "modify", Condition: "bad-request", Text: "This is not your address."})
