@@ -10,7 +10,7 @@ import (
 // presenceForms may stand in presence that leaves, and not up to a rule.
 var presenceForms = Table{
 	nsClient:              {"show": {Text: show}, "priority": {Text: priority}},
-	NSCaps:                {"c": {Attrs: Attrs{"node": program, "ver": version, "hash": algorithm, "ext": tokens}}},                                                                // XEP-0115
+	NSCaps:                {"c": {Attrs: Attrs{"node": program, "ver": version, "hash": hashName, "ext": bundles}}},                                                                // XEP-0115
 	"urn:xmpp:caps":       {"c": {Inner: Table{"urn:xmpp:hashes:2": hashesOut, "urn:xmpp:hashes:1": hashesOut, "urn:xmpp:hashes:0": hashesOut}}},                                   // XEP-0390
 	"vcard-temp:x:update": {"x": {Own: Forms{"photo": {Text: matches(`\s*(?:[0-9A-Fa-f]{40})?\s*`)}, "nickname": {}}}},                                                             // XEP-0153
 	"urn:xmpp:pars:0":     {"preauth": {Attrs: Attrs{"token": token}}},                                                                                                             // XEP-0379
@@ -20,7 +20,10 @@ var presenceForms = Table{
 }
 
 var (
-	hashesOut = Forms{"hash": {Attrs: Attrs{"algo": algorithm}, Text: digest}} // XEP-0300
+	hashesOut = Forms{"hash": {Attrs: Attrs{"algo": hashName}, Text: digest}} // XEP-0300
+	hashName  = matches(`(?:md[0-9]|sha-?[0-9]{1,3}(?:-[0-9]{3})?|blake2[bs]-?[0-9]{3})`)
+	// bundles are what older programs can do (XEP-0115, version 1.3).
+	bundles = matches(`(?: ?(?:[a-z]{2,8}-v[0-9]|ca|cs|ep-notify(?:-[0-9])?|html|xhtml|xhtml-im|avatar|last|time|ver|mr))*`)
 	// program is where a program is at home.
 	program = matches(`[a-z]{1,16}:[!-~]{1,128}|[a-z0-9-]{1,32}(?:\.[a-z0-9-]{1,32})+`)
 )

@@ -35,8 +35,8 @@ var (
 	answerForms = Table{
 		"urn:xmpp:ping": {"ping": {}},
 		NSDiscoInfo: {"query": {Attrs: Attrs{"node": noBlank}, Own: Forms{
-			"identity": {Attrs: Attrs{"category": tokens, "type": tokens, "name": programName}}, "feature": {Attrs: Attrs{"var": noBlank}}},
-			Inner: Table{NSData: {"x": {Attrs: Attrs{"type": oneOf("result")}, Own: Forms{"field": {Attrs: Attrs{"var": token, "type": tokens}, Own: Forms{"value": {Text: aboutProgram}}}}}}}}}, // XEP-0128, XEP-0232
+			"identity": {Attrs: Attrs{"category": algorithm, "type": algorithm, "name": programName}}, "feature": {Attrs: Attrs{"var": noBlank}}},
+			Inner: Table{NSData: {"x": {Attrs: Attrs{"type": oneOf("result")}, Own: Forms{"field": {Attrs: Attrs{"var": token, "type": fieldType}, Own: Forms{"value": {Text: aboutProgram}}}}}}}}}, // XEP-0128, XEP-0232
 		NSDiscoItems:        {"query": {Attrs: Attrs{"node": noBlank}, Own: Forms{"item": {Attrs: Attrs{"jid": noBlank, "node": noBlank, "name": programName}}}}},
 		"jabber:iq:version": {"query": {Own: Forms{"name": {Text: programName}, "version": {Text: programName}, "os": {Text: programName}}}},
 		"jabber:iq:time":    {"query": {Own: Forms{"utc": {Text: clock}, "tz": {Text: programName}, "display": {Text: programName}}}},

@@ -24,6 +24,7 @@ var (
 	noBlanks    = matches(`[^\s<>"']*`)
 	stampOrNone = func(s string) bool { return s == "" || stamp(s) }
 	countOrMax  = func(s string) bool { return s == "max" || number(s) }
+	fieldType   = oneOf("", "boolean", "fixed", "hidden", "jid-multi", "jid-single", "list-multi", "list-single", "text-multi", "text-private", "text-single")
 	contacts    = Forms{"item": {Attrs: Attrs{"jid": jid}}}
 	addresses   = Form{Own: Forms{"jid": {Text: jid}}}
 	pages       = Table{NSRSM: {"set": {Own: Forms{"max": {Text: number}, "before": {Text: itemID}, "after": {Text: itemID}, "index": {Text: number}}}}} // XEP-0059
@@ -42,7 +43,7 @@ func form(fields map[string]Check) Table {
 	}
 	return Table{NSData: {"x": {Attrs: Attrs{"type": oneOf("submit", "cancel", "get")}, Own: Forms{
 		"title": {Text: caption}, "instructions": {Text: caption},
-		"field": {Attrs: Attrs{"var": made, "type": tokens, "label": caption}, Own: Forms{
+		"field": {Attrs: Attrs{"var": made, "type": fieldType, "label": caption}, Own: Forms{
 			"value": {Text: words}, "required": {}, "desc": {Text: caption}, "option": {Attrs: Attrs{"label": caption}, Own: Forms{"value": {Text: words}}}},
 			Inner: Table{"http://jabber.org/protocol/xdata-validate": {"validate": {Attrs: Attrs{"datatype": made}, Own: Forms{
 				"basic": {}, "open": {}, "range": {Attrs: Attrs{"min": number, "max": number}}}}}},
@@ -64,7 +65,7 @@ func form(fields map[string]Check) Table {
 // that the service has written in it.
 var freeForm = Table{NSData: {"x": {Attrs: Attrs{"type": oneOf("submit", "cancel", "form", "result")}, Own: Forms{
 	"title": {Text: entry}, "instructions": {Text: entry},
-	"field": {Attrs: Attrs{"var": made, "type": tokens, "label": entry}, Own: Forms{
+	"field": {Attrs: Attrs{"var": made, "type": fieldType, "label": entry}, Own: Forms{
 		"value": {Text: entry}, "required": {}, "desc": {Text: entry}, "option": {Attrs: Attrs{"label": entry}, Own: Forms{"value": {Text: entry}}}}}}}}}
 
 // archiveFields narrow down what is asked of an archive (XEP-0313, XEP-0441). Words to
@@ -193,7 +194,7 @@ var toServer = map[string]Table{
 			"publish":         {Attrs: Attrs{"node": made}, Own: Forms{"item": {Attrs: Attrs{"id": itemID}, Inner: publishedAlways, Opaque: true}}},
 			"publish-options": {Inner: form(nodeFields)},
 			"retract":         {Attrs: Attrs{"node": made, "notify": boolean}, Own: Forms{"item": {Attrs: Attrs{"id": itemID}}}},
-			"create":          {Attrs: Attrs{"node": made, "type": tokens}}, "configure": {Attrs: Attrs{"node": made}, Inner: form(nodeFields)},
+			"create":          {Attrs: Attrs{"node": made, "type": oneOf("leaf", "collection")}}, "configure": {Attrs: Attrs{"node": made}, Inner: form(nodeFields)},
 			"subscribe": {Attrs: Attrs{"node": made, "jid": jid}}, "unsubscribe": {Attrs: Attrs{"node": made, "jid": jid, "subid": made}},
 			"options": {Attrs: Attrs{"node": made, "jid": jid, "subid": made}, Inner: form(nodeFields)}}}},
 		NSPubSub + "#owner": {"pubsub": {Own: Forms{
@@ -203,7 +204,7 @@ var toServer = map[string]Table{
 			"subscriptions": {Attrs: Attrs{"node": made}, Own: Forms{"subscription": {Attrs: Attrs{"jid": jid, "subid": made, "subscription": oneOf("none", "pending", "subscribed", "unconfigured")}}}}}}},
 		"urn:xmpp:push:0": { // XEP-0357, and what Tigase's programs say beside it
 			"enable": {Attrs: Attrs{"jid": jid, "node": made, "away": boolean}, Inner: both(form(pushFields), Table{
-				"tigase:push:encrypt:0":               {"encrypt": {Attrs: Attrs{"alg": algorithm, "max-size": number}, Text: sealedAs(keyChance.random)}},
+				"tigase:push:encrypt:0":               {"encrypt": {Attrs: Attrs{"alg": matches(`aes-[0-9]{3}-gcm`), "max-size": number}, Text: sealedAs(keyChance.random)}},
 				"tigase:push:priority:0":              {"priority": {}},
 				"tigase:push:filter:ignore-unknown:0": {"ignore-unknown": {}},
 				"tigase:push:filter:muted:0":          {"muted": {Own: contacts}}})},
@@ -255,7 +256,7 @@ var (
 		"prefs":    {Attrs: Attrs{"default": oneOf("always", "never", "roster")}, Own: Forms{"always": addresses, "never": addresses}},
 		"metadata": {}}
 	asking0430 = Forms{"inbox": {Attrs: Attrs{"queryid": made, "unread-only": boolean, "messages": boolean}, Inner: pages}}
-	asking0215 = Forms{"services": {Attrs: Attrs{"type": tokens}}, "credentials": {Own: Forms{"service": {Attrs: Attrs{"host": itemID, "type": tokens, "port": number}}}}}
+	asking0215 = Forms{"services": {Attrs: Attrs{"type": algorithm}}, "credentials": {Own: Forms{"service": {Attrs: Attrs{"host": itemID, "type": algorithm, "port": number}}}}}
 
 	archived   = Attrs{"with": jid, "start": stamp, "end": stamp, "exactmatch": boolean, "open": boolean}
 	preference = oneOf("concede", "forbid", "prefer", "oppose", "approve", "require", "body", "false", "message", "stream", "roster")
@@ -331,7 +332,7 @@ var telling = Table{
 	NSPubSub: {"pubsub": {Own: Forms{
 		"publish":         {Attrs: Attrs{"node": made}, Own: Forms{"item": {Attrs: Attrs{"id": itemID}, Inner: published, Opaque: true}}},
 		"publish-options": {Inner: form(titledFields)},
-		"create":          {Attrs: Attrs{"node": made, "type": tokens}}, "configure": {Attrs: Attrs{"node": made}, Inner: form(titledFields)}}}},
+		"create":          {Attrs: Attrs{"node": made, "type": oneOf("leaf", "collection")}}, "configure": {Attrs: Attrs{"node": made}, Inner: form(titledFields)}}}},
 	NSPubSub + "#owner": {"pubsub": {Own: Forms{"configure": {Attrs: Attrs{"node": made}, Inner: form(titledFields)}}}},
 }
 
