@@ -279,11 +279,12 @@ func (s *session) changes(root stanza.Element, to address) {
 	if !ok || root.Attr("type") != "set" || s.home(to) != "" {
 		return
 	}
-	password, _ := query.Child(nsRegister, "password")
-	_, ends := query.Child(nsRegister, "remove")
 	text := ""
-	if !ends {
-		if text = password.Text(); text == "" {
+	if _, ends := query.Child(nsRegister, "remove"); !ends {
+		if password, ok := query.Child(nsRegister, "password"); ok {
+			text = password.Text()
+		}
+		if text == "" { // a form, or nothing
 			return
 		}
 	}

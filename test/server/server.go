@@ -621,8 +621,12 @@ func (x *session) register(st *stanza.Stanza) {
 		x.write([]byte("<iq type='result' id='" + id + "'><query xmlns='jabber:iq:register'><username/><password/></query></iq>"))
 		return
 	}
-	u, _ := q.Child("jabber:iq:register", "username")
-	p, _ := q.Child("jabber:iq:register", "password")
+	u, named := q.Child("jabber:iq:register", "username")
+	p, given := q.Child("jabber:iq:register", "password")
+	if !named || !given { // a form, which nothing here needs
+		x.write([]byte("<iq type='result' id='" + id + "'/>"))
+		return
+	}
 	if p.Text() == "refuse-me" {
 		x.write([]byte("<iq type='error' id='" + id + "'><error type='modify'><not-acceptable xmlns='" + stanza.NSStanzas + "'/></error></iq>"))
 		return
