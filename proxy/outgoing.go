@@ -212,6 +212,8 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 			return
 		}
 		switch {
+		case c.Unsound:
+			s.unprotected(root, "what your program has encrypted in another way, for it is no whole message of that kind", contact)
 		case c.Sealed:
 			s.unprotected(root, "what your program has encrypted in another way (a rule with allow: [omemo, openpgp] lets it pass)", contact)
 		case c.Lost != "" && c.Opaque == nil:

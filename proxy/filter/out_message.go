@@ -32,6 +32,7 @@ type Composed struct {
 	Extra   []byte          // rebuilt: may stand beside ciphertext
 	Opaque  *stanza.Element // end-to-end encrypted by the client itself
 	Sealed  bool            // the same, but it may not pass, and the body is no substitute
+	Unsound bool            // it may not pass because it is no message of that encryption
 	Dropped []string        // content that is left out when there is a body
 	Strange []string        // names of extensions that are left out
 	Lost    string          // content that cannot be kept, without which the message says nothing
@@ -131,7 +132,7 @@ func Compose(root stanza.Element, rule *config.Rule) (c Composed) {
 			if f, ok := sealedOut[allow].of(el); ok && rule.Allows(allow) && f.fits(el, nil) {
 				c.Opaque = &el
 			} else {
-				c.Sealed = true
+				c.Sealed, c.Unsound = true, rule.Allows(allow)
 			}
 		case ns == NSXHTML, ns == NSNick, ns == "urn:xmpp:fallback:0", ns == "urn:xmpp:styling:0", ns == "urn:xmpp:message-attaching:1":
 			c.Lost = "formatted text" // without a body; beside one it says the same again

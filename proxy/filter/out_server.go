@@ -81,7 +81,7 @@ var (
 		"send_last_published_item":    oneOf("never", "on_sub", "on_sub_and_presence"),
 		"node_type":                   oneOf("leaf", "collection"),
 		"notification_type":           oneOf("normal", "headline", "chat"),
-		"itemreply":                   oneOf("owner", "publisher"),
+		"itemreply":                   oneOf("owner", "publisher", "none"),
 		"children_association_policy": oneOf("all", "owners", "whitelist"),
 		"show-values":                 oneOf("away", "chat", "dnd", "online", "xa"),
 		"subscription_type":           oneOf("items", "nodes"),
@@ -191,7 +191,7 @@ var toServer = map[string]Table{
 		"http://jabber.org/protocol/commands": {"command": {Attrs: Attrs{"node": made, "sessionid": made, "action": oneOf("execute", "next", "prev", "complete", "cancel")}, // XEP-0050
 			Inner: freeForm}},
 		NSPubSub: {"pubsub": {Own: Forms{
-			"publish":         {Attrs: Attrs{"node": made}, Own: Forms{"item": {Attrs: Attrs{"id": itemID}, Inner: publishedAlways, Opaque: true}}},
+			"publish":         {Attrs: Attrs{"node": made}, Own: Forms{"item": {Attrs: Attrs{"id": itemID, "publisher": jid}, Inner: publishedAlways, Opaque: true}}},
 			"publish-options": {Inner: form(nodeFields)},
 			"retract":         {Attrs: Attrs{"node": made, "notify": boolean}, Own: Forms{"item": {Attrs: Attrs{"id": itemID}}}},
 			"create":          {Attrs: Attrs{"node": made, "type": oneOf("leaf", "collection")}}, "configure": {Attrs: Attrs{"node": made}, Inner: form(nodeFields)},
@@ -330,7 +330,7 @@ var telling = Table{
 		"storage:metadata":     {"storage": {Opaque: true}},
 	}}},
 	NSPubSub: {"pubsub": {Own: Forms{
-		"publish":         {Attrs: Attrs{"node": made}, Own: Forms{"item": {Attrs: Attrs{"id": itemID}, Inner: published, Opaque: true}}},
+		"publish":         {Attrs: Attrs{"node": made}, Own: Forms{"item": {Attrs: Attrs{"id": itemID, "publisher": jid}, Inner: published, Opaque: true}}},
 		"publish-options": {Inner: form(titledFields)},
 		"create":          {Attrs: Attrs{"node": made, "type": oneOf("leaf", "collection")}}, "configure": {Attrs: Attrs{"node": made}, Inner: form(titledFields)}}}},
 	NSPubSub + "#owner": {"pubsub": {Own: Forms{"configure": {Attrs: Attrs{"node": made}, Inner: form(titledFields)}}}},

@@ -81,7 +81,7 @@ var sentencesIn = []struct{ contains, why string }{
 	{"query{http://jabber.org/protocol/disco#info}/x{jabber:x:data}/field/value", "a program's name"},
 	{"query{http://jabber.org/protocol/disco#items}/item@name", "a program's name"},
 	{"@jid", "a resource, which is part of an address"},
-	{"@with", "the same"}, {"/with", "the same"}, {"/jid", "the same"}, {"@by", "the same"}, {"@channel", "the same"},
+	{"@with", "the same"}, {"/with", "the same"}, {"/jid", "the same"}, {"@by", "the same"}, {"@publisher", "the same"}, {"@channel", "the same"},
 }
 
 // tokensNamed are the places where one word without blanks may stand, by the last name in
