@@ -85,14 +85,17 @@ var (
 	waitsDesc   = prometheus.NewDesc("otrproxy_decisions", "What waits for a person, by kind.", []string{"kind"}, nil)
 	limitDesc   = prometheus.NewDesc("otrproxy_sessions_limit", "limits.sessions of the configuration.", nil, nil)
 	certEndDesc = prometheus.NewDesc("otrproxy_server_certificate_expiry_timestamp_seconds", "The soonest end of a server's certificate, in Unix time; 0 while none was seen.", nil, nil)
+	keptDesc    = prometheus.NewDesc("otrproxy_kept", "What is kept for others, by kind: what a server or a visitor can have us remember.", []string{"what"}, nil)
+	mostDesc    = prometheus.NewDesc("otrproxy_kept_limit", "The most of it, for one account, contact or session, or in all, as status says; 0 where its bytes are what is bounded.", []string{"what"}, nil)
+	sparedDesc  = prometheus.NewDesc("otrproxy_spared_total", "What was not done, or later, because others asked for too much of it: lines not told, queries delayed, answers refused.", []string{"what"}, nil)
 	caEndDesc   = prometheus.NewDesc("otrproxy_ca_expiry_timestamp_seconds", "The end of the local CA, in Unix time.", nil, nil)
 )
 
 // decisionKinds are those of control.Decision.
-var decisionKinds = []string{"key-changed", "question", "unverified", "server-changed", "server-unknown", "server-expiring", "login-weaker", "locked"}
+var decisionKinds = []string{"key-changed", "question", "unverified", "server-changed", "server-unknown", "server-expiring", "login-weaker", "login-unknown", "locked"}
 
 func (now) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{startDesc, illDesc, oldestDesc, waitsDesc, limitDesc, certEndDesc, caEndDesc} {
+	for _, d := range []*prometheus.Desc{startDesc, illDesc, oldestDesc, waitsDesc, limitDesc, certEndDesc, caEndDesc, keptDesc, mostDesc, sparedDesc} {
 		ch <- d
 	}
 }
@@ -107,6 +110,14 @@ func (n now) Collect(ch chan<- prometheus.Metric) {
 	gauge(caEndDesc, seconds(p.ca.cert.NotAfter))
 	gauge(certEndDesc, seconds(p.soonestEnd()))
 	gauge(oldestDesc, p.oldestHeld().Seconds())
+	lines, spared := p.kept("")
+	for _, l := range lines {
+		gauge(keptDesc, float64(l.Now), l.What)
+		gauge(mostDesc, float64(l.Most), l.What)
+	}
+	for _, what := range sparedKinds {
+		ch <- prometheus.MustNewConstMetric(sparedDesc, prometheus.CounterValue, float64(spared[what]), what)
+	}
 	ill := map[illness]float64{}
 	for _, i := range p.ills() {
 		ill[i] = 1

@@ -24,6 +24,7 @@ func (p *Proxy) overview(account string) control.Status {
 	if account == "" && p.opt.Confinement != nil {
 		st.Confinement = p.opt.Confinement()
 	}
+	st.Kept, _ = p.kept(account)
 	for _, s := range p.everySession(account) {
 		_, resource, _ := strings.Cut(s.full(), "/")
 		x := control.SessionStatus{Account: s.jid, Resource: resource, Since: s.since, Entry: s.entry, ClientTLS: s.tls, Login: s.login, Domain: s.up.domain.Name,
@@ -77,6 +78,7 @@ func (p *Proxy) status(_ context.Context, c control.Call) (control.Reply, error)
 			b.WriteString("\n  " + inWords(v))
 		}
 	}
+	b.WriteString(keptWords(st.Kept))
 	if c.Account != "" {
 		if a, err := p.account(c.Account); err == nil {
 			if fp, ok := a.Fingerprint(); ok {

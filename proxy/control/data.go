@@ -17,7 +17,17 @@ type Status struct {
 	Sessions  []SessionStatus `json:"sessions"`
 	Decisions []Decision      `json:"decisions"` // what waits for a person, the most urgent first
 
+	Kept        []KeptLine   `json:"kept"` // what others can have the proxy keep
 	Confinement *Confinement `json:"confinement,omitempty"`
+}
+
+// A KeptLine is how much there is of something that others can have the proxy keep, and how
+// much there may be.
+type KeptLine struct {
+	What string `json:"what"`
+	Now  int    `json:"now"`
+	Most int    `json:"most"` // 0 where something else bounds it
+	Per  string `json:"per"`  // for each of what: account, session or contact; "" for in all
 }
 
 // A Confinement is what the process has taken from itself, in words.
