@@ -383,9 +383,9 @@ func refusal(el stanza.Element, typ string) string {
 	return "an extension of your program (" + clip(string(el.Local())) + ")"
 }
 
-// wordlessOnly are namespaces whose requests pass in their forms alone, even where there is
+// listedOnly are namespaces whose requests pass in their forms alone, even where there is
 // no word in them.
-var wordlessOnly = []string{NSPubSub, "urn:xmpp:archive", "urn:xmpp:archive:2"}
+var listedOnly = []string{NSPubSub, "urn:xmpp:archive", "urn:xmpp:archive:2"}
 
 // toServerOut names what of a request to the server does not pass; "" for nothing.
 func toServerOut(el stanza.Element, typ string, rule *config.Rule) string {
@@ -398,7 +398,7 @@ func toServerOut(el stanza.Element, typ string, rule *config.Rule) string {
 		}
 		return "what you tell everybody about yourself" + permitting(config.Status, false)
 	}
-	if (typ == "get" || typ == "set") && !slices.Contains(wordlessOnly, string(el.NS())) && wordless(el) {
+	if (typ == "get" || typ == "set") && !slices.Contains(listedOnly, string(el.NS())) && wordless(el) {
 		return ""
 	}
 	return refusal(el, typ) + permitting(config.Services, false)
