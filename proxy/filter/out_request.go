@@ -73,20 +73,14 @@ func RequestOut(root stanza.Element, to To, rule *config.Rule) (what string) {
 	if to == ToRoom && rule.Allows(config.Groupchat) {
 		return ""
 	}
-	for name, value := range root.AttrNames() {
-		if !addressing(name, value) || name == "id" && !made(root.Attr("id")) {
-			return "an attribute of a request"
+	if what := aroundRequest(root, typ); what != "" {
+		if to == ToServer {
+			what += permitting(config.Services, false)
 		}
+		return what
 	}
-	switch {
-	case !slices.Contains([]string{"get", "set", "result", "error"}, typ):
-		return "a request of an unknown type"
-	case !blank(root.Text()):
-		return "text in a request"
-	case file && filesAlone(root):
+	if file && filesAlone(root) {
 		return ""
-	case !sober(root):
-		return "a name that your program gives to a namespace"
 	}
 	forms := map[string]Table{"get": requestForms, "set": settingForms, "result": answerForms}[typ]
 	for el := range root.Children() {
@@ -108,6 +102,24 @@ func RequestOut(root stanza.Element, to To, rule *config.Rule) (what string) {
 	}
 	if typ == "error" {
 		return "the text of an error"
+	}
+	return ""
+}
+
+// aroundRequest names what stands around what is asked and must not; "" for nothing.
+func aroundRequest(root stanza.Element, typ string) string {
+	for name, value := range root.AttrNames() {
+		if !addressing(name, value) || name == "id" && !made(root.Attr("id")) {
+			return "an attribute of a request"
+		}
+	}
+	switch {
+	case !slices.Contains([]string{"get", "set", "result", "error"}, typ):
+		return "a request of an unknown type"
+	case !blank(root.Text()):
+		return "text in a request"
+	case !sober(root):
+		return "a name that your program gives to a namespace"
 	}
 	return ""
 }
