@@ -174,7 +174,7 @@ const (
 	Receipts   Allow = "receipts"
 	Chatstates Allow = "chatstates"
 	Status     Allow = "status"
-	Services   Allow = "services" // what is known to be no words of a person, and what is not known, from servers and services
+	Services   Allow = "services" // any request to the own server and to services, and whatever they answer
 )
 
 var (

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"strconv"
 	"strings"
 
 	"otrproxy/otrlayer"
@@ -45,11 +44,7 @@ func (s *session) attends(root stanza.Element) {
 	case "unavailable":
 		s.attending.Store(false)
 	case "":
-		priority := 0
-		if el, ok := root.Child(stanza.NSClient, "priority"); ok {
-			priority, _ = strconv.Atoi(strings.TrimSpace(el.Text()))
-		}
-		s.attending.Store(priority >= 0)
+		s.attending.Store(priority(root) >= 0)
 	}
 }
 

@@ -283,8 +283,10 @@ func (s *session) changes(root stanza.Element, to address) {
 	if _, ends := query.Child(nsRegister, "remove"); !ends {
 		if password, ok := query.Child(nsRegister, "password"); ok {
 			text = password.Text()
+		} else if form, ok := query.Child(nsData, "x"); ok {
+			text, _ = formValue(form, "password", true)
 		}
-		if text == "" { // a form, or nothing
+		if text == "" {
 			return
 		}
 	}

@@ -221,6 +221,7 @@ func TestMoved(t *testing.T) {
 		b.secures(w.cert)
 		b.greets("<stream:error><see-other-host xmlns='" + stanza.NSStreams + "'>" + to + "</see-other-host></stream:error></stream:stream>")
 	}
+	w.b.counts("otrproxy_sessions", "0")
 	w.gate.holds(func(b *beast) { moves(b, w.good.Addr()) })
 	alice := w.b.login("alice", client.Plain)
 	if st := statusOf(t, w.b).Sessions[0]; st.Address != w.good.Addr() {

@@ -363,6 +363,22 @@ func TestPasswordChangedHereCostsNothing(t *testing.T) {
 	}
 	second.Say("bob@"+domain, "2", "it is me")
 	text(t, l.bob, "alice@"+domain, "it is me")
+	// By a form, too (XEP-0077 section 3.3).
+	second.Send("<iq type='set' id='form' to='example.org'><query xmlns='jabber:iq:register'><x xmlns='jabber:x:data' type='submit'><field type='hidden' var='FORM_TYPE'><value>jabber:iq:register:changepassword</value></field><field var='username'><value>alice</value></field><field type='text-private' var='password'><value>by a form</value></field></x></query></iq>")
+	if _, err := second.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "form" }); err != nil {
+		t.Fatal(err)
+	}
+	l.s.SetPassword("alice", "by a form")
+	byForm := l.home.config("alice", client.Plain)
+	byForm.Password, byForm.Resource = "by a form", "third"
+	third, err := client.Dial(t.Context(), byForm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(third.Drop)
+	if got := everything(t, third); strings.Contains(got, "another password") {
+		t.Errorf("she is asked after a form: %s", got)
+	}
 	// Nor does a stranger's change of the password make them the person.
 	l.s.SetPassword("alice", "a third one")
 	cfg := l.home.config("alice", client.Plain)
