@@ -32,3 +32,6 @@ func HookLimit(d time.Duration) (restore func()) {
 
 // Upgrade brings a state directory to the present format.
 func Upgrade(dir string) error { return (&State{Dir: dir}).upgrade(slog.New(slog.DiscardHandler)) }
+
+// Open is how many accounts are in memory.
+func (p *Proxy) Open() int { return len(p.open()) }
