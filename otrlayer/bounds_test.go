@@ -385,6 +385,7 @@ func TestServerNeverBurnsTheProcessor(t *testing.T) {
 		}
 		return n
 	}
+	alice.later(0) // the clock stands still
 	alice.say("1", "waits")
 	alice.take()
 	for i := range 2000 {
@@ -402,6 +403,20 @@ func TestServerNeverBurnsTheProcessor(t *testing.T) {
 	}
 	if k := alice.a.Kept(); k.Refused < 1900 {
 		t.Errorf("%+v", k)
+	}
+	// Nor does one contact of the person's take it from another.
+	alice.a.Send(alice, Message{Contact: invented(0), To: invented(0), ID: "2", Text: "waits"})
+	alice.take()
+	for range 2 * answerPaces[written].burst {
+		alice.sends(0, "?OTRv3?", true)
+	}
+	alice.take()
+	bob.a.Start(bob, "alice@x")
+	for _, v := range bob.take() {
+		alice.get(v, false)
+	}
+	if n := commits(); n != 1 {
+		t.Errorf("%d exchanges begun with one contact while another one floods", n)
 	}
 }
 

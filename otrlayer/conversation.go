@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"otrproxy/otrlayer/otr"
+
+	"golang.org/x/time/rate"
 )
 
 // A conversation is all that goes on between the account and one contact: the
@@ -36,7 +38,8 @@ type conversation struct {
 	prompted time.Time         // when they were last asked again at once, for they had come
 	turn     time.Time         // when it is our turn to ask, among all that wait
 
-	answering time.Time // since when, and how many, unreadable messages were answered with an error
+	work      *rate.Limiter // how many more of its key exchanges are answered
+	answering time.Time     // since when, and how many, unreadable messages were answered with an error
 	answers   int
 
 	held      []*Message

@@ -18,9 +18,9 @@ const (
 	written                 // the person has written to them
 )
 
-// Paces are what each standing has of its own, so that none takes from a higher one: so
-// many answers a second, and so many at once. An answer is a message of a key exchange, or
-// a complaint. How much one contact can make us work the engine bounds (otr.ErrBusy).
+// answerPaces are what each standing has of its own, so that none takes from a higher one:
+// so many answers a second, and so many at once. An answer is a message of a key exchange;
+// or to others, a complaint.
 var answerPaces = [...]struct {
 	second rate.Limit
 	burst  int
@@ -34,6 +34,10 @@ const (
 	// askInterval is the least time between two queries to one contact, unless the person
 	// wants one. Once in queryInterval a contact that comes online is asked again at once.
 	askInterval = 10 * time.Second
+	// contactSecond and contactAtOnce bound the answers to one contact, so that none takes
+	// all that its standing has. The engine does no more work than that either.
+	contactSecond = 1
+	contactAtOnce = 40
 	// asksSecond and asksAtOnce bound the queries to all.
 	asksSecond = 5
 	asksAtOnce = 50
@@ -70,7 +74,10 @@ func (c *conversation) standing() standing {
 func (c *conversation) mayWork(now time.Time) bool {
 	a, s := c.a, c.standing()
 	crowded := s == others && (len(a.fps.all) >= maxKnown || len(a.private) >= maxKnown)
-	if crowded || !a.roomFor(c) || !a.paces.answers[s].AllowN(now, 1) {
+	if c.work == nil {
+		c.work = rate.NewLimiter(contactSecond, contactAtOnce)
+	}
+	if crowded || !a.roomFor(c) || !c.work.AllowN(now, 1) || !a.paces.answers[s].AllowN(now, 1) {
 		a.paces.refused++
 		return false
 	}

@@ -419,7 +419,7 @@ func (c *conversation) unreadable(now time.Time, m Incoming, w otr.Message, echo
 	}
 	// One error for each message, for the other side counts them.
 	if !echo {
-		if c.answers++; c.answers > maxErrors || !c.mayWork(now) {
+		if c.answers++; c.answers > maxErrors || c.newcomer && !c.mayWork(now) {
 			return lost
 		}
 		c.protocol(m.From, string(otr.NewError("You sent an encrypted message that could not be read; the private conversation had ended here.")), false)
