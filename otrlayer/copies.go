@@ -57,6 +57,9 @@ func (c *conversation) remember(now time.Time, o Outlet, sum [32]byte, said Read
 // showLate shows a text to the clients that still wait for their own copy, for it will be
 // known no longer.
 func (c *conversation) showLate(r *reading) {
+	if len(r.coming) == 0 {
+		return
+	}
 	late := r.mirrored
 	late.Late = true
 	for _, x := range r.coming {
