@@ -245,6 +245,45 @@ func TestStrangerGetsNothing(t *testing.T) {
 				t.Errorf("alice may not: %s", got)
 			}
 		},
+		"login forget": func(t *testing.T) {
+			l := newLair(t, "", enrolled)
+			if _, err := admin(t, l.home.p, "login forget", "account", "alice@"+domain); err != nil {
+				t.Fatal(err)
+			}
+			l.lets()
+			l.hers(l.alice, l.getsNothing(l.evil(nil)))
+		},
+		"login forget, and a restart": func(t *testing.T) {
+			l := newLair(t, "", enrolled)
+			l.alice.Drop()
+			if _, err := admin(t, l.home.p, "login forget", "account", "alice@"+domain); err != nil {
+				t.Fatal(err)
+			}
+			l.home.stop()
+			l.alice, l.home = nil, startConfigured(t, l.home.state, configFor(l.s, l.home.state))
+			l.lets()
+			l.getsNothing(l.evil(nil))
+		},
+		"a passphrase": func(t *testing.T) {
+			l := newLair(t, "", nil)
+			if _, err := admin(t, l.home.p, "key passphrase", "passphrase", "correct horse"); err != nil {
+				t.Fatal(err)
+			}
+			dir := otrlayer.Dir(l.home.state, "alice@"+domain)
+			if _, err := os.Stat(filepath.Join(dir, "login.verifier")); err == nil {
+				t.Error("what recognises the password is in clear")
+			}
+			l.alice.Drop()
+			l.home.stop()
+			l.alice, l.home = nil, startConfigured(t, l.home.state, configFor(l.s, l.home.state))
+			if _, err := admin(t, l.home.p, "key unlock", "passphrase", "correct horse"); err != nil {
+				t.Fatal(err)
+			}
+			l.lets()
+			code := l.getsNothing(l.evil(nil))
+			l.s.SetPassword("alice", users()["alice"])
+			l.hers(l.home.login("alice", client.Plain), code)
+		},
 		"after a restart": func(t *testing.T) {
 			l := newLair(t, "", nil)
 			l.alice.Drop()
