@@ -285,8 +285,8 @@ func Open(state, jid string, settings func() Settings, events Events, vault Vaul
 	return a, nil
 }
 
-// make makes the directory of an account that has none yet. One that has gone meanwhile is
-// not made again: what was in it would be forgotten without a word.
+// make makes the directory of an account that has none yet, with its instance tag. One that
+// has gone meanwhile is not made again: what was in it would be forgotten without a word.
 func (a *Account) make() error {
 	if !a.unmade {
 		return nil
@@ -294,18 +294,25 @@ func (a *Account) make() error {
 	if err := os.MkdirAll(a.dir, 0o700); err != nil {
 		return fmt.Errorf("the account's directory cannot be made: %w", err)
 	}
+	if err := write(a.dir, instanceFile, otr.AppendInstanceTag(nil, a.jid, protocol, a.tag)); err != nil {
+		return err
+	}
 	a.unmade = false
 	return nil
 }
 
-// Prepare makes the account's key in the background, where it has none.
-func (a *Account) Prepare() {
+// Prepare makes the account's directory, where it has none, and its key in the background.
+func (a *Account) Prepare() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if err := a.make(); err != nil {
+		return err
+	}
 	if a.key == nil && !a.making && !a.closed {
 		a.making, a.generated = true, make(chan struct{})
 		go a.generate()
 	}
+	return nil
 }
 
 // fileName is a JID as the name of a directory.

@@ -442,11 +442,6 @@ func (a *Account) writeKey(b []byte, k *PrivateKey) error {
 	if err := write(a.dir, name, b); err != nil {
 		return err
 	}
-	if !exists(a.dir, instanceFile) {
-		if err := write(a.dir, instanceFile, otr.AppendInstanceTag(nil, a.jid, protocol, a.tag)); err != nil {
-			return err
-		}
-	}
 	if err := os.Remove(filepath.Join(a.dir, other)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -38,7 +38,9 @@ func TestNamesWithoutALoginLeaveNoPin(t *testing.T) {
 	dir := stateDir(t)
 	b := startWith(t, dir, fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\n", dir), proxy.Options{Roots: roots,
 		Resolver: &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) { return nil, fmt.Errorf("no DNS") }},
-		Dial:     func(ctx context.Context, network, _ string) (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, network, s.Addr()) }})
+		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, s.Addr())
+		}})
 	try := func(name, password string) error {
 		cfg := b.config("alice", client.Plain)
 		cfg.JID, cfg.Password = "alice@"+name+".evil.example", password

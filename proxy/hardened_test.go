@@ -197,6 +197,10 @@ func TestHardenedOnceWithThePassword(t *testing.T) {
 	if err := cl.Login(); err != nil {
 		t.Fatal(err)
 	}
+	code := statusOf(t, b).Decisions[0].Code // it is another password than before
+	if _, err := admin(t, b.p, "login confirm", "account", "alice@"+domain, "code", code); err != nil {
+		t.Fatal(err)
+	}
 	cl = b.open("alice", func(c *client.Config) { c.From, c.Mechanism, c.Password = true, "SCRAM-SHA-256", "jabberwocky" })
 	if err := cl.Login(); err != nil {
 		t.Errorf("afterwards: %v", err)

@@ -18,7 +18,7 @@ import (
 
 // The words of the configuration are the events that there are.
 func TestEventWords(t *testing.T) {
-	want := []string{proxy.EventServerRefused, proxy.EventServerRenewed, proxy.EventServerExpiring}
+	want := []string{proxy.EventServerRefused, proxy.EventServerRenewed, proxy.EventServerExpiring, proxy.EventLoginUnknown}
 	for _, e := range otrlayer.EventKinds {
 		want = append(want, string(e))
 	}

@@ -568,7 +568,7 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 		f.Text += " Log in again; where the client has no other way, enrol the account anew: otrproxy login enroll " + who.account
 		c.p.without(who.account, le.gone)
 	case le.stale:
-		f.Text += " Log in with the password once, if the client can, or enrol the account anew: otrproxy login enroll " + who.account
+		f.Text += " Log in with the password once, if the client can, and confirm that it was you; or enrol the account anew: otrproxy login enroll " + who.account
 		c.p.stale(who.account)
 		c.p.offerPlain(c.host())
 	case f.Cause == FailDowngrade:

@@ -43,7 +43,9 @@ func (s *session) outgoing(st *stanza.Stanza) error {
 		return nil
 	}
 	if local != "iq" || ours(to) {
-		s.comes()
+		if err := s.comes(); err != nil {
+			return err
+		}
 	}
 	if ours(to) {
 		s.service(st, local)

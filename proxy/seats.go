@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"os"
+	"strings"
 	"sync"
 
 	"otrproxy/otrlayer"
@@ -92,13 +93,19 @@ func (p *Proxy) onceMade(account string, f func()) {
 const maxUnmade = 64
 
 // comes notes that the session's client does something: its account is made, with its key,
-// where it is not there yet.
-func (s *session) comes() {
+// where it is not there yet. Without its files the session ends.
+func (s *session) comes() (err error) {
 	if s.stranger.Load() != nil {
-		return
+		return nil
 	}
 	s.used.Do(func() {
 		p := s.p
+		if e := s.account().Prepare(); e != nil {
+			p.metrics.upstreamFailed(FailState)
+			p.log.Error("an account's files cannot be used", "account", p.name(s.jid), "err", strings.ReplaceAll(e.Error(), s.jid, p.name(s.jid)))
+			err = &streamFault{"internal-server-error", "otrproxy cannot use the files of this account: " + e.Error() + "."}
+			return
+		}
 		p.mu.Lock()
 		later := p.unmade[s.jid]
 		delete(p.unmade, s.jid)
@@ -106,8 +113,8 @@ func (s *session) comes() {
 		for _, f := range later {
 			f()
 		}
-		s.account().Prepare()
 	})
+	return err
 }
 
 // keepsFirst keeps what recognises a password, where nothing does yet.

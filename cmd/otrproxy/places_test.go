@@ -365,6 +365,17 @@ func (c *scene) rows() map[string]row {
 		c.told(c.alice, "Your message waits for a private conversation with carol@")
 	}
 
+	code := map[string]string{"account": aliceJID}
+	stranger := func() {
+		c.s.SetPassword("alice", "another one")
+		cl, err := client.Dial(c.t.Context(), client.Config{Addr: c.p.Addrs()[0].String(), JID: aliceJID, Password: "another one", Resource: "new", Entry: client.STARTTLS})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		c.t.Cleanup(cl.Drop)
+		code["code"] = regexp.MustCompile(`login confirm (\d{4})`).FindStringSubmatch(c.told(c.alice, "Was it you"))[1]
+	}
+
 	return map[string]row{
 		"help":           {want: "compares a fingerprint"},
 		"status":         {want: "alice@example.org/c: server at"},
@@ -408,6 +419,8 @@ func (c *scene) rows() map[string]row {
 		"login list":     {args: map[string]string{"account": aliceJID}, want: "alice@example.org logs in by SCRAM-SHA-256-PLUS tls-exporter \\(bound"},
 		"login enroll":   {args: map[string]string{"account": aliceJID, "password": "a"}, want: "is enrolled for SCRAM-SHA-256"},
 		"login forget":   {args: map[string]string{"account": aliceJID}, want: "is not enrolled"},
+		"login confirm":  {args: code, before: stranger, want: "that (password|login)"},
+		"login refuse":   {args: code, before: stranger, want: "That login is over"},
 		"pin list":       {want: "example.org sha256:.*current, configuration"},
 		"pin show":       {args: map[string]string{"domain": "example.org"}, want: "trust pin"},
 		"pin probe":      {args: map[string]string{"domain": "example.org"}, want: "It satisfies a pin"},
