@@ -1,6 +1,9 @@
 """Gajim with an account that is set up already.
 
 gajim_client.py DIR JID PASSWORD HOST PORT CERTIFICATE
+
+input: change PASSWORD   say JID TEXT
+output, a line each: changed   unchanged WHY   text FROM JSON
 """
 import json
 import os
@@ -28,6 +31,45 @@ db.commit()
 db.close()
 
 sys.argv = ["gajim", "--config-path", where, "--loglevel", "gajim=INFO,nbxmpp=INFO"]
+from gajim.common import app, ged  # noqa: E402
+from gajim.common.structs import OutgoingMessage  # noqa: E402
 from gajim.gajim import main  # noqa: E402
+from gi.repository import GLib  # noqa: E402
+
+
+def out(*words):
+    print(*words, flush=True)
+
+
+def changed(task):
+    """Is told what came of what the window "Change Password" asks for."""
+    try:
+        task.finish()
+    except Exception as e:
+        out("unchanged", e)
+    else:
+        out("changed")
+
+
+def told(*_):
+    word, _, rest = sys.stdin.readline().rstrip("\n").partition(" ")
+    if word == "change":
+        app.get_client(jid).get_module("Register").change_password(rest, callback=changed)
+    elif word == "say":
+        to, _, text = rest.partition(" ")
+        contact = app.get_client(jid).get_module("Contacts").get_contact(to)
+        app.get_client(jid).send_message(OutgoingMessage(account=jid, contact=contact, message=text, type_="chat"))
+    return word != ""
+
+
+def listen():
+    if not getattr(app, "ged", None):
+        return True
+    app.ged.register_event_handler("message-received", ged.POSTGUI, lambda e: out("text", e.fjid, json.dumps(e.msgtxt, ensure_ascii=False)))
+    return False
+
+
+GLib.io_add_watch(0, GLib.IO_IN, told)
+GLib.timeout_add(100, listen)
 
 main()

@@ -15,6 +15,11 @@ import (
 // but in the system's list.
 func startGajim(t *testing.T, desktop []string, jid, addr, shown string) *process {
 	t.Helper()
+	return startGajimWith(t, desktop, jid, "secret", addr, shown)
+}
+
+func startGajimWith(t *testing.T, desktop []string, jid, password, addr, shown string) *process {
+	t.Helper()
 	need.Program(t, "gajim", "Xvfb", "dbus-daemon")
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -23,5 +28,5 @@ func startGajim(t *testing.T, desktop []string, jid, addr, shown string) *proces
 	dir := t.TempDir()
 	write(t, dir, map[string]string{"shown.pem": shown})
 	script, _ := filepath.Abs("gajim_client.py")
-	return start(t, "gajim", append(desktop, "HOME="+dir), dir, need.Python, script, filepath.Join(dir, "gajim"), jid, "secret", host, port, filepath.Join(dir, "shown.pem"))
+	return start(t, "gajim", append(desktop, "HOME="+dir), dir, need.Python, script, filepath.Join(dir, "gajim"), jid, password, host, port, filepath.Join(dir, "shown.pem"))
 }

@@ -272,6 +272,7 @@ auth_password_format: scram
 listen:
   - { port: 5222, ip: %q, module: ejabberd_c2s, max_stanza_size: 262144, shaper: none, access: all, starttls: true%s }
   - { port: 5223, ip: %q, module: ejabberd_c2s, max_stanza_size: 262144, shaper: none, access: all, tls: true%s }
+  - { port: 5280, ip: %q, module: ejabberd_http, request_handlers: { /register: mod_register_web } }
 acl:
   local: { user_regexp: "" }
   loopback: { ip: [ 127.0.0.0/8 ] }
@@ -286,10 +287,11 @@ modules:
   mod_offline: {}
   mod_ping: {}
   mod_register: { ip_access: trusted_network, welcome_message: { subject: "", body: "" } }
+  mod_register_web: {}
   mod_roster: { versioning: true }
   mod_stream_mgmt: {}
 registration_timeout: infinity
-`, filepath.Join(dir, "both.pem"), s.ip, listen, s.ip, listen)
+`, filepath.Join(dir, "both.pem"), s.ip, listen, s.ip, listen, s.ip)
 	file := filepath.Join(dir, "ejabberd.yml")
 	os.WriteFile(file, []byte(conf), 0o600)
 	rc := filepath.Join(dir, "inetrc")
