@@ -47,6 +47,7 @@ func (p *Proxy) leave(s **seat) {
 		if a := p.accounts[account]; a != nil && !p.made(account) { // it has come to no use
 			a.Close()
 			delete(p.accounts, account)
+			p.passwords.forget(account)
 		}
 	}
 }

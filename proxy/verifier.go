@@ -260,6 +260,14 @@ func (p *Proxy) keepPassword(account, password string) error {
 	return nil
 }
 
+// forget drops what is remembered of an account that has come to no use.
+func (w *passwords) forget(account string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.right, account)
+	delete(w.strangers, account)
+}
+
 // is notes which password is the account's.
 func (w *passwords) is(account string, sum [32]byte) {
 	w.mu.Lock()

@@ -321,3 +321,46 @@ document.getElementById("x").submit();
 	b.at("")
 	b.sees("Nothing waits for you")
 }
+
+// Somebody whom the server lets in with another password waits for a decision: the page has
+// both, with the code that the stranger was shown.
+func TestUnknownLogin(t *testing.T) {
+	w := newWorld(t, "", "")
+	b := open(t)
+	b.enter(w)
+	w.s.SetPassword("alice", "another")
+	comes := func(resource string) (*client.Client, error) {
+		c, err := client.Dial(t.Context(), client.Config{Addr: w.addr, JID: "alice@" + domain, Password: "another", Resource: resource, Entry: client.STARTTLS})
+		if err == nil {
+			t.Cleanup(c.Drop)
+		}
+		return c, err
+	}
+	stranger, err := comes("new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.notice(stranger, "Your code is")
+	b.sees("Is it alice@" + domain + " who has another password?")
+	b.checked("overview-login-unknown")
+	b.do(chromedp.Click(form("login refuse")+`//button`, chromedp.BySearch), chromedp.WaitVisible("#answer"))
+	b.sees("That login is over")
+	b.sees("Nothing waits for you")
+	if _, err := comes("again"); err == nil {
+		t.Error("who was refused comes in again")
+	}
+	w.s.SetPassword("alice", "a third one")
+	third, err := client.Dial(t.Context(), client.Config{Addr: w.addr, JID: "alice@" + domain, Password: "a third one", Resource: "third", Entry: client.STARTTLS})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(third.Drop)
+	w.notice(third, "Your code is")
+	b.sees("who has another password?")
+	b.do(chromedp.Click(form("login confirm")+`//input[@type="checkbox"]`, chromedp.BySearch))
+	b.sends("login confirm", "is let in with that password")
+	w.notice(third, "this is you")
+	b.sees("Nothing waits for you")
+	w.says(third, "from the third one")
+	w.reads(w.bob, "from the third one")
+}
