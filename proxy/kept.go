@@ -8,9 +8,8 @@ import (
 	"otrproxy/proxy/control"
 )
 
-// What a server, or whoever can reach the port, can have us keep, beside the most of it. It
-// is shown in status and among the figures; each name stands for one bound.
-var keptKinds = []string{"accounts", "contacts", "written_to", "conversations", "held_messages", "held_bytes", "texts", "text_bytes", "piece_bytes", "owed_messages", "guesses", "strangers"}
+// What a server, or whoever can reach the port, can have us keep, is shown beside the most of
+// it, in status and among the figures.
 
 // sparedKinds are what was done less often than others wanted.
 var sparedKinds = []string{"lines", "asks_delayed", "answers"}

@@ -230,6 +230,9 @@ func (s *session) tellOfRoom(room string) {
 		return
 	}
 	key := s.jid + " " + room
+	if s.stranger.Load() != nil { // what they are told the person was not
+		key = "stranger " + key
+	}
 	s.p.mu.Lock()
 	told := s.p.toldOf[key]
 	if len(s.p.toldOf) < maxToldRooms {

@@ -79,7 +79,7 @@ func readHash(s string) (c argon2Cost, salt, sum []byte, err error) {
 		return c, nil, nil, errHash
 	}
 	at := bytes.IndexByte([]byte(rest), '$')
-	if at < 0 || c.memory < 8 || c.memory > 1<<20 || c.time < 1 || c.time > 100 || c.threads < 1 {
+	if at < 0 || c.memory < 8 || c.memory > 1<<18 || c.time < 1 || c.time > 16 || c.threads < 1 {
 		return c, nil, nil, errHash
 	}
 	salt, err = base64.RawStdEncoding.DecodeString(rest[:at])

@@ -165,3 +165,60 @@ func FuzzStanzaIn(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPresenceOut: presence to one contact leaves well formed, without a word of the person's,
+// and what has left once would leave so again.
+func FuzzPresenceOut(f *testing.F) {
+	f.Add("<presence to='a@b'><status>words</status><show>away</show><c xmlns='http://jabber.org/protocol/caps' node='n:x' ver='1'>words</c>words</presence>")
+	f.Add("<presence to='a@b' type='subscribe' words='x'><nick xmlns='http://jabber.org/protocol/nick'>words</nick><s:status xmlns:s='jabber:client'>words</s:status></presence>")
+	f.Add("<presence to='a@b/c'><x xmlns='http://jabber.org/protocol/muc'><password>secret</password><history maxstanzas='0'/><words/></x></presence>")
+	f.Fuzz(func(t *testing.T, in string) {
+		st, err := stanza.Parse([]byte(in))
+		if err != nil || string(st.Root().Local()) != "presence" {
+			return
+		}
+		rule := config.Default().RuleFor("a@b", "c@d")
+		once := PresenceOut(st, rule, false)(nil)
+		again, err := stanza.Parse(once)
+		if err != nil {
+			t.Fatalf("%v in %s", err, once)
+		}
+		for el := range again.Root().Children() {
+			if local := string(el.Local()); local == "status" || local == "nick" {
+				t.Errorf("%s", once)
+			}
+		}
+		if twice := PresenceOut(again, rule, false)(nil); string(twice) != string(once) {
+			t.Errorf("%s\nand then %s", once, twice)
+		}
+	})
+}
+
+// FuzzRequestOut: whatever a request is, it is judged; one of an unknown type never leaves, nor
+// one with text of its own.
+func FuzzRequestOut(f *testing.F) {
+	for _, in := range []string{"<iq type='set'><query xmlns='jabber:iq:roster'><item jid='a@b' name='words'/></query></iq>", "<iq type='get'><save xmlns='urn:xmpp:archive'>words</save></iq>",
+		"<iq type='set'><pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='n'><item><mood xmlns='http://jabber.org/protocol/mood'><text>words</text></mood></item></publish></pubsub></iq>", "<iq type='result'>words</iq>"} {
+		f.Add(in)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		st, err := stanza.Parse([]byte(in))
+		if err != nil {
+			return
+		}
+		root := st.Root()
+		rule := *config.Default().RuleFor("a@b", "c@d")
+		rule.Allow = nil
+		for _, to := range []To{ToContact, ToServer, ToRoom} {
+			if RequestOut(root, to, &rule) != "" {
+				continue
+			}
+			switch typ := root.Attr("type"); {
+			case typ != "get" && typ != "set" && typ != "result" && typ != "error":
+				t.Errorf("leaves with the type %q", typ)
+			case strings.TrimSpace(root.Text()) != "":
+				t.Errorf("leaves with a text: %s", in)
+			}
+		}
+	})
+}
