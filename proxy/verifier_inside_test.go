@@ -1,0 +1,74 @@
+package proxy
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"otrproxy/config"
+	"otrproxy/otrlayer"
+)
+
+// The costs of a hash are OWASP's for argon2id, and stand in it: with others it is still read.
+func TestHashSaysItsCosts(t *testing.T) {
+	if want := (argon2Cost{time: 2, memory: 19456, threads: 1}); ownCost != want {
+		t.Errorf("%+v", ownCost)
+	}
+	hash := hashPassword("secret")
+	old := passwordCost
+	defer func() { passwordCost = old }()
+	passwordCost = argon2Cost{time: 3, memory: 128, threads: 2}
+	for _, v := range []verifier{{Password: hash}, {Password: hashPassword("secret")}} {
+		if !v.fits(credentials{"a", "secret"}) || v.fits(credentials{"a", "Secret"}) || v.fits(credentials{"a", ""}) {
+			t.Error(v.Password)
+		}
+	}
+	if hashPassword("secret") == hashPassword("secret") {
+		t.Error("the same salt twice")
+	}
+}
+
+// A password is recognised in the forms in which programs write it, and no other one is.
+func TestFormsOfOnePassword(t *testing.T) {
+	v := verifier{Password: hashPassword("caf\u00e9 \u00e5")}
+	for text, fits := range map[string]bool{"caf\u00e9 \u00e5": true, "cafe\u0301 a\u030a": true, "caf\u00e9\u00a0\u212b": false, "cafe a": false, "caf\u00e9 \u00e5 ": false} {
+		if v.fits(credentials{"a", text}) != fits {
+			t.Errorf("%q: %v", text, !fits)
+		}
+	}
+}
+
+// A verifier that cannot be read lets nobody in as the person.
+func TestDamagedVerifierRecognisesNobody(t *testing.T) {
+	for name, file := range map[string]string{"no YAML": "\x00", "empty": "{}\n", "another hash": "password: \"$2y$10$abc\"\n", "unknown field": "pasword: x\n", "keys without any": "keys: []\n",
+		"too much memory": "password: \"$argon2id$v=19$m=4294967295,t=2,p=1$c2FsdHNhbHQ$" + strings.Repeat("A", 43) + "\"\n"} {
+		p := prepared(config.Default(), Options{})
+		p.state = &State{Dir: t.TempDir()}
+		dir := otrlayer.Dir(p.state.Dir, "alice@example.org")
+		os.MkdirAll(dir, 0o700)
+		os.WriteFile(filepath.Join(dir, verifierFile), []byte(file), 0o600)
+		if who, err := p.recognise("alice@example.org", credentials{"alice", "x"}); err == nil || who != strange || !strings.Contains(err.Error(), verifierFile) {
+			t.Errorf("%s: %v %v", name, who, err)
+		}
+	}
+}
+
+// What a login costs beside the server's own part: the first one of a run, and later ones.
+func BenchmarkRecognise(b *testing.B) {
+	old := passwordCost
+	defer func() { passwordCost = old }()
+	passwordCost = ownCost
+	v := verifier{Password: hashPassword("secret")}
+	b.Run("first of a run", func(b *testing.B) {
+		for b.Loop() {
+			v.fits(credentials{"a", "secret"})
+		}
+	})
+	w := newPasswords()
+	b.Run("later", func(b *testing.B) {
+		for b.Loop() {
+			w.sum("alice@example.org", "secret")
+		}
+	})
+}
