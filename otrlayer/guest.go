@@ -73,3 +73,17 @@ func (a *Account) guestReceives(m Incoming) Reading {
 	}
 	return r
 }
+
+// Inherit gives the account what a guest of its has left behind, who was its person: messages
+// that no client was there to get back.
+func (a *Account) Inherit(guest *Account) {
+	guest.mu.Lock()
+	owed := guest.owed
+	guest.owed = nil
+	guest.mu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range owed {
+		a.giveBack(r.m, r.c)
+	}
+}
