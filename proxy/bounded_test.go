@@ -99,8 +99,8 @@ func TestAccountsThatDoNothingLeaveNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.Close()
+		b.counts("otrproxy_sessions", "0")
 	}
-	b.counts("otrproxy_sessions", "0")
 	if n := kept(); n != before {
 		t.Errorf("%d directories are left", n-before)
 	}
@@ -218,5 +218,35 @@ func TestWhatIsKeptIsTold(t *testing.T) {
 		if metric(b, `otrproxy_spared_total{what="`+what+`"}`) == "" {
 			t.Errorf("no figure of %s", what)
 		}
+	}
+}
+
+// limits.accounts holds for logins that come to use at once.
+func TestAccountsAreLimitedAtOnce(t *testing.T) {
+	t.Parallel()
+	u := users()
+	for i := range 10 {
+		u[fmt.Sprint("u", i)] = "x"
+	}
+	s := startServer(t, server.Config{Users: u})
+	b := startProxy(t, s, "limits: {accounts: 4}\n") // three are there
+	var in []*client.Client
+	for i := range 10 {
+		cfg := b.config(fmt.Sprint("u", i), client.Plain)
+		cfg.Password, cfg.Quiet = "x", true
+		c, err := client.Dial(t.Context(), cfg)
+		if err != nil {
+			continue
+		}
+		t.Cleanup(c.Drop)
+		in = append(in, c)
+	}
+	for _, c := range in {
+		c.Send("<presence/>")
+		everything(t, c)
+	}
+	list, _ := os.ReadDir(filepath.Join(b.state, "accounts"))
+	if len(list) > 4 {
+		t.Errorf("%d accounts are kept", len(list))
 	}
 }

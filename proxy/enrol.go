@@ -138,14 +138,17 @@ func (p *Proxy) saveLogin(account, name string, b []byte) error {
 	return atomicwriter.WriteFile(filepath.Join(dir, name), b, 0o600)
 }
 
-// An enrolment is what verifies one SCRAM login and continues it to the server (RFC 5802
-// section 3): what the server itself keeps of a password.
+// An enrolment is what verifies one SCRAM login and continues it to the server: what the
+// server itself keeps of a password (RFC 5802 section 3), and beside it our own (ownkeys.go).
+// One without, of an earlier version, waits for the next login with the password.
 type enrolment struct {
 	Mechanism  string `yaml:"mechanism"`
 	Salt       []byte `yaml:"salt"`
 	Iterations int    `yaml:"iterations"`
 	StoredKey  []byte `yaml:"stored_key"`
 	ServerKey  []byte `yaml:"server_key"`
+
+	Own *ownKeys `yaml:"own,omitempty"`
 }
 
 // enrolments are those of an account, by mechanism.
@@ -157,6 +160,14 @@ func (e enrolments) of(mechanism string) *enrolment {
 		return nil
 	}
 	return &e[i]
+}
+
+// proves is the one by which a client can prove its password; nil for none.
+func (e enrolments) proves(mechanism string) *enrolment {
+	if k := e.of(mechanism); k != nil && k.Own != nil {
+		return k
+	}
+	return nil
 }
 
 // enrolled reads them; none for an account that is not enrolled.
@@ -181,7 +192,7 @@ func (p *Proxy) enrolled(account string) (enrolments, error) {
 func (e enrolments) sound() bool {
 	return len(e) > 0 && !slices.ContainsFunc(e, func(k enrolment) bool {
 		m := mechanismOf(k.Mechanism)
-		return m == nil || k.Iterations < 1 || k.Iterations > maxIterations || len(k.StoredKey) != m.new().Size() || len(k.ServerKey) != m.new().Size()
+		return m == nil || k.Iterations < 1 || k.Iterations > maxIterations || len(k.StoredKey) != m.new().Size() || len(k.ServerKey) != m.new().Size() || k.Own != nil && !k.Own.sound(m)
 	})
 }
 
@@ -272,7 +283,10 @@ func (p *Proxy) inStep(account string, now func() *enrolment) {
 	case old == nil:
 		all = append(all, *fresh)
 	case bytes.Equal(old.StoredKey, fresh.StoredKey) && bytes.Equal(old.Salt, fresh.Salt) && old.Iterations == fresh.Iterations:
-		return
+		if old.Own != nil {
+			return
+		}
+		*old = *fresh
 	default: // another password, of which the other mechanisms' keys know nothing
 		all = enrolments{*fresh}
 	}
@@ -339,10 +353,12 @@ func (p *Proxy) fellBehind(account string, f *Failure) {
 // client that is offered what its account has not got would fail at it.
 func (p *Proxy) provers(domain, from, host string) (out []string) {
 	p.mu.Lock()
-	until, plain := p.plainly[host]
-	plain = plain && time.Now().Before(until)
+	now := time.Now()
+	plain, plainFrom := now.Before(p.plainly[plainly{host, ""}]), now.Before(p.plainly[plainly{host, from}])
 	p.mu.Unlock()
 	switch {
+	case from != "" && plainFrom:
+		return nil
 	case from != "":
 		return p.haveAll([]string{from})
 	case plain:
@@ -365,7 +381,7 @@ func (p *Proxy) haveAll(accounts []string) (out []string) {
 	for _, m := range mechanisms {
 		if !slices.ContainsFunc(accounts, func(a string) bool {
 			e, err := p.enrolled(a)
-			return err != nil || e.of(m.name) == nil
+			return err != nil || e.proves(m.name) == nil
 		}) {
 			out = append(out, m.name)
 		}
@@ -418,15 +434,22 @@ func (o *offers) forget() {
 }
 
 // plainLife is for how long a host is offered PLAIN alone from which somebody came with
-// SCRAM whose account is not enrolled: the same client, which will try again. Who says whose
-// the stream is is offered what that account has.
+// SCRAM for whom it is of no use: the same client, which will try again. Their account is not
+// enrolled, or has another password than it was enrolled with; then whoever says that the
+// stream is its own gets PLAIN, too.
 const plainLife = 2 * time.Minute
 
-func (p *Proxy) offerPlain(host string) {
+// A plainly is who gets PLAIN alone: a host, and an account where the client says which.
+type plainly struct{ host, account string }
+
+// offerPlain offers a host PLAIN alone. Account is one whose keys are of no use; "" where
+// there are none.
+func (p *Proxy) offerPlain(host, account string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.plainly) > 1000 {
 		clear(p.plainly)
 	}
-	p.plainly[host] = time.Now().Add(plainLife)
+	until := time.Now().Add(plainLife)
+	p.plainly[plainly{host, ""}], p.plainly[plainly{host, account}] = until, until
 }

@@ -38,3 +38,38 @@ func Upgrade(dir string) error { return (&State{Dir: dir}).upgrade(slog.New(slog
 
 // Open is how many accounts are in memory.
 func (p *Proxy) Open() int { return len(p.open()) }
+
+// ForgetGuesses forgets all wrong tries.
+func (p *Proxy) ForgetGuesses() {
+	p.guesses.mu.Lock()
+	defer p.guesses.mu.Unlock()
+	clear(p.guesses.of)
+	p.guesses.harmless.Init()
+	p.guesses.bad.Init()
+}
+
+// Rights is how many accounts' passwords are known in memory.
+func (p *Proxy) Rights() int {
+	p.passwords.mu.Lock()
+	defer p.passwords.mu.Unlock()
+	return len(p.passwords.right)
+}
+
+// Tries is how many wrong tries of an account are counted.
+func (p *Proxy) Tries(account string) (n int) {
+	p.guesses.mu.Lock()
+	defer p.guesses.mu.Unlock()
+	for who, e := range p.guesses.of {
+		if who.account == account {
+			n += e.Value.(*wrong).tries
+		}
+	}
+	return n
+}
+
+// StrangersOf is how many accounts have strangers.
+func (p *Proxy) StrangersOf() int {
+	p.passwords.mu.Lock()
+	defer p.passwords.mu.Unlock()
+	return len(p.passwords.strangers)
+}

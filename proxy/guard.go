@@ -115,8 +115,11 @@ func (s *session) outIQ(st *stanza.Stanza, to address) {
 			return
 		case typ == "error":
 			raw = filter.AppendBareError(nil, root)
-		default: // whoever asked is told, and not left waiting
-			raw = stanza.AppendError(nil, "iq", "", root.Attr("to"), root.Attr("id"), stanza.Error{Type: "cancel", Condition: "service-unavailable"})
+		default:
+			var ok bool
+			if raw, ok = filter.AnswerOut(root, rule); !ok { // whoever asked is told, and not left waiting
+				raw = stanza.AppendError(nil, "iq", "", root.Attr("to"), root.Attr("id"), stanza.Error{Type: "cancel", Condition: "service-unavailable"})
+			}
 		}
 	}
 	if bind, ok := root.Child(stanza.NSBind, "bind"); ok && typ == "set" && s.binding(root, bind) {

@@ -4,38 +4,42 @@ import (
 	"container/list"
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
 
 // Wrong passwords are tried here: of enrolled accounts without the server noticing, of others
-// in the name of everybody who comes from here. From the fifth on, tries of an account from
-// one host go one by one, with a pause between them. Whoever knows the password waits for a
-// turn like all others, and for no more than that: somebody who guesses at the same machine
-// slows a person down and does not lock them out.
+// in the name of everybody who comes from here. Four tries of an account are free for whoever
+// comes from one place: a machine, and on this one a user. Further ones have to wait for a
+// turn, with a pause between two, and anybody who waits may be next. So who guesses somewhere
+// else holds nobody up, and who guesses at the same place slows them down.
 
 const (
 	freeTries   = 4
 	firstWait   = time.Second
 	longestWait = 4 * time.Second
 	guessMemory = time.Hour // after which wrong tries are forgotten
-	maxGuessed  = 10_000    // accounts and hosts that are counted
+	maxGuessed  = 10_000    // accounts and places that are counted
 	maxWrong    = 16        // wrong passwords that are known again, of each
+	maxWaiting  = 8         // who wait for a turn, of each
 )
 
 // tooManyTries is told to who gets no turn.
 const tooManyTries = "Too many wrong passwords were tried here; wait a minute."
 
-// A guessed is an account, as one host tries to get into it.
-type guessed struct{ account, host string }
+// A guessed is an account, as it is tried from one place.
+type guessed struct{ account, place string }
 
 // wrong are the wrong tries of one.
 type wrong struct {
-	who   guessed
-	tries int
-	until time.Time // nothing is tried before
-	last  time.Time
-	sums  [][32]byte // of the wrong passwords last tried
+	who     guessed
+	tries   int
+	pending int       // tries of which it is not known yet
+	waiting int       // who wait for a turn
+	until   time.Time // nothing is tried before
+	last    time.Time
+	sums    [][32]byte // of the wrong passwords last tried
 }
 
 // guesses counts wrong tries. Those that slow somebody down stand apart from those that do
@@ -48,6 +52,127 @@ type guesses struct {
 
 func newGuesses() *guesses {
 	return &guesses{of: map[guessed]*list.Element{}, harmless: list.New(), bad: list.New()}
+}
+
+// A try is one that is under way. It ends once: as wrong, right or neither.
+type try struct {
+	g    *guesses
+	who  guessed
+	sum  [32]byte
+	once sync.Once
+}
+
+// turn waits until a password may be tried; nil where it was wrong just before, or the turn
+// does not come within patience. Sum is the zero one where nobody knows the password.
+func (g *guesses) turn(ctx context.Context, who guessed, sum [32]byte, patience time.Duration) *try {
+	deadline := time.Now().Add(patience)
+	for first := true; ; first = false {
+		wait, ok := g.ask(who, sum, time.Now(), first)
+		switch {
+		case ok:
+			return &try{g: g, who: who, sum: sum}
+		case wait < 0:
+			if !first {
+				g.leave(who)
+			}
+			return nil
+		case time.Now().Add(wait).After(deadline):
+			g.leave(who)
+			return nil
+		}
+		t := time.NewTimer(wait + rand.N(firstWait/4)) // of all who wait, anybody may be next
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			g.leave(who)
+			return nil
+		}
+	}
+}
+
+// ask is turn without waiting: how long there is to wait, or never (-1). Who waits is counted,
+// from the first time on.
+func (g *guesses) ask(who guessed, sum [32]byte, now time.Time, first bool) (wait time.Duration, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	w := g.find(who, now)
+	if w == nil {
+		w = g.add(who, now)
+	}
+	if w.tries+w.pending < freeTries {
+		w.pending++
+		return 0, true
+	}
+	if sum != ([32]byte{}) && slices.Contains(w.sums, sum) {
+		return -1, false
+	}
+	if wait := w.until.Sub(now); wait > 0 {
+		if first && w.waiting >= maxWaiting {
+			return -1, false
+		}
+		if first {
+			w.waiting++
+		}
+		return wait, false
+	}
+	if !first {
+		w.waiting = max(0, w.waiting-1)
+	}
+	w.pending++
+	w.until = now.Add(w.pause())
+	return 0, true
+}
+
+// leave is for who does not wait any longer.
+func (g *guesses) leave(who guessed) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if w := g.find(who, time.Now()); w != nil {
+		w.waiting = max(0, w.waiting-1)
+	}
+}
+
+// pause is the time between two tries.
+func (w *wrong) pause() time.Duration {
+	return min(firstWait<<min(max(w.tries-freeTries, 0), 8), longestWait)
+}
+
+// wrong counts the try.
+func (t *try) wrong() {
+	t.end(func(w *wrong, now time.Time) {
+		w.tries++
+		w.until = now.Add(w.pause())
+		if t.sum != ([32]byte{}) {
+			if len(w.sums) >= maxWrong {
+				w.sums = slices.Delete(w.sums, 0, 1)
+			}
+			w.sums = append(w.sums, t.sum)
+		}
+	})
+}
+
+// right has the wrong ones before it forgotten.
+func (t *try) right() {
+	t.end(func(w *wrong, _ time.Time) { w.tries, w.sums, w.until = 0, nil, time.Time{} })
+}
+
+// over ends a try of which nothing has come.
+func (t *try) over() { t.end(func(*wrong, time.Time) {}) }
+
+func (t *try) end(f func(w *wrong, now time.Time)) {
+	t.once.Do(func() {
+		now, g := time.Now(), t.g
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		w := g.find(t.who, now)
+		if w == nil {
+			w = g.add(t.who, now)
+		}
+		w.pending = max(0, w.pending-1)
+		f(w, now)
+		g.place(w, now)
+	})
 }
 
 // find is what is counted of one; nil for nothing. The caller holds mu.
@@ -64,6 +189,36 @@ func (g *guesses) find(who guessed, now time.Time) *wrong {
 	return w
 }
 
+// add makes an entry, and room for it.
+func (g *guesses) add(who guessed, now time.Time) *wrong {
+	w := &wrong{who: who, last: now}
+	for _, l := range []*list.List{g.harmless, g.bad} {
+		for e := l.Front(); e != nil && now.Sub(e.Value.(*wrong).last) > guessMemory; e = l.Front() {
+			g.forget(e)
+		}
+	}
+	if len(g.of) >= maxGuessed {
+		oldest := g.harmless.Front()
+		if oldest == nil {
+			oldest = g.bad.Front()
+		}
+		g.forget(oldest)
+	}
+	g.of[who] = g.harmless.PushBack(w)
+	return w
+}
+
+// place puts an entry where it belongs; one that says nothing goes.
+func (g *guesses) place(w *wrong, now time.Time) {
+	g.forget(g.of[w.who])
+	switch w.last = now; {
+	case w.tries >= freeTries:
+		g.of[w.who] = g.bad.PushBack(w)
+	case w.tries+w.pending+w.waiting > 0:
+		g.of[w.who] = g.harmless.PushBack(w)
+	}
+}
+
 // forget drops an entry, of whichever list it is.
 func (g *guesses) forget(e *list.Element) {
 	delete(g.of, e.Value.(*wrong).who)
@@ -71,91 +226,7 @@ func (g *guesses) forget(e *list.Element) {
 	g.bad.Remove(e)
 }
 
-// turn waits until a password may be tried, and reports whether it may: not where it has been
-// wrong just before, nor where the turn does not come within patience. Sum is the zero one for
-// a proof, of which nobody knows the password.
-func (g *guesses) turn(ctx context.Context, who guessed, sum [32]byte, patience time.Duration) bool {
-	deadline := time.Now().Add(patience)
-	for {
-		wait, ok := g.ask(who, sum, time.Now())
-		if ok || wait < 0 || time.Now().Add(wait).After(deadline) {
-			return ok
-		}
-		// Of all who wait, anybody may be next.
-		t := time.NewTimer(wait + rand.N(firstWait/4))
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return false
-		}
-	}
-}
-
-// ask is turn without waiting: how long there is to wait, or never (-1).
-func (g *guesses) ask(who guessed, sum [32]byte, now time.Time) (wait time.Duration, ok bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	w := g.find(who, now)
-	if w == nil || w.tries < freeTries {
-		return 0, true
-	}
-	for _, s := range w.sums {
-		if s == sum && sum != ([32]byte{}) {
-			return -1, false
-		}
-	}
-	if wait := w.until.Sub(now); wait > 0 {
-		return wait, false
-	}
-	w.until = now.Add(w.pause())
-	return 0, true
-}
-
-// pause is the time between two tries.
-func (w *wrong) pause() time.Duration {
-	return min(firstWait<<min(max(w.tries-freeTries, 0), 8), longestWait)
-}
-
-// tried counts a try.
-func (g *guesses) tried(who guessed, sum [32]byte, right bool) {
-	now := time.Now()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	w := g.find(who, now)
-	if w != nil {
-		g.forget(g.of[who])
-	}
-	if right {
-		return
-	}
-	if w == nil {
-		w = &wrong{who: who}
-	}
-	w.tries++
-	w.last = now
-	w.until = now.Add(w.pause())
-	if sum != ([32]byte{}) {
-		if len(w.sums) >= maxWrong {
-			w.sums = append(w.sums[:0], w.sums[1:]...)
-		}
-		w.sums = append(w.sums, sum)
-	}
-	l := g.harmless
-	if w.tries >= freeTries {
-		l = g.bad
-	}
-	g.of[who] = l.PushBack(w)
-	if len(g.of) > maxGuessed {
-		oldest := g.harmless.Front()
-		if oldest == nil {
-			oldest = g.bad.Front()
-		}
-		g.forget(oldest)
-	}
-}
-
-// counted is how many accounts and hosts are.
+// counted is how many accounts and places are.
 func (g *guesses) counted() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()

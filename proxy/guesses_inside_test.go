@@ -2,54 +2,126 @@ package proxy
 
 import (
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-// Tries behind the fourth go one by one, at most one in the pause; a turn that somebody else
-// has taken is lost to nobody but for that pause.
+func sumOf(i int) [32]byte { return [32]byte{1, byte(i), byte(i >> 8), byte(i >> 16)} }
+
+var guessedAlice = guessed{"alice@example.org", "127.0.0.1"}
+
+// Tries behind the fourth go one by one with a pause between them, however many come at once;
+// who knows the password gets a turn like the others.
 func TestGuessesGoOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuesses()
+		var looked atomic.Int32
+		var wg sync.WaitGroup
+		end := time.Now().Add(time.Hour)
+		for n := range 100 { // who never stop
+			wg.Go(func() {
+				for i := 0; time.Now().Before(end); i++ {
+					if a := g.turn(t.Context(), guessedAlice, sumOf(n<<12+i), 15*time.Second); a != nil {
+						looked.Add(1)
+						time.Sleep(time.Millisecond) // the server thinks
+						a.wrong()
+					} else {
+						time.Sleep(time.Second)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if most := int32(time.Hour/longestWait) + 10; looked.Load() > most || looked.Load() < most/2 {
+			t.Errorf("%d tries in an hour", looked.Load())
+		}
+		for a := (*try)(nil); a == nil; {
+			a = g.turn(t.Context(), guessedAlice, sumOf(99), 15*time.Second)
+		}
+		time.Sleep(2 * guessMemory)
+		if _, ok := g.ask(guessedAlice, sumOf(0), time.Now(), true); !ok {
+			t.Error("an hour later somebody still waits")
+		}
+	})
+}
+
+// From another place nobody waits for them.
+func TestGuessesElsewhereHoldNobodyUp(t *testing.T) {
 	g := newGuesses()
-	who, now := guessed{"alice@example.org", "127.0.0.1"}, time.Now()
-	for i := range freeTries {
-		if _, ok := g.ask(who, [32]byte{byte(i + 1)}, now); !ok {
-			t.Fatalf("try %d waits", i)
-		}
-		g.tried(who, [32]byte{byte(i + 1)}, false)
-	}
-	looked := 0
-	for at := time.Duration(0); at < time.Hour; at += 100 * time.Millisecond { // somebody who never stops
-		sum := [32]byte{9, byte(looked), byte(looked >> 8)}
-		if _, ok := g.ask(who, sum, time.Now().Add(at)); ok {
-			looked++
-			g.mu.Lock()
-			w := g.find(who, time.Now())
-			w.tries++
-			w.until = time.Now().Add(at).Add(w.pause())
-			w.last = time.Now().Add(at)
-			g.mu.Unlock()
+	for i := range 20 {
+		if a := g.turn(t.Context(), guessedAlice, sumOf(i), 0); a != nil {
+			a.wrong()
 		}
 	}
-	if most := int(time.Hour/longestWait) + 5; looked > most || looked < most/2 {
-		t.Errorf("%d tries in an hour", looked)
+	if g.turn(t.Context(), guessedAlice, sumOf(99), 0) != nil {
+		t.Error("the guesser does not wait")
 	}
-	if _, ok := g.ask(who, [32]byte{1}, time.Now().Add(2*time.Hour)); !ok {
-		t.Error("an hour later somebody still waits")
+	for _, who := range []guessed{{guessedAlice.account, "127.0.0.1 user 1000"}, {guessedAlice.account, "192.0.2.1"}, {"bob@example.org", guessedAlice.place}} {
+		if g.turn(t.Context(), who, sumOf(99), 0) == nil {
+			t.Errorf("%v waits", who)
+		}
 	}
 }
 
-// Other names do not have the wrong tries of an account forgotten.
+// A right one has the wrong ones forgotten; one that was wrong is not tried again, and one of
+// which nothing came counts for nothing.
+func TestGuessesEnd(t *testing.T) {
+	g := newGuesses()
+	for range 50 {
+		g.turn(t.Context(), guessedAlice, sumOf(1), 0).over()
+	}
+	if n := g.counted(); n != 0 {
+		t.Errorf("%d are counted", n)
+	}
+	for i := range freeTries {
+		g.turn(t.Context(), guessedAlice, sumOf(i), 0).wrong()
+	}
+	if a := g.turn(t.Context(), guessedAlice, sumOf(1), time.Hour); a != nil {
+		t.Error("a wrong one is tried again")
+	}
+	a := g.turn(t.Context(), guessedAlice, sumOf(9), time.Minute)
+	a.right()
+	a.wrong() // it has ended
+	for i := range freeTries {
+		if g.turn(t.Context(), guessedAlice, sumOf(i), 0) == nil {
+			t.Errorf("try %d behind a right one", i)
+		}
+	}
+}
+
+// Other names do not have the wrong tries of an account forgotten, and count themselves
+// however many there are.
 func TestOtherNamesMakeNoGuessForgotten(t *testing.T) {
 	g := newGuesses()
-	alice := guessed{"alice@example.org", "127.0.0.1"}
-	for i := range 8 {
-		g.tried(alice, [32]byte{byte(i + 1)}, false)
+	bad := func(who guessed, n int) {
+		for i := range n {
+			g.mu.Lock()
+			w := g.find(who, time.Now())
+			if w == nil {
+				w = g.add(who, time.Now())
+			}
+			w.pending++
+			g.mu.Unlock()
+			(&try{g: g, who: who, sum: sumOf(i)}).wrong()
+		}
 	}
+	bad(guessedAlice, 8)
 	for i := range 3 * maxGuessed {
-		g.tried(guessed{fmt.Sprint("nobody", i), "127.0.0.1"}, [32]byte{1}, false)
+		bad(guessed{fmt.Sprint("nobody", i), "127.0.0.1"}, 1)
 	}
-	if w := g.find(alice, time.Now()); w == nil || w.tries != 8 {
+	if w := g.find(guessedAlice, time.Now()); w == nil || w.tries != 8 {
 		t.Error("forgotten")
+	}
+	for i := range maxGuessed { // now all are bad, and it is the oldest
+		bad(guessed{fmt.Sprint("nobody", i), "127.0.0.1"}, 4)
+	}
+	last := guessed{"last@example.org", "127.0.0.1"}
+	bad(last, 6)
+	if w := g.find(last, time.Now()); w == nil || w.tries != 6 {
+		t.Error("the latest one does not count")
 	}
 	if g.counted() > maxGuessed {
 		t.Errorf("%d are counted", g.counted())

@@ -20,7 +20,7 @@ func TestHardenedMemoryRaces(t *testing.T) {
 	key := func(b byte) enrolment {
 		k := make([]byte, 32)
 		k[0] = b
-		return enrolment{"SCRAM-SHA-256", []byte{b}, 4096, k, k}
+		return enrolment{"SCRAM-SHA-256", []byte{b}, 4096, k, k, nil}
 	}
 	var wg sync.WaitGroup
 	for i := range 50 {
@@ -33,7 +33,7 @@ func TestHardenedMemoryRaces(t *testing.T) {
 		wg.Go(func() { p.admitted("alice@example.org", "PLAIN", nil) })
 		wg.Go(func() { p.admitted("alice@example.org", "", fail(FailDowngrade, nil, "x")) })
 		wg.Go(func() { p.provers("example.org", "", "h"); p.provers("example.org", "alice@example.org", "h") })
-		wg.Go(func() { p.offerPlain(fmt.Sprint(i)); p.serverDecisions() })
+		wg.Go(func() { p.offerPlain(fmt.Sprint(i), ""); p.serverDecisions() })
 		if i%10 == 9 {
 			wg.Wait()
 			if least, _, err := p.least("alice@example.org"); err != nil || least != byBinding {

@@ -441,6 +441,7 @@ func TestHardenedNoPassword(t *testing.T) {
 		"n,,m=x,n=alice,r=x", "n,,n=alice,r=x,e=y", "p=tls-exporter,,n=alice,r=x", ",,n=alice,r=x", "", "n", "n,,,", "n,,n=,r=x", "n,,n=alice\x00,r=x", "n,,n=alice,r=\x00", "n,,n=\xff,r=x", "n,,n=alice/phone,r=x"} {
 		for _, final := range []string{"c=biws,r=NONCE,p=", "c=biws,r=NONCE,p=AAAA", "c=biws,r=NONCE,p=" + base64.StdEncoding.EncodeToString(make([]byte, 32)), "c=biws,r=NONCE", "c=biws,r=NONCE,p=x,p=" + base64.StdEncoding.EncodeToString(make([]byte, 32)),
 			"c=biws,r=NONCE,m=x,p=AAAA", "", ",,", "p=", "\x00"} {
+			b.p.ForgetGuesses()
 			x := b.talk()
 			st := x.auth("SCRAM-SHA-256", first)
 			for string(st.Root().Local()) == "challenge" {

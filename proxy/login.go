@@ -234,15 +234,15 @@ func (u *upstream) enrolment(c credentials, how string) *enrolment {
 	if m == nil || u.factors.Iters == 0 {
 		return nil
 	}
-	client, le := m.client(c)
-	if le != nil {
+	k, client, ok := m.derived(c, []byte(u.factors.Salt), u.factors.Iters)
+	if !ok {
 		return nil
 	}
-	k, err := client.GetStoredCredentialsWithError(u.factors)
-	if err != nil {
+	own := newOwnKeys(m, c, client)
+	if own == nil {
 		return nil
 	}
-	return &enrolment{m.name, []byte(k.Salt), k.Iters, k.StoredKey, k.ServerKey}
+	return &enrolment{m.name, []byte(k.Salt), k.Iters, k.StoredKey, k.ServerKey, own}
 }
 
 func (m *scramMechanism) client(c credentials) (*scram.Client, *loginError) {

@@ -40,7 +40,7 @@ func (p *Proxy) loginConfirm(_ context.Context, c control.Call) (control.Reply, 
 	switch {
 	case err != nil:
 	case c.Arg("code") != "":
-		err = p.confirm(account, c.Arg("code"))
+		err = p.confirm(account, c.Arg("code"), c.Account == "")
 	case c.Account != "":
 		err = errNoStranger
 	}
@@ -74,7 +74,9 @@ func (p *Proxy) loginLine(account string) (control.LoginLine, error) {
 	l := control.LoginLine{Account: account, Enrolled: []string{}}
 	e, err := p.enrolled(account)
 	for _, k := range e {
-		l.Enrolled = append(l.Enrolled, k.Mechanism)
+		if k.Own != nil {
+			l.Enrolled = append(l.Enrolled, k.Mechanism)
+		}
 	}
 	if err != nil && !errors.Is(err, otrlayer.ErrLocked) {
 		return l, err
@@ -279,14 +281,13 @@ func (s *session) changes(root stanza.Element, to address) {
 	if !ok || root.Attr("type") != "set" || s.home(to) != "" {
 		return
 	}
+	form, _ := query.Child(nsData, "x")
+	if whose := registered(query, form, "username"); whose != "" && !strings.EqualFold(whose, s.jid[:strings.IndexByte(s.jid, '@')]) && !strings.EqualFold(whose, s.jid) {
+		return // an administrator of the server's can change somebody else's
+	}
 	text := ""
 	if _, ends := query.Child(nsRegister, "remove"); !ends {
-		if password, ok := query.Child(nsRegister, "password"); ok {
-			text = password.Text()
-		} else if form, ok := query.Child(nsData, "x"); ok {
-			text, _ = formValue(form, "password", true)
-		}
-		if text == "" {
+		if text = registered(query, form, "password"); text == "" {
 			return
 		}
 	}
@@ -296,6 +297,18 @@ func (s *session) changes(root stanza.Element, to address) {
 		s.changing = map[string]string{}
 	}
 	s.changing[root.Attr("id")] = text
+}
+
+// registered is a field of a registration, which may stand in a form.
+func registered(query, form stanza.Element, name string) string {
+	if el, ok := query.Child(nsRegister, name); ok {
+		return el.Text()
+	}
+	if form.Is(nsData, "x") {
+		v, _ := formValue(form, name, true)
+		return v
+	}
+	return ""
 }
 
 // changed acts on the server's answer to that.

@@ -43,6 +43,7 @@ type client struct {
 	stranger   *stranger // it has logged in with another password than the one known here
 	first      bool      // with the first one that is known here
 	seat       *seat     // its place among the account's sessions
+	password   [32]byte  // with which it has logged in, as this run remembers it; zero for a proof
 
 	up       *upstream // nil until it is needed
 	upFor    string    // whose connection it is, "" for nobody's or everybody's
@@ -312,7 +313,7 @@ func (c *client) offer() error {
 func (c *client) appendMechanisms(b []byte) []byte {
 	b = append(b, "<mechanisms xmlns='"+stanza.NSSASL+"'>"...)
 	bindings := c.bindings()
-	names := c.p.provers(c.domain.Name, c.from, c.host())
+	names := c.p.provers(c.domain.Name, c.from, c.place())
 	if len(bindings) > 0 {
 		for _, name := range names {
 			b = append(b, "<mechanism>"+name+"-PLUS</mechanism>"...)
@@ -540,16 +541,18 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 		return "", c.broken("temporary-auth-failure", f)
 	}
 	creds, plain := who.secret.plain()
-	guess, sum := guessed{"PLAIN " + who.account, c.host()}, c.p.passwords.sum(who.account, creds.password)
+	var t *try
 	if plain { // proofs have been counted already
-		if c.p.passwords.isRefused(sum) {
+		c.password = c.p.passwords.sum(who.account, creds.password)
+		if c.p.passwords.isRefused(c.password) {
 			c.p.metrics.refused(RefusedLogins)
 			return "", c.again("not-authorized", refusedPassword)
 		}
-		if !c.p.guesses.turn(ctx, guess, sum, c.patience()) {
+		if t = c.p.guesses.turn(ctx, guessed{who.account, c.place()}, c.password, c.patience()); t == nil {
 			c.p.metrics.refused(RefusedLogins)
 			return "", c.again("temporary-auth-failure", tooManyTries)
 		}
+		defer t.over()
 	}
 	least, _, err := c.p.least(who.account)
 	if err != nil {
@@ -560,7 +563,7 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 		how, le = c.up.login(who.secret, least)
 	}
 	if le == nil {
-		return c.letIn(who.account, how, creds, plain, guess)
+		return c.letIn(who.account, how, creds, t)
 	}
 	f := le.failure
 	switch {
@@ -570,7 +573,7 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 	case le.stale:
 		f.Text += " Log in with the password once, if the client can, and confirm that it was you; or enrol the account anew: otrproxy login enroll " + who.account
 		c.p.stale(who.account)
-		c.p.offerPlain(c.host())
+		c.p.offerPlain(c.place(), who.account)
 	case f.Cause == FailDowngrade:
 		c.p.fellBehind(who.account, f)
 	}
@@ -582,7 +585,7 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 		return "", c.broken(le.condition, f)
 	}
 	if plain && le.word == "not-authorized" { // the server would hold it against everybody who comes from here
-		c.p.guesses.tried(guess, sum, false)
+		t.wrong()
 	}
 	return "", c.again(le.condition, f.Text)
 }
@@ -591,31 +594,48 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 func (c *client) patience() time.Duration { return time.Until(c.deadline) / 2 }
 
 // letIn gives a client whom the server has let in its place, and says what it is worth here.
-func (c *client) letIn(account, how string, creds credentials, plain bool, guess guessed) (string, error) {
+// A proof has no try.
+func (c *client) letIn(account, how string, creds credentials, t *try) (string, error) {
 	if f := c.p.acquaint(c.up); f != nil {
 		return "", c.broken("temporary-auth-failure", f)
 	}
-	who := known
-	if plain {
-		c.p.guesses.tried(guess, [32]byte{}, true)
-		var err error
-		if who, err = c.p.recognise(account, creds); err != nil {
-			return "", c.noFiles(account, err)
-		}
-	}
 	limits := c.p.Config().Limits
-	if c.seat = c.p.sit(account, who == strange, limits.PerAccount); c.seat == nil {
-		return "", c.broken("temporary-auth-failure", c.p.full(account))
-	}
 	if !c.p.gate.settle(c.visitor, limits) {
 		c.p.metrics.refused(RefusedSessions)
 		return "", c.broken("temporary-auth-failure", fail(FailLimit, nil, "%s", refusals[RefusedSessions]))
 	}
-	if who == strange {
-		if c.stranger = c.p.strange(account, how, c.host(), creds, c.up); c.stranger == nil {
-			c.p.metrics.refused(RefusedLogins)
-			return "", c.broken("temporary-auth-failure", fail(FailLimit, nil, "Several logins with other passwords than the one known here wait for a word of the account's person already."))
+	a, err := c.p.account(account)
+	if err != nil {
+		return "", c.noFiles(account, err)
+	}
+	who := known
+	if t != nil {
+		if who, err = c.p.recognise(account, creds); err != nil {
+			return "", c.noFiles(account, err)
 		}
+	}
+	if who == strange {
+		st, fresh, out := c.p.strange(a, how, c.host(), creds, c.up)
+		if fresh || out == tooMany { // whoever guesses what is known here sees whether it was
+			t.sum = [32]byte{}
+			t.wrong()
+		}
+		switch out {
+		case isPerson:
+			who = known
+		case unwanted:
+			return "", c.again("not-authorized", refusedPassword)
+		case tooMany:
+			c.p.metrics.refused(RefusedLogins)
+			return "", c.broken("temporary-auth-failure", fail(FailLimit, nil, "Several logins with other passwords than the one known here wait already. Where you are logged in, write login confirm or login refuse to otrproxy.localhost; or ask the administrator."))
+		}
+		c.stranger = st
+	}
+	var f *Failure
+	if c.seat, f = c.p.sit(account, who == strange, limits); f != nil {
+		return "", c.broken("temporary-auth-failure", f)
+	}
+	if who == strange {
 		return how, nil
 	}
 	c.first = who == first
@@ -625,12 +645,19 @@ func (c *client) letIn(account, how string, creds credentials, plain bool, guess
 			c.p.log.Warn("the certificate that clients are shown could not be kept", "domain", c.p.name(bareDomain(account)))
 		}
 	})
-	if plain {
+	if t != nil {
+		t.right()
 		up := c.up
 		c.p.inStep(account, func() *enrolment { return up.enrolment(creds, how) })
 		c.p.keepsFirst(account, creds.password)
 	}
 	return how, nil
+}
+
+// place is where the client comes from, as guesses are counted by it: on this machine every
+// user is a place of their own.
+func (c *client) place() string {
+	return c.host() + c.p.peers.user(c.raw)
 }
 
 // welcome is why an account may not be used, or not once more; nil where it may.
@@ -640,14 +667,7 @@ func (c *client) welcome(account string) *Failure {
 		c.p.metrics.refused(RefusedAccess)
 		return fail(FailAccess, nil, "This otrproxy does not serve %s here: %s.", account, strings.TrimSuffix(why, "."))
 	}
-	if c.p.seated(account, false) >= cfg.Limits.PerAccount {
-		return c.p.full(account)
-	}
-	if !c.p.hasRoom(account) {
-		c.p.metrics.refused(RefusedAccounts)
-		return fail(FailLimit, nil, "otrproxy keeps as many accounts as its configuration allows (limits.accounts, %d), and %s is not one of them.", cfg.Limits.Accounts, account)
-	}
-	return nil
+	return c.p.mayCome(account, cfg.Limits)
 }
 
 // register passes one request of in-band registration to the server, over the

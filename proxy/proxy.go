@@ -79,6 +79,7 @@ type Proxy struct {
 	offers       offers
 	passwords    *passwords
 	guesses      *guesses
+	peers        peers
 	memory       memory
 	metrics      *metrics
 	commands     control.Table
@@ -102,7 +103,7 @@ type Proxy struct {
 	moves        map[string]moved            // where servers have sent their clients
 	toldOf       map[string]bool             // rooms that were said not to be encrypted, by account and room
 	weaker       map[string]*Failure         // logins that a server wants to be weaker than before, by account
-	plainly      map[string]time.Time        // until when a host is offered PLAIN alone
+	plainly      map[plainly]time.Time       // until when a host is offered PLAIN alone
 	seats        map[place]int               // sessions of accounts, and who is about to have one
 	unmade       map[string][]func()         // what is written once an account has come to use
 	suspended    map[[2]string]*suspended    // sessions that lost their server, by account and resource
@@ -121,9 +122,11 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 	}
 	p := prepared(cfg, opt)
 	p.state, p.machine = state, machineAddresses()
+	p.peers.open()
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	fail := func(err error) (*Proxy, error) {
 		p.cancel()
+		p.peers.close()
 		state.Close()
 		return nil, err
 	}
@@ -157,7 +160,7 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 // prepared is a proxy without its state.
 func prepared(cfg *config.Config, opt Options) *Proxy {
 	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, started: time.Now(), vault: &vault{}, passwords: newPasswords(), guesses: newGuesses(),
-		sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[string]time.Time{}, seats: map[place]int{}, unmade: map[string][]func(){}, toldOf: map[string]bool{}, suspended: map[[2]string]*suspended{}}
+		sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[plainly]time.Time{}, seats: map[place]int{}, unmade: map[string][]func(){}, toldOf: map[string]bool{}, suspended: map[[2]string]*suspended{}}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -307,6 +310,7 @@ func (p *Proxy) Shutdown(within time.Duration) {
 			p.log.Error("messages that were not sent could not be given back: no client is connected", "account", p.name(a.JID()), "messages", n)
 		}
 	}
+	p.peers.close()
 	p.state.Close()
 }
 

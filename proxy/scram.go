@@ -19,9 +19,9 @@ import (
 )
 
 // A client of an enrolled account proves here that it knows the password, bound to its own
-// connection, and does not hand it over. From its proof the ClientKey is found (RFC 5802
-// section 3: the proof is ClientKey XOR ClientSignature), and with that the login to the
-// server is made, bound to ours.
+// connection, and does not hand it over. From its proof our own ClientKey is found (RFC 5802
+// section 3: the proof is ClientKey XOR ClientSignature), which opens the server's
+// (ownkeys.go), and with that the login to the server is made, bound to ours.
 
 // A secret is what an account can prove who it is with.
 type secret interface {
@@ -182,7 +182,7 @@ func (c *client) prove(mech, initial string) (*claim, error) {
 		if account, s.keys = c.keysOf(s.user, m); s.keys == nil {
 			return scram.StoredCredentials{}, errors.New("not enrolled")
 		}
-		return scram.StoredCredentials{KeyFactors: scram.KeyFactors{Salt: string(s.keys.Salt), Iters: s.keys.Iterations}, StoredKey: s.keys.StoredKey, ServerKey: s.keys.ServerKey}, nil
+		return scram.StoredCredentials{KeyFactors: scram.KeyFactors{Salt: string(s.keys.Own.Salt), Iters: s.keys.Own.Iterations}, StoredKey: s.keys.Own.StoredKey, ServerKey: s.keys.Own.ServerKey}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -194,7 +194,7 @@ func (c *client) prove(mech, initial string) (*claim, error) {
 	case s.user != "" && s.keys == nil && c.p.vault.locked():
 		return nil, c.noFiles(s.user+"@"+c.domain.Name, otrlayer.ErrLocked)
 	case s.user != "" && s.keys == nil:
-		c.p.offerPlain(c.host())
+		c.p.offerPlain(c.place(), "")
 		return nil, c.again("invalid-mechanism", "This account is not enrolled for SCRAM with otrproxy; try again, or have its administrator enrol it: "+enrol)
 	case strings.HasPrefix(string(first), "p="):
 		return nil, c.again("malformed-request", "otrproxy does not know this kind of channel binding here.")
@@ -210,18 +210,24 @@ func (c *client) prove(mech, initial string) (*claim, error) {
 	if err != nil || final == nil {
 		return nil, err
 	}
-	who, nobodys := guessed{account, c.host()}, [32]byte{}
-	if !c.p.guesses.turn(c.p.ctx, who, nobodys, c.patience()) {
+	t := c.p.guesses.turn(c.p.ctx, guessed{account, c.place()}, [32]byte{}, c.patience())
+	if t == nil {
 		c.p.metrics.refused(RefusedLogins)
 		return nil, c.again("temporary-auth-failure", tooManyTries)
 	}
 	last, err := conv.Step(string(final))
-	c.p.guesses.tried(who, nobodys, err == nil && conv.Valid())
 	if err != nil || !conv.Valid() {
-		return nil, c.again("not-authorized", "The password is not the one with which this account was enrolled with otrproxy. If it was changed elsewhere, enrol the account anew: otrproxy login enroll "+s.user+"@"+c.domain.Name)
+		t.wrong()
+		c.p.offerPlain(c.place(), account)
+		return nil, c.again("not-authorized", "The password is not the one with which this account was enrolled with otrproxy. If you changed it elsewhere, log in again by the password itself (PLAIN), and confirm that it was you; or enrol the account anew: otrproxy login enroll "+s.user+"@"+c.domain.Name)
 	}
-	if s.clientKey = clientKey(m, s.keys, string(first), challenge, string(final)); s.clientKey == nil {
+	t.right()
+	own := clientKey(m, s.keys.Own.StoredKey, string(first), challenge, string(final))
+	if own == nil {
 		return nil, c.again("malformed-request", "")
+	}
+	if s.clientKey, err = s.keys.Own.open(m, own); err != nil {
+		return nil, c.noFiles(account, err)
 	}
 	if c.entered = mech; bound != "" {
 		c.entered += " " + bound
@@ -252,14 +258,14 @@ func (c *client) exchange(server *scram.Server, first string) (conv *scram.Serve
 
 // clientKey is what an exchange that was checked has shown (RFC 5802 section 3); nil where
 // the proof's length is wrong.
-func clientKey(m *scramMechanism, k *enrolment, first, challenge, final string) []byte {
+func clientKey(m *scramMechanism, stored []byte, first, challenge, final string) []byte {
 	bare := strings.SplitN(first, ",", 3)[2]
 	at := max(strings.LastIndex(final, ",p="), 0)
 	sent, err := base64.StdEncoding.DecodeString(final[min(at+3, len(final)):])
 	if err != nil || len(sent) != m.new().Size() {
 		return nil
 	}
-	return xor(sent, m.mac(k.StoredKey, []byte(bare+","+challenge+","+final[:at])))
+	return xor(sent, m.mac(stored, []byte(bare+","+challenge+","+final[:at])))
 }
 
 // keysOf is a user's account, and what verifies its login; nil where it is not enrolled.
@@ -274,5 +280,5 @@ func (c *client) keysOf(user string, m *scramMechanism) (account string, _ *enro
 		c.p.log.Warn("what an account is enrolled with cannot be read", "account", c.p.name(account))
 		return account, nil
 	}
-	return account, e.of(m.name)
+	return account, e.proves(m.name)
 }

@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"maps"
 	"os"
 	"strings"
 	"sync"
 
+	"otrproxy/config"
 	"otrproxy/otrlayer"
 )
 
@@ -19,16 +21,55 @@ type place struct {
 // to the end.
 type seat struct{ at place }
 
-// sit takes a seat; nil where there is none left.
-func (p *Proxy) sit(account string, stranger bool, most int) *seat {
+// sit takes a seat, or says why there is none.
+func (p *Proxy) sit(account string, stranger bool, limits config.Limits) (*seat, *Failure) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := place{account, stranger}
-	if p.seats[at] >= most {
-		return nil
+	if f := p.noSeat(at, limits); f != nil {
+		return nil, f
 	}
 	p.seats[at]++
-	return &seat{at}
+	return &seat{at}, nil
+}
+
+// mayCome is why a person would get no seat now; nil where they would.
+func (p *Proxy) mayCome(account string, limits config.Limits) *Failure {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.noSeat(place{account, false}, limits)
+}
+
+// noSeat is why there is no seat; nil where there is. The caller holds mu.
+func (p *Proxy) noSeat(at place, limits config.Limits) *Failure {
+	account := at.account
+	if p.seats[at] >= limits.PerAccount {
+		p.metrics.refused(RefusedAccount)
+		return fail(FailLimit, nil, "otrproxy serves as many sessions of %s as its configuration allows (limits.per_account, %d); end one on another device.", account, limits.PerAccount)
+	}
+	if !p.made(account) {
+		others := map[string]bool{} // that may be made at any moment
+		for s := range p.seats {
+			others[s.account] = s.account != account && !p.made(s.account)
+		}
+		maps.DeleteFunc(others, func(_ string, unmade bool) bool { return !unmade })
+		if len(otrlayer.Accounts(p.state.Dir))+len(others) >= limits.Accounts {
+			p.metrics.refused(RefusedAccounts)
+			return fail(FailLimit, nil, "otrproxy keeps as many accounts as its configuration allows (limits.accounts, %d), and %s is not one of them.", limits.Accounts, account)
+		}
+	}
+	return nil
+}
+
+// reseat gives a stranger who was none a seat among the account's people.
+func (p *Proxy) reseat(s *seat) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.seats[s.at]--; p.seats[s.at] == 0 {
+		delete(p.seats, s.at)
+	}
+	s.at.stranger = false
+	p.seats[s.at]++
 }
 
 // leave gives a seat back.
@@ -50,24 +91,6 @@ func (p *Proxy) leave(s **seat) {
 			p.passwords.forget(account)
 		}
 	}
-}
-
-// seated is how many sessions there are.
-func (p *Proxy) seated(account string, stranger bool) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.seats[place{account, stranger}]
-}
-
-// full is what a client is told that gets no seat.
-func (p *Proxy) full(account string) *Failure {
-	p.metrics.refused(RefusedAccount)
-	return fail(FailLimit, nil, "otrproxy serves as many sessions of %s as its configuration allows (limits.per_account, %d); end one on another device.", account, p.Config().Limits.PerAccount)
-}
-
-// hasRoom reports whether an account is one of ours, or may become one.
-func (p *Proxy) hasRoom(account string) bool {
-	return p.made(account) || len(otrlayer.Accounts(p.state.Dir)) < p.Config().Limits.Accounts
 }
 
 // made reports whether an account has a directory.

@@ -41,6 +41,7 @@ type session struct {
 	of       atomic.Pointer[otrlayer.Account]
 	stranger atomic.Pointer[stranger]
 	joining  sync.Mutex
+	attached bool
 	parted   bool
 
 	resource atomic.Pointer[string] // full JID, once bound
@@ -62,6 +63,8 @@ type session struct {
 	greet     sync.Once   // when the client has come
 	used      sync.Once   // when it has done anything
 	first     bool        // it came with the first password that is known here
+	password  [32]byte    // with which it came, as this run remembers it; zero for a proof
+	seat      *seat
 
 	// Owned by the goroutine that reads the client.
 	pace    pace
@@ -87,10 +90,10 @@ func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *
 		upTLS: tls.VersionName(u.conn.ConnectionState().Version), fromClient: c.scan, fromServer: u.scan,
 		clientRead: make(chan struct{}), serverRead: make(chan struct{}),
 		strange: map[string]bool{}, quiet: map[string]bool{}}
-	s.first = c.first
+	s.first, s.password, s.seat = c.first, c.password, c.seat
 	if s.of.Store(account); c.stranger != nil {
 		s.stranger.Store(c.stranger)
-		s.of.Store(account.Guest())
+		s.of.Store(c.stranger.guest)
 	}
 	s.over, s.ended = make(chan struct{}), make(chan struct{})
 	_, s.offered = u.features.Root().Child(nsSM, "sm")
@@ -111,7 +114,10 @@ func (s *session) account() *otrlayer.Account { return s.of.Load() }
 func (s *session) attach() {
 	s.joining.Lock()
 	defer s.joining.Unlock()
-	s.account().Attach(s)
+	if !s.attached && !s.parted {
+		s.attached = true
+		s.account().Attach(s)
+	}
 }
 
 // promote makes the account's own session of a stranger's.
@@ -121,8 +127,9 @@ func (s *session) promote(a *otrlayer.Account) {
 	if s.parted || s.stranger.Swap(nil) == nil {
 		return
 	}
-	s.of.Swap(a).Detach(s)
-	if s.resource.Load() != nil {
+	s.p.reseat(s.seat)
+	if old := s.of.Swap(a); s.attached {
+		old.Detach(s)
 		a.Attach(s)
 	}
 }

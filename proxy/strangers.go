@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"otrproxy/otrlayer"
 	"otrproxy/proxy/control"
 	"otrproxy/stanza"
 )
@@ -24,9 +25,10 @@ type stranger struct {
 	account string
 	code    string   // which the person repeats, so that of two strangers they let in the right one
 	sum     [32]byte // of the password
-	host    string   // from which they came last
+	host    string   // from which they came
 	since   time.Time
-	keep    func() error // makes their password the account's
+	keep    func() error      // makes their password the account's
+	guest   *otrlayer.Account // what their sessions have of it
 
 	// Guarded by passwords.mu.
 	sessions map[*session]bool
@@ -35,31 +37,46 @@ type stranger struct {
 
 const (
 	maxStrangers   = 8         // of an account: other passwords that wait for a word
-	strangerMemory = time.Hour // after the last session
+	strangerMemory = time.Hour // after the last session; and of a word against one
+	maxRefused     = 1000      // passwords that are not wanted
 )
 
-// meet finds the stranger with a password, or makes one out of them; nil where there are too
-// many already.
-func (w *passwords) meet(account, host string, sum [32]byte, now time.Time, keep func() error) (st *stranger, fresh bool) {
+// An outcome is what came of a login with another password.
+type outcome uint8
+
+const (
+	met      outcome = iota // they are a stranger
+	isPerson                // somebody has said just now that it is the person
+	unwanted                // or that it is not
+	tooMany                 // others wait already
+)
+
+// meet finds the stranger with a password, or makes st out of them. Fresh says that they are
+// new.
+func (w *passwords) meet(st *stranger, now time.Time) (_ *stranger, fresh bool, _ outcome) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	list := w.waiting(account, now)
-	for _, st := range list {
-		if st.sum == sum {
-			st.host, st.seen = host, now
-			return st, false
-		}
+	list := w.waiting(st.account, now)
+	i := slices.IndexFunc(list, func(x *stranger) bool { return x.sum == st.sum })
+	right, known := w.right[st.account]
+	switch {
+	case known && right == st.sum:
+		return nil, false, isPerson
+	case w.unwanted(st.sum, now):
+		return nil, false, unwanted
+	case i >= 0:
+		list[i].seen = now
+		return list[i], false, met
+	case len(list) >= maxStrangers:
+		return nil, false, tooMany
 	}
-	if len(list) >= maxStrangers {
-		return nil, false
-	}
-	st = &stranger{account: account, sum: sum, host: host, since: now, seen: now, keep: keep, sessions: map[*session]bool{}}
 	for st.code == "" || slices.ContainsFunc(list, func(x *stranger) bool { return x.code == st.code }) {
 		n, _ := rand.Int(rand.Reader, big.NewInt(9000))
 		st.code = fmt.Sprint(1000 + n.Int64())
 	}
-	w.strangers[account] = append(list, st)
-	return st, true
+	st.since, st.seen, st.sessions = now, now, map[*session]bool{}
+	w.strangers[st.account] = append(list, st)
+	return st, true, met
 }
 
 // waiting are an account's strangers of whom nobody has said anything yet. The caller holds
@@ -87,62 +104,89 @@ func (w *passwords) unconfirmed(account string) (out []*stranger) {
 }
 
 // take ends an account's wait for a word about one of its strangers; nil where there is none
-// with that code. Their sessions are the caller's.
-func (w *passwords) take(account, code string, refused bool) (st *stranger, sessions []*session) {
+// with that code. As the person's, their password is the one that is known from now on, and
+// before is the one until then; else it is not wanted. Their sessions are the caller's.
+func (w *passwords) take(account, code string, persons bool) (st *stranger, sessions []*session, before *[32]byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	list := w.waiting(account, time.Now())
+	now := time.Now()
+	list := w.waiting(account, now)
 	i := slices.IndexFunc(list, func(x *stranger) bool { return x.code == strings.TrimSpace(code) })
 	if i < 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	st = list[i]
 	if w.strangers[account] = slices.Delete(list, i, i+1); len(w.strangers[account]) == 0 {
 		delete(w.strangers, account)
 	}
-	if refused {
-		if len(w.refused) >= 1000 {
-			clear(w.refused)
-		}
-		w.refused[st.sum] = true
+	if right, ok := w.right[account]; ok {
+		before = &right
 	}
-	return st, slices.Collect(maps.Keys(st.sessions))
+	switch {
+	case persons:
+		w.right[account] = st.sum
+	case len(w.refused) >= maxRefused:
+		clear(w.refused)
+		fallthrough
+	default:
+		w.refused[st.sum] = now.Add(strangerMemory)
+	}
+	return st, slices.Collect(maps.Keys(st.sessions)), before
 }
 
-// isRefused reports whether the account's person does not want a password to get in.
+// putBack is for a stranger who was taken and could not be made the person.
+func (w *passwords) putBack(st *stranger, before *[32]byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.strangers[st.account] = append(w.strangers[st.account], st); before != nil {
+		w.right[st.account] = *before
+	} else {
+		delete(w.right, st.account)
+	}
+}
+
+// unwanted reports whether the account's person does not want a password to get in. The caller
+// holds the lock.
+func (w *passwords) unwanted(sum [32]byte, now time.Time) bool {
+	until, ok := w.refused[sum]
+	if ok && now.After(until) {
+		delete(w.refused, sum)
+	}
+	return ok && !now.After(until)
+}
+
+// isRefused is unwanted for those without the lock.
 func (w *passwords) isRefused(sum [32]byte) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.refused[sum]
+	return w.unwanted(sum, time.Now())
 }
 
-// strange makes a stranger of who has logged in with another password; nil where there are
-// too many. What would be kept of the password, once they are confirmed, is found now: the
-// password itself is gone after the login.
-func (p *Proxy) strange(account, how, host string, creds credentials, up *upstream) *stranger {
-	sum := p.passwords.sum(account, creds.password)
+// strange makes a stranger of who has logged in with another password. What would be kept of
+// it, once they are confirmed, is found now: the password itself is gone after the login.
+func (p *Proxy) strange(a *otrlayer.Account, how, host string, creds credentials, up *upstream) (_ *stranger, fresh bool, _ outcome) {
+	account, sum := a.JID(), p.passwords.sum(a.JID(), creds.password)
 	v := verifier{Password: hashPassword(creds.password)}
-	var keys enrolments
-	if e := up.enrolment(creds, how); e != nil {
-		keys = enrolments{*e}
+	keys := enrolments{}
+	if e, err := p.enrolled(account); err == nil && e != nil {
+		if e := up.enrolment(creds, how); e != nil {
+			keys = enrolments{*e}
+		}
 	}
-	st, fresh := p.passwords.meet(account, host, sum, time.Now(), func() error {
+	st, fresh, out := p.passwords.meet(&stranger{account: account, sum: sum, host: host, guest: a.Guest(), keep: func() error {
 		p.remembering.Lock()
 		defer p.remembering.Unlock()
 		err := p.saveVerifier(account, v)
 		old, err2 := p.enrolled(account)
 		if err == nil && err2 == nil && old != nil { // it stays enrolled, or waits for the next login with the password
-			err2 = p.saveEnrolments(account, append(enrolments{}, keys...))
+			err2 = p.saveEnrolments(account, keys)
 		}
-		if err = errors.Join(err, err2); err == nil {
-			p.passwords.is(account, sum)
-		}
-		return err
-	})
+		return errors.Join(err, err2)
+	}}, time.Now())
 	if fresh {
 		p.tellOfStranger(st)
 	}
-	return st
+	return st, fresh, out
 }
 
 // joins notes a session of a stranger's; false where somebody has decided about them since
@@ -166,52 +210,55 @@ func (w *passwords) leaves(st *stranger, s *session) {
 }
 
 // confirm makes a stranger the account's person: their password is the one that is known from
-// now on, and their sessions get what is the account's.
-func (p *Proxy) confirm(account, code string) error {
-	st := p.passwords.named(account, code)
-	if st == nil {
-		return errNoStranger
-	}
-	if err := st.keep(); err != nil {
-		return fmt.Errorf("that it was you could not be remembered: %w", err)
-	}
+// now on, and their sessions get what is the account's. By the administrator's word, whoever
+// is there with another one is not the person.
+func (p *Proxy) confirm(account, code string, administrator bool) error {
 	a, err := p.account(account)
 	if err != nil {
 		return err
 	}
-	_, sessions := p.passwords.take(account, code, false)
+	st, sessions, before := p.passwords.take(account, code, true)
+	if st == nil {
+		return errNoStranger
+	}
+	if err := st.keep(); err != nil {
+		p.passwords.putBack(st, before)
+		return fmt.Errorf("that it was you could not be remembered: %w", err)
+	}
+	if administrator {
+		for _, s := range p.sessionsOf(account) {
+			if s.password != st.sum {
+				s.turnOut("The administrator has said that another password is this account's.")
+			}
+		}
+	}
 	for _, s := range sessions {
 		s.promote(a)
 		s.Notice(serviceJID, "Thank you: this is you. Your private conversations are open here, too, and the password of this login is the one I know from now on.")
 	}
+	a.Inherit(st.guest)
 	p.log.Info("a login with another password was confirmed", "account", p.name(account))
 	p.changed()
 	return nil
 }
 
-var errNoStranger = errors.New("nobody waits with this code; it stands in the message that the other login got")
-
-// named is the stranger with a code.
-func (w *passwords) named(account, code string) *stranger {
-	for _, st := range w.unconfirmed(account) {
-		if st.code == strings.TrimSpace(code) {
-			return st
-		}
-	}
-	return nil
+// turnOut ends a session of somebody who is not the account's person.
+func (s *session) turnOut(why string) {
+	s.endBeside(func() {
+		s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, "not-authorized", why) })
+	})
 }
 
-// refuseLogin ends a stranger's sessions, and lets nobody in with that password as long as
-// this run lasts.
+var errNoStranger = errors.New("nobody waits with this code; it stands in the message that the other login got")
+
+// refuseLogin ends a stranger's sessions, and lets nobody in with that password for a while.
 func (p *Proxy) refuseLogin(account, code string) error {
-	st, sessions := p.passwords.take(account, code, true)
+	st, sessions, _ := p.passwords.take(account, code, false)
 	if st == nil {
 		return errNoStranger
 	}
 	for _, s := range sessions {
-		s.endBeside(func() {
-			s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, "not-authorized", refusedPassword) })
-		})
+		s.turnOut(refusedPassword)
 	}
 	p.log.Warn("a login with another password was refused by the account's person", "account", p.name(account))
 	p.changed()
@@ -257,9 +304,7 @@ func (s *session) decided(st *stranger) {
 		s.promote(a)
 		return
 	}
-	s.endBeside(func() {
-		s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, "not-authorized", refusedPassword) })
-	})
+	s.turnOut(refusedPassword)
 }
 
 // leaves notes the end of a stranger's session.
@@ -318,21 +363,23 @@ func (s *session) prove(ctx context.Context, c control.Call) (control.Reply, err
 	if st == nil {
 		return done("There is nothing to prove any more.")
 	}
-	who, sum := guessed{"PROVE " + s.jid, s.host}, s.p.passwords.sum(s.jid, c.Arg("password"))
-	if !s.p.guesses.turn(ctx, who, sum, commandLimit/2) {
+	t := s.p.guesses.turn(ctx, guessed{s.jid, s.host}, s.p.passwords.sum(s.jid, c.Arg("password")), commandLimit/2)
+	if t == nil {
 		s.p.metrics.refused(RefusedLogins)
 		return control.Reply{}, errors.New("too many wrong passwords were tried; wait a minute")
 	}
+	defer t.over()
 	local, _, _ := strings.Cut(s.jid, "@")
 	fits, there, err := s.p.satisfies(s.jid, credentials{local, c.Arg("password")})
 	if err != nil {
 		return control.Reply{}, err
 	}
-	s.p.guesses.tried(who, sum, fits && there)
 	if !fits || !there {
+		t.wrong()
 		return control.Reply{}, errors.New("this is not the password I know; if you have forgotten it, the administrator can help: otrproxy login confirm " + s.jid + " " + st.code)
 	}
-	if err := s.p.confirm(s.jid, st.code); err != nil && !errors.Is(err, errNoStranger) {
+	t.right()
+	if err := s.p.confirm(s.jid, st.code, false); err != nil && !errors.Is(err, errNoStranger) {
 		return control.Reply{}, err
 	}
 	return control.Reply{}, nil // confirm has said it

@@ -1,6 +1,10 @@
 package proxy_test
 
 import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +12,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 
 	"otrproxy/otrlayer"
 	"otrproxy/stanza"
@@ -496,4 +502,308 @@ func TestStrangersGuessNoPassword(t *testing.T) {
 	if n := strings.Count(everything(t, l.alice), "login confirm"); n > 8 {
 		t.Errorf("alice gets %d lines", n)
 	}
+}
+
+// The server of an enrolled account learns its ClientKey with each login that it is shown (RFC
+// 5802 section 9). Whom it gives that to does not get in here as the account's person.
+func TestServerDoesNotLogInAsThePerson(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, server.Config{Mechanisms: []string{"SCRAM-SHA-256"}})
+	b := startProxy(t, s, "admins: [\"alice@example.org\"]\n")
+	if _, err := admin(t, b.p, "login enroll", "account", "alice@"+domain, "password", users()["alice"]); err != nil {
+		t.Fatal(err)
+	}
+	before := len(s.Received())
+	cfg := b.config("alice", client.STARTTLS)
+	cfg.From, cfg.Mechanism = true, "SCRAM-SHA-256"
+	alice, err := client.Dial(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(alice.Drop)
+	// What the server has: its own salt, count and StoredKey, and what it has just been sent.
+	file, _ := os.ReadFile(filepath.Join(otrlayer.Dir(b.state, "alice@"+domain), "login.keys"))
+	var raw []map[string]any
+	if err := yaml.Unmarshal(file, &raw); err != nil {
+		t.Fatal(err)
+	}
+	field := func(name string) []byte {
+		x := raw[0][name]
+		switch v := x.(type) {
+		case []any:
+			out := make([]byte, len(v))
+			for i := range v {
+				out[i] = byte(v[i].(int))
+			}
+			return out
+		case string:
+			return []byte(v)
+		case []byte:
+			return v
+		}
+		t.Fatalf("%T", x)
+		return nil
+	}
+	salt, stored := field("salt"), field("stored_key")
+	sent := string(s.Received()[before:])
+	m1 := regexp.MustCompile(`mechanism='SCRAM-SHA-256'>([^<]+)</auth>`).FindStringSubmatch(sent)
+	m2 := regexp.MustCompile(`<response[^>]*>([^<]+)</response>`).FindStringSubmatch(sent)
+	if m1 == nil || m2 == nil {
+		t.Fatal(sent)
+	}
+	first, _ := base64.StdEncoding.DecodeString(m1[1])
+	final, _ := base64.StdEncoding.DecodeString(m2[1])
+	without, p, _ := strings.Cut(string(final), ",p=")
+	proof, _ := base64.StdEncoding.DecodeString(p)
+	nonce := without[strings.Index(without, "r="):]
+	bare := string(first)[strings.Index(string(first), "n="):]
+	if i := strings.Index(bare, ",,n="); i >= 0 {
+		bare = bare[i+2:]
+	}
+	if bytes.HasPrefix(first, []byte("n,,")) || bytes.HasPrefix(first, []byte("y,,")) {
+		bare = string(first)[3:]
+	}
+	serverFirst := nonce + ",s=" + base64.StdEncoding.EncodeToString(salt) + ",i=4096"
+	mac := func(key []byte, msg string) []byte {
+		h := hmac.New(sha256.New, key)
+		h.Write([]byte(msg))
+		return h.Sum(nil)
+	}
+	clientKey := mac(stored, bare+","+serverFirst+","+without)
+	for i := range clientKey {
+		clientKey[i] ^= proof[i]
+	}
+	if sum := sha256.Sum256(clientKey); !bytes.Equal(sum[:], stored) {
+		t.Fatalf("this is not the ClientKey: %s / %s", first, final)
+	}
+
+	// The accomplice, who has the ClientKey and no password, tries to log in here.
+	evil := b.open("alice", func(c *client.Config) { c.From, c.Entry, c.Password = true, client.Plain, "" })
+	b64 := base64.StdEncoding.EncodeToString
+	myBare := "n=alice,r=abcdefgh"
+	evil.Send("<auth xmlns='" + stanza.NSSASL + "' mechanism='SCRAM-SHA-256'>" + b64([]byte("n,,"+myBare)) + "</auth>")
+	st, err := evil.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	challenge, _ := base64.StdEncoding.DecodeString(st.Root().Text())
+	r, _, _ := strings.Cut(string(challenge), ",")
+	myFinal := "c=biws," + r
+	mine := mac(stored, myBare+","+string(challenge)+","+myFinal)
+	for i := range mine {
+		mine[i] ^= clientKey[i]
+	}
+	evil.Send("<response xmlns='" + stanza.NSSASL + "'>" + b64([]byte(myFinal+",p="+b64(mine))) + "</response>")
+	st, err = evil.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !st.Is(stanza.NSSASL, "failure") {
+		t.Error("let in by SCRAM as the account's person, without the password")
+	}
+}
+
+// A login that does nothing is forgotten, and takes nobody's account.
+func TestLoginThatDoesNothingTakesNoAccount(t *testing.T) {
+	t.Parallel()
+	u := users()
+	for i := range 5 {
+		u[fmt.Sprint("u", i)] = "x"
+	}
+	s := startServer(t, server.Config{Users: u})
+	b := startProxy(t, s, "")
+	for i := range 5 {
+		for _, password := range []string{"x", "y"} {
+			name := fmt.Sprint("u", i)
+			s.SetPassword(name, password)
+			cfg := b.config(name, client.Plain)
+			cfg.Password, cfg.Quiet = password, true
+			c, err := client.Dial(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+		}
+	}
+	b.counts("otrproxy_sessions", "0")
+	if b.p.Rights() != 0 || b.p.StrangersOf() != 0 {
+		t.Errorf("%d passwords and %d accounts' strangers are kept of accounts that never came to use", b.p.Rights(), b.p.StrangersOf())
+	}
+	// The person of u1 comes; somebody else was there for a moment before, and has done nothing.
+	cfg := b.config("u1", client.Plain)
+	cfg.Password = "y"
+	c, err := client.Dial(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Drop)
+	if got := everything(t, c); strings.Contains(got, "another password than the one I know") {
+		t.Error("the account is somebody's who has done nothing")
+	}
+}
+
+// What a stranger is told of a room, the person is told as well.
+func TestStrangersRoomIsNoNewsOfThePerson(t *testing.T) {
+	t.Parallel()
+	l := newLair(t, "", nil)
+	l.lets()
+	evil := l.evil(nil)
+	join := func(c *client.Client) string {
+		c.Send("<presence to='room@conf.example/alice'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+		everything(t, c)
+		l.s.Send("alice", "<presence from='room@conf.example/alice'><x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='none' role='participant'/><status code='110'/></x></presence>")
+		for got := ""; ; {
+			if got += everything(t, c); strings.Contains(got, "status code='110'") {
+				return got + everything(t, c)
+			}
+		}
+	}
+	if got := join(evil); !strings.Contains(got, "This room is not encrypted") {
+		t.Logf("the stranger: %s", got)
+	}
+	if got := join(l.alice); !strings.Contains(got, "This room is not encrypted") {
+		t.Errorf("alice is not told that the room is not encrypted, for a stranger was: %s", got)
+	}
+}
+
+// Strangers can be looked at while they come and go.
+func TestStrangersAreShownWhileTheyComeAgain(t *testing.T) {
+	t.Parallel()
+	l := newLair(t, "", nil)
+	l.lets()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 20 {
+			cfg := l.home.config("alice", client.Plain)
+			cfg.Password, cfg.Resource = otherPassword, fmt.Sprint("e", i)
+			if c, err := client.Dial(t.Context(), cfg); err == nil {
+				c.Drop()
+			}
+		}
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		default:
+			statusOf(t, l.home)
+		}
+	}
+}
+
+// Who changes the password of somebody else, as an administrator of the server may, has not
+// changed their own.
+func TestSomebodyElsesPasswordIsNotTakenForOnesOwn(t *testing.T) {
+	t.Parallel()
+	l := newLair(t, "", nil)
+	l.alice.Send("<iq type='set' id='change' to='example.org'><query xmlns='jabber:iq:register'><username>carol</username><password>for carol</password></query></iq>")
+	if _, err := l.alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "change" }); err != nil {
+		t.Fatal(err)
+	}
+	everything(t, l.alice)
+	cfg := l.home.config("alice", client.Plain)
+	cfg.Resource = "second"
+	second, err := client.Dial(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(second.Drop)
+	if got := everything(t, second); strings.Contains(got, "another password") {
+		t.Errorf("alice is a stranger with her own password: %s", got)
+	}
+}
+
+// Once the administrator has said whose the account is, who came first with another password
+// has nothing of it any more.
+func TestFirstWhoWasNotThePersonIsTurnedOut(t *testing.T) {
+	t.Parallel()
+	l := newLair(t, "", nil) // alice is who came first, by the server's word
+	l.lets()
+	person := l.evil(nil)
+	told, err := person.Notice("Your code is")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin(t, l.home.p, "login confirm", "account", "alice@"+domain, "code", codeIn.FindStringSubmatch(told)[1]); err != nil {
+		t.Fatal(err)
+	}
+	_, err = l.alice.Wait(func(*stanza.Stanza) bool { return false })
+	var se *client.StreamError
+	if !errors.As(err, &se) || se.Condition != "not-authorized" {
+		t.Errorf("who came first is not turned out: %v", err)
+	}
+	l.bob.Say("alice@"+domain, "secret", "SECRET of bob")
+	text(t, person, "bob@"+domain, "SECRET of bob")
+	again := l.evil(func(c *client.Config) { c.Resource = "again" })
+	if got := everything(t, again); strings.Contains(got, "another password") {
+		t.Errorf("the person is asked again: %s", got)
+	}
+}
+
+// A client that takes the strongest mechanism gets in with a password that was changed elsewhere.
+func TestChangedPasswordGetsInBySCRAMClients(t *testing.T) {
+	t.Parallel()
+	l := newLair(t, "", func(l *lair) {
+		if _, err := admin(t, l.home.p, "login enroll", "account", "alice@"+domain, "password", users()["alice"]); err != nil {
+			t.Fatal(err)
+		}
+	})
+	l.lets()
+	for range 5 {
+		c := l.home.open("alice", func(c *client.Config) {
+			c.From, c.Entry, c.Password, c.Resource = true, client.STARTTLS, otherPassword, "phone"
+		})
+		best := offers(c)[0]
+		c.Drop()
+		cfg := l.home.config("alice", client.STARTTLS)
+		cfg.From, cfg.Password, cfg.Resource = true, otherPassword, "phone"
+		if best != "PLAIN" {
+			cfg.Mechanism = "SCRAM-SHA-256"
+		}
+		in, err := client.Dial(t.Context(), cfg)
+		if err == nil {
+			t.Cleanup(in.Drop)
+			if _, err := in.Notice("Your code is"); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		t.Logf("%s: %v", best, err)
+	}
+	t.Error("never let in")
+}
+
+// Who guesses the password known here with the help of a server that lets anybody in is counted
+// like others who guess.
+func TestServerDoesNotHelpToGuess(t *testing.T) {
+	t.Parallel()
+	l := newLair(t, "", nil)
+	for i := range 6 {
+		l.s.SetPassword("alice", fmt.Sprint("guess ", i))
+		cfg := l.home.config("alice", client.Plain)
+		cfg.Password, cfg.Resource = fmt.Sprint("guess ", i), fmt.Sprint("r", i)
+		if c, err := client.Dial(t.Context(), cfg); err == nil {
+			c.Drop()
+		}
+	}
+	if n := l.home.p.Tries("alice@" + domain); n != 6 {
+		t.Errorf("%d wrong tries are counted", n)
+	}
+	// A stranger who comes again has guessed nothing.
+	l.evilAgain(t, "guess 5")
+	if n := l.home.p.Tries("alice@" + domain); n != 6 {
+		t.Errorf("%d wrong tries are counted of one who came again", n)
+	}
+}
+
+func (l *lair) evilAgain(t *testing.T, password string) {
+	t.Helper()
+	cfg := l.home.config("alice", client.Plain)
+	cfg.Password, cfg.Resource = password, "again"
+	c, err := client.Dial(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Drop)
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/crypto/argon2"
@@ -148,6 +149,12 @@ func (p *Proxy) vouch(account string) error {
 	p.remembering.Lock()
 	defer p.remembering.Unlock()
 	v, err := p.verifierOf(account)
+	if err == nil && v == nil { // enrolled by an earlier version
+		var e enrolments
+		if e, err = p.enrolled(account); len(e) > 0 {
+			v = &verifier{Keys: e}
+		}
+	}
 	switch {
 	case err != nil:
 		return err
@@ -178,13 +185,13 @@ type passwords struct {
 	key [32]byte // random for each run
 
 	mu        sync.Mutex
-	right     map[string][32]byte // by account: of the password of its person
-	refused   map[[32]byte]bool   // that its person does not want to get in
+	right     map[string][32]byte    // by account: of the password of its person
+	refused   map[[32]byte]time.Time // until when somebody's person does not want them to get in
 	strangers map[string][]*stranger
 }
 
 func newPasswords() *passwords {
-	w := &passwords{right: map[string][32]byte{}, refused: map[[32]byte]bool{}, strangers: map[string][]*stranger{}}
+	w := &passwords{right: map[string][32]byte{}, refused: map[[32]byte]time.Time{}, strangers: map[string][]*stranger{}}
 	rand.Read(w.key[:])
 	return w
 }

@@ -124,6 +124,29 @@ func aroundRequest(root stanza.Element, typ string) string {
 	return ""
 }
 
+// AnswerOut writes a program's answer to a contact anew without what may not leave of it, such
+// as a name in a sentence. Ok is false where that leaves no answer.
+func AnswerOut(root stanza.Element, rule *config.Rule) (raw []byte, ok bool) {
+	w := &anew{Voice: asItIs, dst: []byte("<iq type='result'")}
+	for _, name := range []string{"to", "id"} {
+		if value := root.Attr(name); root.RawAttr(name) != nil && (name != "id" || made(value)) {
+			w.attr(name, value)
+		}
+	}
+	w.dst = append(w.dst, '>')
+	from := len(w.dst)
+	for el := range root.Children() {
+		f, listed := answerForms.of(el)
+		if !listed {
+			return nil, false
+		}
+		w.element(&f, el, []byte(nsClient))
+	}
+	w.close(root, from)
+	again, err := stanza.Parse(w.dst)
+	return w.dst, err == nil && RequestOut(again.Root(), ToContact, rule) == ""
+}
+
 // clock is a time as programs write it, bitlbee with half of the marks.
 func clock(s string) bool { return stamp(s) || stampOld(strings.TrimSuffix(s, "Z")) }
 

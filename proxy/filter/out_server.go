@@ -87,12 +87,12 @@ var (
 		"subscription_type":           oneOf("items", "nodes"),
 		"subscription_depth":          oneOf("1", "all"),
 		"roster_groups_allowed":       label, // as on the list of contacts
-		"type":                        func(s string) bool { return s == "" || nsName(s) },
+		"type":                        func(s string) bool { return s == "" || nsName(s) || s == "http://www.w3.org/2005/Atom" },
 		"language":                    func(s string) bool { return s == "" || language(s) },
 		"expire":                      func(s string) bool { return s == "presence" || stampOrNone(s) },
 	}, map[string]Check{
 		"deliver deliver_notifications deliver_payloads digest include_body notify_config notify_delete notify_retract notify_sub persist_items": boolean,
-		"presence_based_delivery purge_offline subscribe tempsub rsm multi-subscribe":                                                            boolean,
+		"presence_based_delivery purge_offline subscribe tempsub rsm multi-subscribe send_item_subscribe":                                        boolean,
 		"max_items max_payload_size item_expire children_max digest_frequency":                                                                   countOrMax,
 		"body_xslt dataform_xslt title description":                                                                                              blank,
 		"collection children contact children_association_whitelist replyroom replyto":                                                           itemID,
@@ -163,7 +163,7 @@ var toServer = map[string]Table{
 		NSPubSub: {"pubsub": {Own: Forms{ // XEP-0060
 			"items":         {Attrs: Attrs{"node": made, "max_items": number, "subid": made}, Own: Forms{"item": {Attrs: Attrs{"id": itemID}}}},
 			"subscriptions": {Attrs: Attrs{"node": made}}, "affiliations": {Attrs: Attrs{"node": made}}, "default": {Attrs: Attrs{"node": made}},
-			"options": {Attrs: Attrs{"node": made, "jid": jid, "subid": made}}}, Inner: pages}},
+			"options": {Attrs: Attrs{"node": made, "jid": jid, "subid": made}, Inner: form(nodeFields)}}, Inner: pages}},
 		NSPubSub + "#owner": {"pubsub": {Own: Forms{
 			"configure": {Attrs: Attrs{"node": made}}, "default": {}, "subscriptions": {Attrs: Attrs{"node": made}}, "affiliations": {Attrs: Attrs{"node": made}}}, Inner: pages}},
 		"urn:xmpp:archive": { // XEP-0136
@@ -227,6 +227,12 @@ var toServer = map[string]Table{
 	"result": both(answerForms, Table{
 		"http://jabber.org/protocol/http-auth": {"confirm": {Attrs: Attrs{"id": made, "method": oneOf("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"), "url": uri}}}, // XEP-0070
 		"urn:xmpp:push:0":                      {"enable": {}, "disable": {}},
+		NSDiscoInfo: {"query": {Attrs: Attrs{"node": noBlank}, Own: Forms{
+			"identity": {Attrs: Attrs{"category": algorithm, "type": algorithm, "name": label}}, "feature": {Attrs: Attrs{"var": noBlank}}},
+			Inner: Table{NSData: {"x": {Attrs: Attrs{"type": oneOf("result")}, Own: Forms{"field": {Attrs: Attrs{"var": token, "type": fieldType}, Own: Forms{"value": {Text: aboutProgram}},
+				Inner: Table{"urn:xmpp:media-element": {"media": {Attrs: Attrs{"height": number, "width": number}, Own: Forms{"uri": {Attrs: Attrs{"type": made}, Text: uri}}}}}}}}}}}},
+		"http://jabber.org/protocol/commands": {"command": {Attrs: Attrs{"node": made, "sessionid": made, "status": oneOf("executing", "completed", "canceled")}, Own: Forms{
+			"actions": {Attrs: Attrs{"execute": oneOf("prev", "next", "complete")}, Own: empty("prev next complete")}}, Inner: freeForm}}, // without its note
 	}),
 }
 
@@ -398,7 +404,7 @@ func toServerOut(el stanza.Element, typ string, rule *config.Rule) string {
 		}
 		return "what you tell everybody about yourself" + permitting(config.Status, false)
 	}
-	if (typ == "get" || typ == "set") && !slices.Contains(listedOnly, string(el.NS())) && wordless(el) {
+	if (typ == "get" || typ == "set" || typ == "result") && !slices.Contains(listedOnly, string(el.NS())) && wordless(el) {
 		return ""
 	}
 	return refusal(el, typ) + permitting(config.Services, false)

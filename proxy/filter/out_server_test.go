@@ -363,3 +363,23 @@ func TestPresenceToOneContactHoldsNoWords(t *testing.T) {
 		}
 	}
 }
+
+// What a program answers about itself leaves without what could be a sentence, and is answered
+// all the same; what is no answer of the kind is not.
+func TestAnswersLeaveWithoutSentences(t *testing.T) {
+	rule := config.Default().RuleFor("a@b", "c@d")
+	for in, want := range map[string]string{
+		`<query xmlns='http://jabber.org/protocol/disco#info' node='n#1'><identity category='client' type='bot' name='meet me at noon then'/><feature var='urn:xmpp:ping'/></query>`: `<query xmlns='http://jabber.org/protocol/disco#info' node='n#1'><identity category='client' type='bot'/><feature var='urn:xmpp:ping'/></query>`,
+		`<query xmlns='jabber:iq:version'><name>x</name><version>1</version><os>I use arch btw, you know</os></query>`:                                                               `<query xmlns='jabber:iq:version'><name>x</name><version>1</version><os/></query>`,
+		`<query xmlns='urn:x'>words</query>`: "",
+	} {
+		st, err := stanza.Parse([]byte("<iq type='result' id='i' to='c@d/r'>" + in + "</iq>"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, ok := AnswerOut(st.Root(), rule)
+		if ok != (want != "") || ok && string(got) != `<iq type='result' to='c@d/r' id='i'>`+want+"</iq>" {
+			t.Errorf("%s: %v %s", in, ok, got)
+		}
+	}
+}
