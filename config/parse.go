@@ -155,7 +155,7 @@ func (c *Config) document(n *yaml.Node) error {
 		"idle":    func(n *yaml.Node) error { return duration(n, &c.Idle, time.Minute, 365*24*time.Hour) },
 		"confine": func(n *yaml.Node) error { return word(n, &c.Confine, "auto", "require", "off") },
 		"limits": func(n *yaml.Node) error {
-			return mapping(n, "limits", fields{
+			err := mapping(n, "limits", fields{
 				"sessions":    func(n *yaml.Node) error { return number(n, &c.Limits.Sessions, 1, 1_000_000) },
 				"per_address": func(n *yaml.Node) error { return number(n, &c.Limits.PerAddress, 1, 1_000_000) },
 				"per_account": func(n *yaml.Node) error { return number(n, &c.Limits.PerAccount, 1, 1_000_000) },
@@ -168,6 +168,10 @@ func (c *Config) document(n *yaml.Node) error {
 				"answer":      func(n *yaml.Node) error { return duration(n, &c.Limits.Answer, time.Second, 10*time.Minute) },
 				"alive":       func(n *yaml.Node) error { return durationOrNone(n, &c.Limits.Alive, time.Second, 24*time.Hour) },
 			})
+			if l := c.Limits; err == nil && l.Alive > 0 && l.Alive < 2*l.Answer {
+				err = at(n, "alive (%s) has to be at least twice answer (%s): a silent server is asked first, and then has that long to answer", l.Alive, l.Answer)
+			}
+			return err
 		},
 	})
 }

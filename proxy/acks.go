@@ -28,13 +28,14 @@ const (
 
 // acks is what a session knows of its server's counting.
 type acks struct {
-	offered  bool                   // the server counts
-	left     atomic.Bool            // the server has ended the stream, and with it what could be resumed
-	wanted   atomic.Pointer[string] // the resource the client asked for
-	settling sync.Once
-	over     chan struct{} // closed when it is known what the server has taken
-	resuming atomic.Pointer[resumption]
-	counts   atomic.Bool // the server has said that it counts
+	offered   bool                   // the server counts
+	left      atomic.Bool            // the server has ended the stream, and with it what could be resumed
+	wanted    atomic.Pointer[string] // the resource the client asked for
+	settling  sync.Once
+	over      chan struct{} // closed when it is known what the server has taken
+	resuming  atomic.Pointer[resumption]
+	counts    atomic.Bool // the server has said that it counts
+	uncounted atomic.Bool // or that it does not, though it had offered to
 
 	// Owned by the goroutine that reads the server.
 	id      string // under which the session can be resumed, "" for not
@@ -106,6 +107,7 @@ func (s *session) inAck(root stanza.Element) {
 		switch {
 		case r == nil:
 			s.server.uncounted()
+			s.uncounted.Store(true)
 			s.ask()
 			return
 		case known:

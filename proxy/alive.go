@@ -18,7 +18,7 @@ import (
 type pulse struct {
 	mu      sync.Mutex
 	since   time.Time // since when the server owes a sign of life; zero for none
-	asked   bool      // it was asked for one
+	asked   bool      // it was asked for one since
 	ping    string    // id of the ping by which that was done, "" for none
 	answers bool      // it answers pings
 	timer   *time.Timer
@@ -39,14 +39,18 @@ func (s *session) wrote(asked bool) {
 	}
 }
 
-// heard notes that something has been read from the server. Where it was asked what it has
-// taken, only the answer to that counts (took).
+// heard notes that something has been read from the server. What it has taken, a server that
+// counts says itself (took); the others have taken what was written before.
 func (s *session) heard() {
-	u := &s.pulse
+	u, counts := &s.pulse, s.counts.Load()
 	u.mu.Lock()
-	counts := u.asked && u.ping == ""
-	if !counts {
+	switch {
+	case !counts:
 		u.since, u.asked = time.Time{}, false
+	case u.asked: // it is there, and will say
+		u.since = time.Now()
+	default:
+		u.since = time.Time{}
 	}
 	u.mu.Unlock()
 	if !counts {
@@ -54,17 +58,14 @@ func (s *session) heard() {
 	}
 }
 
-// took notes that the server has said what it has taken, and whether that is all.
+// took notes that the server has said what it has taken, and whether that is all: of the rest
+// it is asked again.
 func (s *session) took(all bool) {
 	u := &s.pulse
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.ping != "" {
-		return
-	}
-	u.since, u.asked = time.Time{}, false
-	if !all {
-		u.since, u.asked = time.Now(), true
+	if u.since, u.asked = (time.Time{}), false; !all {
+		u.since = time.Now()
 	}
 }
 
@@ -87,25 +88,30 @@ func (s *session) ponged(root stanza.Element) bool {
 func (s *session) answerWithin() time.Duration { return s.p.Config().Limits.Answer }
 
 // feel looks whether the server has given the sign of life that it owes: after half of the
-// time it is asked for one, after all of it the connection is given up.
+// time it is asked for one, after all of it the connection is given up. What it must answer
+// at the beginning (a resource, and whether it counts) needs no question.
 func (s *session) feel() {
 	u, within := &s.pulse, s.answerWithin()
+	beginning := s.resource.Load() == nil || s.offered && !s.counts.Load() && !s.uncounted.Load()
 	u.mu.Lock()
 	u.timer = nil
 	owed := time.Since(u.since)
 	switch {
 	case u.over || u.since.IsZero():
 		u.mu.Unlock()
-	case owed >= within && u.asked && (u.ping == "" || u.answers):
+	case owed >= within && (beginning || u.asked && (s.counts.Load() || u.answers)):
 		u.over = true
 		u.mu.Unlock()
 		s.silence(within)
 	case owed >= within && u.asked: // a ping that a server may not know how to answer
 		u.since, u.asked = time.Time{}, false
 		u.mu.Unlock()
-	case owed >= within/2 && !u.asked:
+	case owed >= within/2 && !u.asked && !beginning:
 		u.mu.Unlock()
 		s.ask()
+		s.feelAgain(max(within-owed, within/16))
+	case owed >= within/2:
+		u.mu.Unlock()
 		s.feelAgain(max(within-owed, within/16))
 	default:
 		u.mu.Unlock()
@@ -133,6 +139,9 @@ func (s *session) ask() {
 		s.wrote(true)
 		s.server.kick()
 		return
+	}
+	if s.offered && !s.uncounted.Load() {
+		return // whether it counts it has not said yet
 	}
 	u.mu.Lock()
 	id := u.ping
@@ -169,18 +178,21 @@ func (s *session) still() {
 func (p *Proxy) askAll() {
 	for {
 		limits := p.Config().Limits
-		pause := max(limits.Alive-limits.Answer, limits.Alive/2)
-		if pause <= 0 {
-			pause = time.Minute // until the configuration says otherwise
+		pause := limits.Alive - limits.Answer
+		if limits.Alive == 0 {
+			pause = 365 * 24 * time.Hour // until the configuration says otherwise
 		}
 		t := time.NewTimer(pause)
 		select {
 		case <-p.ctx.Done():
 			t.Stop()
 			return
+		case <-p.reloaded:
+			t.Stop()
+			continue
 		case <-t.C:
 		}
-		if p.Config().Limits.Alive == 0 {
+		if limits.Alive == 0 {
 			continue
 		}
 		for _, s := range p.everySession("") {

@@ -133,3 +133,52 @@ func quietWorld(t *testing.T, faults server.Faults) *world {
 	w.home, w.away = &house{w: w, user: "alice", state: stateDir(t)}, &house{w: w, user: "bob", state: stateDir(t)}
 	return w
 }
+
+// A server that says nothing at the beginning is given up, too: to a client that asks for a
+// resource, and to us who ask it to count.
+func TestServerSilentAtTheBeginningIsGivenUp(t *testing.T) {
+	testKeys(t)
+	for name, from := range map[string]string{"before the resource": "login", "before it counts": "bind"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := quietWorld(t, server.Faults{SilentFrom: from})
+				w.home.start()
+				start := time.Now()
+				c, err := client.Open(t.Context(), client.Config{Addr: w.home.addr, JID: "alice@" + domain, Password: users()["alice"], Resource: "c", Entry: client.Plain, Quiet: true, Manual: true, Dial: w.net.Dial})
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = c.Login()
+				for err == nil && time.Since(start) < 20*time.Minute {
+					_, err = c.Next()
+				}
+				if took := time.Since(start); took > 70*time.Second {
+					t.Errorf("given up after %v: %v", took, err)
+				}
+				c.Drop()
+				w.home.stop()
+				w.srv.Close()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// A server that is busy with what we have asked it for is there, even if it takes long to say
+// what it has taken.
+func TestBusyServerIsNotGivenUp(t *testing.T) {
+	testKeys(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := quietWorld(t, server.Faults{Unconfirmed: true})
+		alice, bob := w.begin()
+		alice.Say("bob@"+domain, "first", "hello")
+		for range 600 { // ten minutes
+			w.srv.Send("alice", "<message from='bob@example.org/c' type='chat'><active xmlns='http://jabber.org/protocol/chatstates'/></message>")
+			time.Sleep(time.Second)
+		}
+		if alice.Ended() {
+			t.Errorf("given up:\n%s", strings.Join(w.log, "\n"))
+		}
+		w.end(alice, bob)
+	})
+}

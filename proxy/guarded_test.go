@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -198,7 +199,17 @@ func TestServerSendsNobodyInside(t *testing.T) {
 	through := at("")
 	d := through.Config().Domains["a.example"]
 	d.Via = "socks5://127.0.0.1:9050"
-	if _, f := through.mayFollow(t.Context(), d, target{host: "10.0.0.1", port: 5222}); f == nil {
-		t.Error("followed through a SOCKS proxy")
+	for _, to := range []string{"10.0.0.1", "localhost", "LOCALHOST", "x.localhost.", "127.1", "2130706433", "0x7f000001", "0x7f.1", "10.1"} {
+		if _, f := through.mayFollow(t.Context(), d, target{host: to, port: 5222}); f == nil {
+			t.Errorf("followed to %s through a SOCKS proxy", to)
+		}
+	}
+	if _, f := through.mayFollow(t.Context(), d, target{host: "other.example", port: 5222}); f != nil {
+		t.Errorf("not followed through a SOCKS proxy: %v", f)
+	}
+	// What cannot be looked up now could be anywhere a moment later.
+	unknown := prepared(config.Default(), Options{Resolver: &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no DNS") }}})
+	if _, f := unknown.mayFollow(t.Context(), config.Domain{Name: "a.example"}, target{host: "other.example", port: 5222}); f == nil {
+		t.Error("followed to a name that nobody knows")
 	}
 }

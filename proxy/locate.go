@@ -206,7 +206,18 @@ func parseElsewhere(text string) *target {
 // configuration itself places there. The place is returned as it was looked up, so that it is
 // not another one a moment later; with DANE by its name, which DNS has signed.
 func (p *Proxy) mayFollow(ctx context.Context, d config.Domain, t target) (target, *Failure) {
+	refused := func(where string) *Failure {
+		f := fail(FailProtocol, nil, "The server of %s sends its clients to %s, which is %s; it was not followed. If that is right, set \"connect\" for the domain in the configuration.", d.Name, t.addr(), where)
+		f.host = t.host
+		return f
+	}
+	if dubious(t.host) {
+		return t, refused("no name or address of a machine")
+	}
 	found := p.addressesOf(ctx, d, t.host)
+	if len(found) == 0 && d.Via == "" && d.Trust != config.TrustDANE { // looked up once more, it could be anywhere
+		return t, refused("not to be found")
+	}
 	home := map[string]bool{}
 	if configured := p.Config().Domains[d.Name].Connect; configured != "" {
 		if host, _, err := net.SplitHostPort(configured); err == nil {
@@ -217,9 +228,7 @@ func (p *Proxy) mayFollow(ctx context.Context, d config.Domain, t target) (targe
 	}
 	for _, ip := range found {
 		if where := inside(ip); where != "" && !home[where] {
-			f := fail(FailProtocol, nil, "The server of %s sends its clients to %s, which is %s; it was not followed. If that is right, set \"connect\" for the domain in the configuration.", d.Name, t.addr(), where)
-			f.host = t.host
-			return t, f
+			return t, refused(where)
 		}
 	}
 	if len(found) > 0 && d.Trust != config.TrustDANE && d.Via == "" {
@@ -234,14 +243,26 @@ func (p *Proxy) addressesOf(ctx context.Context, d config.Domain, host string) [
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{ip}
 	}
+	if host = strings.ToLower(strings.TrimSuffix(host, ".")); host == "localhost" || strings.HasSuffix(host, ".localhost") { // RFC 6761 section 6.3
+		return []netip.Addr{netip.IPv6Loopback()}
+	}
 	if d.Via != "" {
 		return nil
 	}
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") { // RFC 6761 section 6.3
-		return []netip.Addr{netip.IPv6Loopback()}
-	}
 	found, _ := p.resolver.LookupNetIP(ctx, "ip", host)
 	return found
+}
+
+// dubious reports whether a host is a number that some take for an address in another
+// notation: 127.1, 2130706433, 0x7f000001.
+func dubious(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return false
+	}
+	last := strings.TrimSuffix(host, ".")
+	last = last[strings.LastIndexByte(last, '.')+1:]
+	_, err := strconv.ParseUint(last, 0, 64)
+	return err == nil || strings.HasPrefix(strings.ToLower(last), "0x")
 }
 
 // shared are addresses that networks use inside (RFC 6598).

@@ -87,9 +87,10 @@ type Proxy struct {
 	logKey       [32]byte
 	circuits     [32]byte // by which accounts differ towards SOCKS proxies
 
-	ctx    context.Context // ends with the proxy
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	ctx      context.Context // ends with the proxy
+	cancel   context.CancelFunc
+	reloaded chan struct{} // a signal for who waits by the old configuration
+	wg       sync.WaitGroup
 
 	passing     sync.Mutex // one change of the passphrase at a time
 	remembering sync.Mutex // guards what accounts remember of the service contact, and of their logins
@@ -159,7 +160,7 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 
 // prepared is a proxy without its state.
 func prepared(cfg *config.Config, opt Options) *Proxy {
-	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, started: time.Now(), vault: &vault{}, passwords: newPasswords(), guesses: newGuesses(),
+	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, started: time.Now(), vault: &vault{}, passwords: newPasswords(), guesses: newGuesses(), reloaded: make(chan struct{}, 1),
 		sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[plainly]time.Time{}, seats: map[place]int{}, unmade: map[string][]func(){}, toldOf: map[string]bool{}, suspended: map[[2]string]*suspended{}}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -214,6 +215,10 @@ func (p *Proxy) Reload(cfg *config.Config) error {
 		p.log.Warn("the local CA may not sign for a domain or a name of this machine that is new in the configuration; clients that check certificates can use it after the next start, which makes a new CA")
 	}
 	p.cfg.Store(cfg)
+	select {
+	case p.reloaded <- struct{}{}:
+	default:
+	}
 	p.forgive()
 	if p.opt.Notifier != nil {
 		p.opt.Notifier.Reload()

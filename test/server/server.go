@@ -71,6 +71,7 @@ type Faults struct {
 	BadDowngrade  bool   // a wrong XEP-0474 hash
 	NoCounting    bool   // XEP-0198 is not offered
 	NoPings       bool   // they are not answered
+	SilentFrom    string // nothing is answered any more from then on: "login", or "bind"
 	Forgetful     bool   // sessions cannot be resumed
 	Unconfirmed   bool   // it does not say what it has taken, until a session is resumed
 	FreshSalts    bool   // each login has another one, as ejabberd does where it keeps passwords as they are
@@ -421,6 +422,9 @@ func (x *session) stream() bool {
 			return false
 		}
 		if st.Kind == stanza.KindSpace {
+			continue
+		}
+		if from := x.faults.SilentFrom; from == "login" && x.user != "" || from == "bind" && x.resource != "" {
 			continue
 		}
 		switch {
