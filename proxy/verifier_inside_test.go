@@ -24,7 +24,7 @@ func TestHashSaysItsCosts(t *testing.T) {
 			t.Error(v.Password)
 		}
 	}
-	if hashPassword("secret") == hashPassword("secret") {
+	if one, other := hashPassword("secret"), hashPassword("secret"); one == other {
 		t.Error("the same salt twice")
 	}
 }
