@@ -103,7 +103,8 @@ func (s *session) outIQ(st *stanza.Stanza, to address) {
 		if s.foreign(root) {
 			return
 		}
-		what := filter.RequestOut(root, s.requestTo(to), rule)
+		addressee := s.requestTo(to)
+		what := filter.RequestOut(root, addressee, rule)
 		switch {
 		case what == "":
 		case typ != "result" && typ != "error":
@@ -117,7 +118,7 @@ func (s *session) outIQ(st *stanza.Stanza, to address) {
 			raw = filter.AppendBareError(nil, root)
 		default:
 			var ok bool
-			if raw, ok = filter.AnswerOut(root, rule); !ok { // whoever asked is told, and not left waiting
+			if raw, ok = filter.AnswerOut(root, addressee, rule); !ok { // whoever asked is told, and not left waiting
 				raw = stanza.AppendError(nil, "iq", "", root.Attr("to"), root.Attr("id"), stanza.Error{Type: "cancel", Condition: "service-unavailable"})
 			}
 		}

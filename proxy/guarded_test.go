@@ -147,7 +147,7 @@ func TestSaysDNS(t *testing.T) {
 func TestWhereTo(t *testing.T) {
 	p := prepared(config.Default(), Options{})
 	straight, via := config.Domain{Name: "a.example"}, config.Domain{Name: "b.example", Via: "socks5://127.0.0.1:9050"}
-	there := &target{host: "there.example", port: 5222}
+	there := &target{host: "192.0.2.1", port: 5222}
 	goes := func(d config.Domain, account string) bool {
 		_, moved := p.whereTo(t.Context(), d, account)
 		return moved

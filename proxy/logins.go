@@ -281,13 +281,12 @@ func (s *session) changes(root stanza.Element, to address) {
 	if !ok || root.Attr("type") != "set" || s.home(to) != "" {
 		return
 	}
-	form, _ := query.Child(nsData, "x")
-	if whose := registered(query, form, "username"); whose != "" && !strings.EqualFold(whose, s.jid[:strings.IndexByte(s.jid, '@')]) && !strings.EqualFold(whose, s.jid) {
+	if whose := registered(query, "username"); whose != "" && !strings.EqualFold(whose, s.jid[:strings.IndexByte(s.jid, '@')]) && !strings.EqualFold(whose, s.jid) {
 		return // an administrator of the server's can change somebody else's
 	}
 	text := ""
 	if _, ends := query.Child(nsRegister, "remove"); !ends {
-		if text = registered(query, form, "password"); text == "" {
+		if text = registered(query, "password"); text == "" {
 			return
 		}
 	}
@@ -300,15 +299,14 @@ func (s *session) changes(root stanza.Element, to address) {
 }
 
 // registered is a field of a registration, which may stand in a form.
-func registered(query, form stanza.Element, name string) string {
+func registered(query stanza.Element, name string) (value string) {
 	if el, ok := query.Child(nsRegister, name); ok {
 		return el.Text()
 	}
-	if form.Is(nsData, "x") {
-		v, _ := formValue(form, name, true)
-		return v
+	if form, ok := query.Child(nsData, "x"); ok {
+		value, _ = formValue(form, name, true)
 	}
-	return ""
+	return value
 }
 
 // changed acts on the server's answer to that.

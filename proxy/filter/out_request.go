@@ -124,9 +124,13 @@ func aroundRequest(root stanza.Element, typ string) string {
 	return ""
 }
 
-// AnswerOut writes a program's answer to a contact anew without what may not leave of it, such
-// as a name in a sentence. Ok is false where that leaves no answer.
-func AnswerOut(root stanza.Element, rule *config.Rule) (raw []byte, ok bool) {
+// AnswerOut writes a program's answer anew without what may not leave of it, such as a name in
+// a sentence. Ok is false where that leaves no answer.
+func AnswerOut(root stanza.Element, to To, rule *config.Rule) (raw []byte, ok bool) {
+	forms := answerForms
+	if to == ToServer {
+		forms = toServer["result"]
+	}
 	w := &anew{Voice: asItIs, dst: []byte("<iq type='result'")}
 	for _, name := range []string{"to", "id"} {
 		if value := root.Attr(name); root.RawAttr(name) != nil && (name != "id" || made(value)) {
@@ -136,7 +140,7 @@ func AnswerOut(root stanza.Element, rule *config.Rule) (raw []byte, ok bool) {
 	w.dst = append(w.dst, '>')
 	from := len(w.dst)
 	for el := range root.Children() {
-		f, listed := answerForms.of(el)
+		f, listed := forms.of(el)
 		if !listed {
 			return nil, false
 		}
@@ -144,7 +148,7 @@ func AnswerOut(root stanza.Element, rule *config.Rule) (raw []byte, ok bool) {
 	}
 	w.close(root, from)
 	again, err := stanza.Parse(w.dst)
-	return w.dst, err == nil && RequestOut(again.Root(), ToContact, rule) == ""
+	return w.dst, err == nil && RequestOut(again.Root(), to, rule) == ""
 }
 
 // clock is a time as programs write it, bitlbee with half of the marks.

@@ -228,7 +228,7 @@ var toServer = map[string]Table{
 		"http://jabber.org/protocol/http-auth": {"confirm": {Attrs: Attrs{"id": made, "method": oneOf("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"), "url": uri}}}, // XEP-0070
 		"urn:xmpp:push:0":                      {"enable": {}, "disable": {}},
 		NSDiscoInfo: {"query": {Attrs: Attrs{"node": noBlank}, Own: Forms{
-			"identity": {Attrs: Attrs{"category": algorithm, "type": algorithm, "name": label}}, "feature": {Attrs: Attrs{"var": noBlank}}},
+			"identity": {Attrs: Attrs{"category": algorithm, "type": algorithm, "name": programName}}, "feature": {Attrs: Attrs{"var": noBlank}}},
 			Inner: Table{NSData: {"x": {Attrs: Attrs{"type": oneOf("result")}, Own: Forms{"field": {Attrs: Attrs{"var": token, "type": fieldType}, Own: Forms{"value": {Text: aboutProgram}},
 				Inner: Table{"urn:xmpp:media-element": {"media": {Attrs: Attrs{"height": number, "width": number}, Own: Forms{"uri": {Attrs: Attrs{"type": made}, Text: uri}}}}}}}}}}}},
 		"http://jabber.org/protocol/commands": {"command": {Attrs: Attrs{"node": made, "sessionid": made, "status": oneOf("executing", "completed", "canceled")}, Own: Forms{

@@ -377,7 +377,7 @@ func TestAnswersLeaveWithoutSentences(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, ok := AnswerOut(st.Root(), rule)
+		got, ok := AnswerOut(st.Root(), ToContact, rule)
 		if ok != (want != "") || ok && string(got) != `<iq type='result' to='c@d/r' id='i'>`+want+"</iq>" {
 			t.Errorf("%s: %v %s", in, ok, got)
 		}
