@@ -205,3 +205,18 @@ func TestAccessFromALink(t *testing.T) {
 		}
 	}
 }
+
+// Who gives servers longer to answer need not think of how an idle one is asked.
+func TestAliveGoesWithAnswer(t *testing.T) {
+	for text, alive := range map[string]time.Duration{
+		"limits: {answer: 60s}":             5 * time.Minute,
+		"limits: {answer: 4m}":              8 * time.Minute,
+		"limits: {answer: 4m, alive: 20m}":  20 * time.Minute,
+		"limits: {answer: 4m, alive: 0}":    0,
+		"limits: {alive: 30m, answer: 10m}": 30 * time.Minute,
+	} {
+		if c, err := Parse("x", []byte(text)); err != nil || c.Limits.Alive != alive {
+			t.Errorf("%s: %v %v", text, c.Limits.Alive, err)
+		}
+	}
+}

@@ -155,6 +155,7 @@ func (c *Config) document(n *yaml.Node) error {
 		"idle":    func(n *yaml.Node) error { return duration(n, &c.Idle, time.Minute, 365*24*time.Hour) },
 		"confine": func(n *yaml.Node) error { return word(n, &c.Confine, "auto", "require", "off") },
 		"limits": func(n *yaml.Node) error {
+			said := false
 			err := mapping(n, "limits", fields{
 				"sessions":    func(n *yaml.Node) error { return number(n, &c.Limits.Sessions, 1, 1_000_000) },
 				"per_address": func(n *yaml.Node) error { return number(n, &c.Limits.PerAddress, 1, 1_000_000) },
@@ -166,8 +167,14 @@ func (c *Config) document(n *yaml.Node) error {
 				"stanza":      func(n *yaml.Node) error { return size(n, &c.Limits.Stanza, 10_000, 64<<20) },
 				"login":       func(n *yaml.Node) error { return duration(n, &c.Limits.Login, time.Second, 10*time.Minute) },
 				"answer":      func(n *yaml.Node) error { return duration(n, &c.Limits.Answer, time.Second, 10*time.Minute) },
-				"alive":       func(n *yaml.Node) error { return durationOrNone(n, &c.Limits.Alive, time.Second, 24*time.Hour) },
+				"alive": func(n *yaml.Node) error {
+					said = true
+					return durationOrNone(n, &c.Limits.Alive, time.Second, 24*time.Hour)
+				},
 			})
+			if !said {
+				c.Limits.Alive = max(c.Limits.Alive, 2*c.Limits.Answer)
+			}
 			if l := c.Limits; err == nil && l.Alive > 0 && l.Alive < 2*l.Answer {
 				err = at(n, "alive (%s) has to be at least twice answer (%s): a silent server is asked first, and then has that long to answer", l.Alive, l.Answer)
 			}
