@@ -193,15 +193,16 @@ var EventKinds = []Event{EventPrivate, EventEnded, EventKeyChanged, EventTrust, 
 // conversations, which outlive any one connection. It is safe for use by several
 // goroutines.
 type Account struct {
-	jid      string
-	dir      string
-	settings func() Settings
-	events   Events
-	vault    Vault // nil where keys are kept in clear
-	clock    func() time.Time
-	random   io.Reader
-	guestOf  *Account // the account that this is a guest of; nil for an account itself
-	unmade   bool     // it has no directory yet; guarded by mu
+	jid       string
+	dir       string
+	settings  func() Settings
+	events    Events
+	vault     Vault // nil where keys are kept in clear
+	clock     func() time.Time
+	random    io.Reader
+	guestOf   *Account // the account that this is a guest of; nil for an account itself
+	inherited bool     // the account has taken over what this guest had; guarded by mu
+	unmade    bool     // it has no directory yet; guarded by mu
 
 	mu        sync.Mutex
 	key       *otr.PrivateKey
@@ -500,6 +501,10 @@ func (a *Account) giveBack(m *Message, c Cause) {
 		if a.outlets[i] != m.outlet && a.outlets[i].Return(m, c, sentence) {
 			return
 		}
+	}
+	if a.inherited { // its person has gone on without it
+		a.guestOf.GiveBack(m, c)
+		return
 	}
 	if len(a.owed) < MaxOwed {
 		a.owed = append(a.owed, returned{m, c})

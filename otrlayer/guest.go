@@ -79,7 +79,7 @@ func (a *Account) guestReceives(m Incoming) Reading {
 func (a *Account) Inherit(guest *Account) {
 	guest.mu.Lock()
 	owed := guest.owed
-	guest.owed = nil
+	guest.owed, guest.inherited = nil, true
 	guest.mu.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()

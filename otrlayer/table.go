@@ -190,6 +190,7 @@ func (c *conversation) remove() {
 func (c *conversation) discard() {
 	c.forgetSent(func(*Message) bool { return true })
 	for _, r := range c.read {
+		c.showLate(r)
 		c.a.unkeep(&r.kept)
 	}
 	c.read, c.early, c.echoes = nil, nil, nil
