@@ -27,6 +27,9 @@ type pulse struct {
 
 // wrote notes that something has been written to the server.
 func (s *session) wrote(asked bool) {
+	if s.wanted.Load() == nil {
+		return // before the client asks for a resource, nothing needs an answer
+	}
 	u := &s.pulse
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -95,6 +98,9 @@ func (s *session) feel() {
 	beginning := s.resource.Load() == nil || s.offered && !s.counts.Load() && !s.uncounted.Load()
 	u.mu.Lock()
 	u.timer = nil
+	if s.heldUp.Load() && !u.since.IsZero() { // its answer may lie there unread
+		u.since = time.Now()
+	}
 	owed := time.Since(u.since)
 	switch {
 	case u.over || u.since.IsZero():

@@ -1,12 +1,15 @@
 package proxy_test
 
 import (
+	"encoding/base64"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"otrproxy/stanza"
 	"otrproxy/test/client"
 	"otrproxy/test/server"
 )
@@ -180,5 +183,95 @@ func TestBusyServerIsNotGivenUp(t *testing.T) {
 			t.Errorf("given up:\n%s", strings.Join(w.log, "\n"))
 		}
 		w.end(alice, bob)
+	})
+}
+
+// A server is not given up because the client does not read for a while.
+func TestSlowClientIsNoSilentServer(t *testing.T) {
+	testKeys(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := quietWorld(t, server.Faults{})
+		w.home.start("limits: {answer: 20s, alive: 60s}\n")
+		c, err := client.Dial(t.Context(), client.Config{Addr: w.home.addr, JID: "alice@" + domain, Password: users()["alice"], Resource: "c", Entry: client.Plain, Manual: true, Quiet: true, Dial: w.net.Dial})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Send("<presence/>")
+		time.Sleep(time.Second)
+		go func() {
+			for range 7 {
+				w.srv.Send("alice", "<message from='bob@example.org/c' type='groupchat'><subject>"+strings.Repeat("x", 20<<10)+"</subject></message>")
+			}
+		}()
+		time.Sleep(2 * time.Second)
+		c.Send("<iq type='get' id='q' to='example.org'><ping xmlns='urn:xmpp:ping'/></iq>")
+		time.Sleep(35 * time.Second) // the phone sleeps
+		got := ""
+		start := time.Now()
+		for time.Since(start) < 10*time.Second {
+			st, err := c.Next()
+			if err != nil {
+				got += err.Error()
+				break
+			}
+			if st.Kind != stanza.KindElement {
+				continue
+			}
+			if id := st.Root().Attr("id"); id == "q" {
+				got += "answered"
+				break
+			}
+			if strings.Contains(string(st.Raw), "sign of life") {
+				got += string(st.Raw)
+			}
+		}
+		if got != "answered" {
+			t.Errorf("%s\n%s", got, strings.Join(w.log, "\n"))
+		}
+		c.Drop()
+		w.home.stop()
+		w.srv.Close()
+		synctest.Wait()
+	})
+}
+
+// A client that takes its time before it asks for a resource, and sends white space meanwhile.
+func TestClientMayTakeItsTimeBeforeTheResource(t *testing.T) {
+	testKeys(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := quietWorld(t, server.Faults{})
+		w.home.start()
+		conn, err := w.net.Dial(t.Context(), "tcp", w.home.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scan := stanza.NewScanner(conn, stanza.Limits{})
+		next := func() *stanza.Stanza {
+			st, err := scan.Next()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, strings.Join(w.log, "\n"))
+			}
+			return st
+		}
+		header := "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='" + domain + "' version='1.0'>"
+		io.WriteString(conn, header)
+		next()
+		next()
+		io.WriteString(conn, "<auth xmlns='"+stanza.NSSASL+"' mechanism='PLAIN'>"+base64.StdEncoding.EncodeToString([]byte("\x00alice\x00"+users()["alice"]))+"</auth>")
+		next()
+		scan = stanza.NewScanner(conn, stanza.Limits{})
+		io.WriteString(conn, header)
+		next()
+		next()
+		io.WriteString(conn, " ")
+		time.Sleep(70 * time.Second)
+		io.WriteString(conn, "<iq type='set' id='bind'><bind xmlns='"+stanza.NSBind+"'/></iq>")
+		if st := next(); st.Root().Attr("id") != "bind" {
+			t.Errorf("%s", st.Raw)
+		}
+		conn.Close()
+		w.home.stop()
+		w.srv.Close()
+		synctest.Wait()
 	})
 }

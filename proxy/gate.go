@@ -148,6 +148,9 @@ func (g *gate) evict() {
 func (g *gate) settle(v *visitor, lim config.Limits) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if v.settled { // it tries once more on the same connection
+		return true
+	}
 	if _, there := g.in[v]; !there || g.settled >= lim.Sessions {
 		return false
 	}

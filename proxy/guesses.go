@@ -101,6 +101,9 @@ func (g *guesses) ask(who guessed, sum [32]byte, now time.Time, first bool) (wai
 		w = g.add(who, now)
 	}
 	if w.tries+w.pending < freeTries {
+		if !first {
+			w.waiting = max(0, w.waiting-1)
+		}
 		w.pending++
 		return 0, true
 	}

@@ -127,3 +127,52 @@ func TestOtherNamesMakeNoGuessForgotten(t *testing.T) {
 		t.Errorf("%d are counted", g.counted())
 	}
 }
+
+// Who waited for a turn, and got one because somebody was right meanwhile, waits no longer.
+func TestWhoWaitedForATurnWaitsNoLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuesses()
+		for round := range 3 {
+			var last *try
+			for i := range 4 {
+				last = g.turn(t.Context(), guessedAlice, sumOf(round*100+i), 0)
+				if i < 3 {
+					last.wrong()
+				}
+			}
+			last.wrong()
+			// one slow login that is right, and three that wait behind it
+			time.Sleep(2 * time.Second)
+			slow := g.turn(t.Context(), guessedAlice, sumOf(5000), 0)
+			if slow == nil {
+				t.Fatal("no turn")
+			}
+			var wg sync.WaitGroup
+			for range 3 {
+				wg.Go(func() {
+					if a := g.turn(t.Context(), guessedAlice, sumOf(5000), 15*time.Second); a != nil {
+						a.right()
+					} else {
+						t.Error("refused")
+					}
+				})
+			}
+			time.Sleep(10 * time.Millisecond)
+			slow.right()
+			wg.Wait()
+		}
+		g.mu.Lock()
+		for _, e := range g.of {
+			w := e.Value.(*wrong)
+			t.Errorf("nobody is there, and waiting %d, pending %d, tries %d", w.waiting, w.pending, w.tries)
+		}
+		g.mu.Unlock()
+		// the person comes, having mistyped four times
+		for i := range 4 {
+			g.turn(t.Context(), guessedAlice, sumOf(9000+i), 0).wrong()
+		}
+		if g.turn(t.Context(), guessedAlice, sumOf(5000), 15*time.Second) == nil {
+			t.Error("the person is refused though nobody else waits")
+		}
+	})
+}

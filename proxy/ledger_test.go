@@ -133,9 +133,9 @@ func (w *world) logf(format string, args ...any) {
 	w.log = append(w.log, time.Now().Format("04:05.000 ")+fmt.Sprintf(format, args...))
 }
 
-func (h *house) start() {
+func (h *house) start(more ...string) {
 	h.w.t.Helper()
-	text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\nhold: {for: 2m}\ndomains:\n  %s: {connect: \"127.0.0.1:5222\", trust: pin, pins: [%q]}\n", h.state, domain, h.w.srv.Pin())
+	text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\nhold: {for: 2m}\n%sdomains:\n  %s: {connect: \"127.0.0.1:5222\", trust: pin, pins: [%q]}\n", h.state, strings.Join(more, ""), domain, h.w.srv.Pin())
 	cfg, err := config.Parse("ledger.yaml", []byte(text))
 	if err != nil {
 		h.w.t.Fatal(err)

@@ -232,7 +232,8 @@ func (p *Proxy) mayFollow(ctx context.Context, d config.Domain, t target) (targe
 		}
 	}
 	if len(found) > 0 && d.Trust != config.TrustDANE && d.Via == "" {
-		t.host = found[0].String()
+		i := max(0, slices.IndexFunc(found, func(ip netip.Addr) bool { return ip.Unmap().Is4() })) // which more networks have a way to
+		t.host = found[i].String()
 	}
 	return t, nil
 }

@@ -325,7 +325,10 @@ func (s *session) changed(root stanza.Element) {
 		}
 		return
 	}
-	s.comes() // who changes the password makes use of the account
+	if err := s.comes(); err != nil { // who changes the password makes use of the account
+		s.turnOutFor(err)
+		return
+	}
 	e, err := s.p.enrolled(s.jid)
 	s.p.passwords.is(s.jid, s.p.passwords.sum(s.jid, password)) // the next login with it is the person's
 	s.p.wg.Go(func() {                                          // it takes a while, and the server is asked in a connection of its own

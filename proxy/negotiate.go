@@ -43,6 +43,7 @@ type client struct {
 	stranger   *stranger // it has logged in with another password than the one known here
 	first      bool      // with the first one that is known here
 	seat       *seat     // its place among the account's sessions
+	epoch      int       // how often the administrator had said whose the account is
 	password   [32]byte  // with which it has logged in, as this run remembers it; zero for a proof
 
 	up       *upstream // nil until it is needed
@@ -604,10 +605,15 @@ func (c *client) letIn(account, how string, creds credentials, t *try) (string, 
 		c.p.metrics.refused(RefusedSessions)
 		return "", c.broken("temporary-auth-failure", fail(FailLimit, nil, "%s", refusals[RefusedSessions]))
 	}
+	var f *Failure
+	if c.seat, f = c.p.sit(account, limits); f != nil { // what follows is undone when it is left
+		return "", c.broken("temporary-auth-failure", f)
+	}
 	a, err := c.p.account(account)
 	if err != nil {
 		return "", c.noFiles(account, err)
 	}
+	c.epoch = c.p.passwords.epoch(account)
 	who := known
 	if t != nil {
 		if who, err = c.p.recognise(account, creds); err != nil {
@@ -624,18 +630,17 @@ func (c *client) letIn(account, how string, creds credentials, t *try) (string, 
 		case isPerson:
 			who = known
 		case unwanted:
-			return "", c.again("not-authorized", refusedPassword)
+			return "", c.broken("not-authorized", fail(FailAccess, nil, "%s", refusedPassword))
 		case tooMany:
 			c.p.metrics.refused(RefusedLogins)
 			return "", c.broken("temporary-auth-failure", fail(FailLimit, nil, "Several logins with other passwords than the one known here wait already. Where you are logged in, write login confirm or login refuse to otrproxy.localhost; or ask the administrator."))
 		}
 		c.stranger = st
 	}
-	var f *Failure
-	if c.seat, f = c.p.sit(account, who == strange, limits); f != nil {
-		return "", c.broken("temporary-auth-failure", f)
-	}
 	if who == strange {
+		if f := c.p.reseat(c.seat, true, limits.PerAccount); f != nil {
+			return "", c.broken("temporary-auth-failure", f)
+		}
 		return how, nil
 	}
 	c.first = who == first

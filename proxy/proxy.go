@@ -107,8 +107,10 @@ type Proxy struct {
 	plainly      map[plainly]time.Time       // until when a host is offered PLAIN alone
 	seats        map[place]int               // sessions of accounts, and who is about to have one
 	unmade       map[string][]func()         // what is written once an account has come to use
-	suspended    map[[2]string]*suspended    // sessions that lost their server, by account and resource
-	machine      []string                    // this machine's addresses
+	fresh        map[string]int              // seats of accounts that are not made yet
+	kin          kin
+	suspended    map[[2]string]*suspended // sessions that lost their server, by account and resource
+	machine      []string                 // this machine's addresses
 	closing      bool
 }
 
@@ -161,7 +163,7 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 // prepared is a proxy without its state.
 func prepared(cfg *config.Config, opt Options) *Proxy {
 	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, started: time.Now(), vault: &vault{}, passwords: newPasswords(), guesses: newGuesses(), reloaded: make(chan struct{}, 1),
-		sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[plainly]time.Time{}, seats: map[place]int{}, unmade: map[string][]func(){}, toldOf: map[string]bool{}, suspended: map[[2]string]*suspended{}}
+		sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[plainly]time.Time{}, seats: map[place]int{}, unmade: map[string][]func(){}, fresh: map[string]int{}, toldOf: map[string]bool{}, suspended: map[[2]string]*suspended{}}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}

@@ -1,10 +1,10 @@
 package proxy
 
 import (
-	"maps"
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"otrproxy/config"
 	"otrproxy/otrlayer"
@@ -19,77 +19,125 @@ type place struct {
 
 // A seat is a session's place among those of its account (limits.per_account), from the login
 // to the end.
-type seat struct{ at place }
+type seat struct {
+	at     place
+	unmade bool // its account had no directory when it was taken
+}
 
-// sit takes a seat, or says why there is none.
-func (p *Proxy) sit(account string, stranger bool, limits config.Limits) (*seat, *Failure) {
+// sit takes a seat among an account's people, or says why there is none.
+func (p *Proxy) sit(account string, limits config.Limits) (*seat, *Failure) {
+	made, kept := p.madeAmong(account)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := place{account, stranger}
-	if f := p.noSeat(at, limits); f != nil {
+	at := place{account, false}
+	if f := p.noSeat(at, made, kept, limits); f != nil {
 		return nil, f
 	}
 	p.seats[at]++
-	return &seat{at}, nil
+	if !made {
+		p.fresh[account]++
+	}
+	return &seat{at, !made}, nil
 }
 
-// mayCome is why a person would get no seat now; nil where they would.
+// mayCome is why somebody would get no seat now; nil where they would.
 func (p *Proxy) mayCome(account string, limits config.Limits) *Failure {
+	made, kept := p.madeAmong(account)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.noSeat(place{account, false}, limits)
+	return p.noSeat(place{account, false}, made, kept, limits)
 }
 
-// noSeat is why there is no seat; nil where there is. The caller holds mu.
-func (p *Proxy) noSeat(at place, limits config.Limits) *Failure {
-	account := at.account
-	if p.seats[at] >= limits.PerAccount {
-		p.metrics.refused(RefusedAccount)
-		return fail(FailLimit, nil, "otrproxy serves as many sessions of %s as its configuration allows (limits.per_account, %d); end one on another device.", account, limits.PerAccount)
+// madeAmong reports whether an account is kept, and how many are.
+func (p *Proxy) madeAmong(account string) (made bool, kept int) {
+	if p.made(account) {
+		return true, 0
 	}
-	if !p.made(account) {
-		others := map[string]bool{} // that may be made at any moment
-		for s := range p.seats {
-			others[s.account] = s.account != account && !p.made(s.account)
-		}
-		maps.DeleteFunc(others, func(_ string, unmade bool) bool { return !unmade })
-		if len(otrlayer.Accounts(p.state.Dir))+len(others) >= limits.Accounts {
-			p.metrics.refused(RefusedAccounts)
-			return fail(FailLimit, nil, "otrproxy keeps as many accounts as its configuration allows (limits.accounts, %d), and %s is not one of them.", limits.Accounts, account)
-		}
+	return false, p.kin.count(p.state.Dir)
+}
+
+// kin counts the accounts that are kept, at most once in a while: names come from clients.
+type kin struct {
+	mu    sync.Mutex
+	n     int
+	until time.Time
+}
+
+func (k *kin) count(dir string) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if now := time.Now(); !now.Before(k.until) {
+		k.n, k.until = len(otrlayer.Accounts(dir)), now.Add(time.Second)
+	}
+	return k.n
+}
+
+// more notes that one more is kept.
+func (k *kin) more() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.n++
+}
+
+// noSeat is why there is no seat; nil where there is. Made says that the account is kept, and
+// kept how many are. The caller holds mu.
+func (p *Proxy) noSeat(at place, made bool, kept int, limits config.Limits) *Failure {
+	switch {
+	case p.seats[at] >= limits.PerAccount:
+		p.metrics.refused(RefusedAccount)
+		return fail(FailLimit, nil, "otrproxy serves as many sessions of %s as its configuration allows (limits.per_account, %d); end one on another device.", at.account, limits.PerAccount)
+	case !made && p.fresh[at.account] == 0 && kept+len(p.fresh) >= limits.Accounts: // those that are there may be made at any moment
+		p.metrics.refused(RefusedAccounts)
+		return fail(FailLimit, nil, "otrproxy keeps as many accounts as its configuration allows (limits.accounts, %d), and %s is not one of them.", limits.Accounts, at.account)
 	}
 	return nil
 }
 
-// reseat gives a stranger who was none a seat among the account's people.
-func (p *Proxy) reseat(s *seat) {
+// reseat moves a seat between an account's people and strangers. Most is how many may be
+// there; 0 for as many as come.
+func (p *Proxy) reseat(s *seat, stranger bool, most int) *Failure {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.seats[s.at]--; p.seats[s.at] == 0 {
-		delete(p.seats, s.at)
+	to := place{s.at.account, stranger}
+	if most > 0 && p.seats[to] >= most {
+		p.metrics.refused(RefusedAccount)
+		return fail(FailLimit, nil, "As many logins of %s with other passwords are there as its configuration allows (limits.per_account, %d).", to.account, most)
 	}
-	s.at.stranger = false
-	p.seats[s.at]++
+	p.vacate(s.at)
+	s.at = to
+	p.seats[to]++
+	return nil
 }
 
-// leave gives a seat back.
+func (p *Proxy) vacate(at place) {
+	if p.seats[at]--; p.seats[at] == 0 {
+		delete(p.seats, at)
+	}
+}
+
+// leave gives a seat back. What was remembered of an account that has come to no use goes with
+// the last one.
 func (p *Proxy) leave(s **seat) {
 	if *s == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := (*s).at
-	if p.seats[at]--; p.seats[at] == 0 {
-		delete(p.seats, at)
+	account := (*s).at.account
+	p.vacate((*s).at)
+	if n := p.fresh[account]; (*s).unmade && n > 1 {
+		p.fresh[account]--
+	} else if (*s).unmade {
+		delete(p.fresh, account)
 	}
-	if account := at.account; p.seats[place{account, false}]+p.seats[place{account, true}] == 0 {
-		delete(p.unmade, account)
-		if a := p.accounts[account]; a != nil && !p.made(account) { // it has come to no use
-			a.Close()
-			delete(p.accounts, account)
-			p.passwords.forget(account)
-		}
+	if p.seats[place{account, false}]+p.seats[place{account, true}] > 0 {
+		return
+	}
+	delete(p.unmade, account)
+	if a := p.accounts[account]; a != nil && (*s).unmade && !p.made(account) {
+		a.Close()
+		delete(p.accounts, account)
+		p.passwords.forget(account)
 	}
 }
 
@@ -107,6 +155,11 @@ func (p *Proxy) onceMade(account string, f func()) {
 		return
 	}
 	p.mu.Lock()
+	if p.fresh[account] == 0 { // made meanwhile
+		p.mu.Unlock()
+		f()
+		return
+	}
 	defer p.mu.Unlock()
 	if len(p.unmade[account]) < maxUnmade {
 		p.unmade[account] = append(p.unmade[account], f)
@@ -133,6 +186,10 @@ func (s *session) comes() (err error) {
 		p.mu.Lock()
 		later := p.unmade[s.jid]
 		delete(p.unmade, s.jid)
+		if p.fresh[s.jid] > 0 {
+			delete(p.fresh, s.jid)
+			p.kin.more()
+		}
 		p.mu.Unlock()
 		for _, f := range later {
 			f()
@@ -159,7 +216,7 @@ func (p *Proxy) keepsFirst(account, password string) {
 		v := verifier{Password: hash()}
 		p.remembering.Lock()
 		defer p.remembering.Unlock()
-		if right, ok := p.passwords.of(account); !ok || right != sum { // another one has been confirmed since
+		if right, ok := p.passwords.of(account); ok && right != sum { // another one has been confirmed since
 			return
 		}
 		if err := p.saveVerifier(account, v); err != nil {

@@ -53,6 +53,7 @@ type session struct {
 
 	acks
 	pulse  pulse
+	heldUp atomic.Bool // the server is not read just now, for the client takes no more
 	silent atomic.Bool // the server was given up because it gave no sign of life
 
 	requests  requests
@@ -65,6 +66,8 @@ type session struct {
 	first     bool        // it came with the first password that is known here
 	password  [32]byte    // with which it came, as this run remembers it; zero for a proof
 	seat      *seat
+	epoch     int    // how often the administrator had said whose the account is
+	place     string // where it comes from, as guesses are counted
 
 	// Owned by the goroutine that reads the client.
 	pace    pace
@@ -90,7 +93,7 @@ func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *
 		upTLS: tls.VersionName(u.conn.ConnectionState().Version), fromClient: c.scan, fromServer: u.scan,
 		clientRead: make(chan struct{}), serverRead: make(chan struct{}),
 		strange: map[string]bool{}, quiet: map[string]bool{}}
-	s.first, s.password, s.seat = c.first, c.password, c.seat
+	s.first, s.password, s.seat, s.epoch, s.place = c.first, c.password, c.seat, c.epoch, c.place()
 	if s.of.Store(account); c.stranger != nil {
 		s.stranger.Store(c.stranger)
 		s.of.Store(c.stranger.guest)
@@ -102,7 +105,12 @@ func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *
 	// back what has not left.
 	s.server = newOutbox(u.conn, func(error) { u.conn.NetConn().Close() })
 	c.in.before = func() { s.server.flush(); s.server.wait() }
-	u.in.before = func() { s.client.flush(); s.client.wait() }
+	u.in.before = func() { // a client that does not read holds up whom the server's words reach
+		s.heldUp.Store(true)
+		s.client.flush()
+		s.client.wait()
+		s.heldUp.Store(false)
+	}
 	s.server.wrote, u.in.heard = s.wrote, s.heard
 	return s
 }
@@ -127,10 +135,28 @@ func (s *session) promote(a *otrlayer.Account) {
 	if s.parted || s.stranger.Swap(nil) == nil {
 		return
 	}
-	s.p.reseat(s.seat)
+	s.p.reseat(s.seat, false, 0)
 	if old := s.of.Swap(a); s.attached {
 		old.Detach(s)
 		a.Attach(s)
+	}
+}
+
+// demote makes a stranger of the account's person, for what is left of their session. What was
+// on its way comes back to the account.
+func (s *session) demote() {
+	s.joining.Lock()
+	defer s.joining.Unlock()
+	a := s.account()
+	guest := a.Guest()
+	if s.parted || !s.stranger.CompareAndSwap(nil, &stranger{account: s.jid, guest: guest}) {
+		return
+	}
+	a.Inherit(guest)
+	s.p.reseat(s.seat, true, 0)
+	if s.of.Store(guest); s.attached {
+		a.Detach(s)
+		guest.Attach(s)
 	}
 }
 
@@ -162,6 +188,8 @@ func (s *session) relay() {
 	s.p.mu.Unlock()
 	if st := s.stranger.Load(); st != nil && !s.p.passwords.joins(st, s) {
 		s.decided(st)
+	} else if st == nil && s.p.passwords.epoch(s.jid) != s.epoch { // while they logged in
+		s.turnOut(notThePerson)
 	}
 	s.p.changed()
 	s.p.metrics.began(s.entry)

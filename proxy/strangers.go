@@ -23,7 +23,7 @@ import (
 // was shown; or there, by the password from before. The administrator may say so, too.
 type stranger struct {
 	account string
-	code    string   // which the person repeats, so that of two strangers they let in the right one
+	code    string   // which the person repeats, so that of two strangers they let in the right one; "" for who is turned out
 	sum     [32]byte // of the password
 	host    string   // from which they came
 	since   time.Time
@@ -226,9 +226,10 @@ func (p *Proxy) confirm(account, code string, administrator bool) error {
 		return fmt.Errorf("that it was you could not be remembered: %w", err)
 	}
 	if administrator {
+		p.passwords.begins(account) // for those who are just logging in
 		for _, s := range p.sessionsOf(account) {
 			if s.password != st.sum {
-				s.turnOut("The administrator has said that another password is this account's.")
+				s.turnOut(notThePerson)
 			}
 		}
 	}
@@ -242,8 +243,13 @@ func (p *Proxy) confirm(account, code string, administrator bool) error {
 	return nil
 }
 
-// turnOut ends a session of somebody who is not the account's person.
+// notThePerson is told to who is turned out.
+const notThePerson = "The administrator has said that another password is this account's."
+
+// turnOut ends a session of somebody who is not the account's person. From now on, nothing of
+// the account reaches them: the end may have to wait for the server.
 func (s *session) turnOut(why string) {
+	s.demote()
 	s.endBeside(func() {
 		s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, "not-authorized", why) })
 	})
@@ -293,6 +299,9 @@ func (st *stranger) told() string {
 
 // shown is what a stranger is told.
 func (st *stranger) shown() string {
+	if st.code == "" {
+		return notThePerson
+	}
 	return "You logged in with another password than the one I know, so your private conversations stay closed here. Your code is " + st.code + ". " +
 		"Where you are logged in already, write to me: login confirm " + st.code + ". Or write here: prove, and the password from before."
 }
@@ -305,6 +314,15 @@ func (s *session) decided(st *stranger) {
 		return
 	}
 	s.turnOut(refusedPassword)
+}
+
+// turnOutFor ends a session for a fault that was found while its server was read.
+func (s *session) turnOutFor(err error) {
+	s.endBeside(func() {
+		s.client.build(func(b []byte) []byte {
+			return stanza.AppendStreamError(b, "internal-server-error", err.Error())
+		})
+	})
 }
 
 // leaves notes the end of a stranger's session.
@@ -363,7 +381,7 @@ func (s *session) prove(ctx context.Context, c control.Call) (control.Reply, err
 	if st == nil {
 		return done("There is nothing to prove any more.")
 	}
-	t := s.p.guesses.turn(ctx, guessed{s.jid, s.host}, s.p.passwords.sum(s.jid, c.Arg("password")), commandLimit/2)
+	t := s.p.guesses.turn(ctx, guessed{s.jid, s.place}, s.p.passwords.sum(s.jid, c.Arg("password")), commandLimit/2)
 	if t == nil {
 		s.p.metrics.refused(RefusedLogins)
 		return control.Reply{}, errors.New("too many wrong passwords were tried; wait a minute")

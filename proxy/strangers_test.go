@@ -7,11 +7,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -720,15 +723,8 @@ func TestFirstWhoWasNotThePersonIsTurnedOut(t *testing.T) {
 	t.Parallel()
 	l := newLair(t, "", nil) // alice is who came first, by the server's word
 	l.lets()
-	person := l.evil(nil)
-	told, err := person.Notice("Your code is")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := admin(t, l.home.p, "login confirm", "account", "alice@"+domain, "code", codeIn.FindStringSubmatch(told)[1]); err != nil {
-		t.Fatal(err)
-	}
-	_, err = l.alice.Wait(func(*stanza.Stanza) bool { return false })
+	person := l.confirmed()
+	_, err := l.alice.Wait(func(*stanza.Stanza) bool { return false })
 	var se *client.StreamError
 	if !errors.As(err, &se) || se.Condition != "not-authorized" {
 		t.Errorf("who came first is not turned out: %v", err)
@@ -738,6 +734,67 @@ func TestFirstWhoWasNotThePersonIsTurnedOut(t *testing.T) {
 	again := l.evil(func(c *client.Config) { c.Resource = "again" })
 	if got := everything(t, again); strings.Contains(got, "another password") {
 		t.Errorf("the person is asked again: %s", got)
+	}
+}
+
+// confirmed is the account's person, of whom the administrator has just said so.
+func (l *lair) confirmed() *client.Client {
+	l.t.Helper()
+	person := l.evil(nil)
+	told, err := person.Notice("Your code is")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if _, err := admin(l.t, l.home.p, "login confirm", "account", "alice@"+domain, "code", codeIn.FindStringSubmatch(told)[1]); err != nil {
+		l.t.Fatal(err)
+	}
+	return person
+}
+
+// Who has logged in with another password before the administrator says whose the account is,
+// and begins a session only afterwards, is turned out of it as well.
+func TestFirstWhoIsJustLoggingInIsTurnedOut(t *testing.T) {
+	t.Parallel()
+	l := newLair(t, "", nil) // alice is who came first, by the server's word
+	conn, err := net.Dial("tcp", l.home.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	const header = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='" + domain + "' version='1.0'>"
+	scan := stanza.NewScanner(conn, stanza.Limits{})
+	io.WriteString(conn, header+"<auth xmlns='"+stanza.NSSASL+"' mechanism='PLAIN'>"+base64.StdEncoding.EncodeToString([]byte("\x00alice\x00"+users()["alice"]))+"</auth>")
+	for {
+		st, err := scan.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Is(stanza.NSSASL, "success") {
+			break
+		}
+	}
+	l.lets()
+	l.confirmed()
+	if _, err := l.alice.Wait(func(*stanza.Stanza) bool { return false }); err == nil {
+		t.Fatal("who came first goes on")
+	}
+	io.WriteString(conn, header+"<iq type='set' id='bind'><bind xmlns='"+stanza.NSBind+"'><resource>parked</resource></bind></iq><presence><priority>10</priority></presence>"+
+		"<message to='otrproxy.localhost' id='s'><body>status</body></message><message to='bob@example.org' type='chat' id='f'><body>forged by who came first</body></message>")
+	scan = stanza.NewScanner(conn, stanza.Limits{})
+	var all strings.Builder
+	for {
+		st, err := scan.Next()
+		if err != nil {
+			break
+		}
+		all.Write(st.Raw)
+	}
+	if got := all.String(); !strings.Contains(got, "another password is this account") || strings.Contains(got, "test, you are connected") || strings.Contains(got, "Your code is") {
+		t.Errorf("%.3000s", got)
+	}
+	if seen := everything(t, l.bob); strings.Contains(seen, "forged by") {
+		t.Errorf("bob sees %s", seen)
 	}
 }
 

@@ -188,10 +188,11 @@ type passwords struct {
 	right     map[string][32]byte    // by account: of the password of its person
 	refused   map[[32]byte]time.Time // until when somebody's person does not want them to get in
 	strangers map[string][]*stranger
+	epochs    map[string]int // how often the administrator has said whose an account is
 }
 
 func newPasswords() *passwords {
-	w := &passwords{right: map[string][32]byte{}, refused: map[[32]byte]time.Time{}, strangers: map[string][]*stranger{}}
+	w := &passwords{right: map[string][32]byte{}, refused: map[[32]byte]time.Time{}, strangers: map[string][]*stranger{}, epochs: map[string]int{}}
 	rand.Read(w.key[:])
 	return w
 }
@@ -273,6 +274,20 @@ func (w *passwords) forget(account string) {
 	defer w.mu.Unlock()
 	delete(w.right, account)
 	delete(w.strangers, account)
+}
+
+// epoch is how often the administrator has said whose an account is.
+func (w *passwords) epoch(account string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.epochs[account]
+}
+
+// begins begins a new one.
+func (w *passwords) begins(account string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.epochs[account]++
 }
 
 // is notes which password is the account's.
