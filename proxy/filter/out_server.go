@@ -170,9 +170,9 @@ var toServer = map[string]Table{
 			"pref": {}, "list": {Attrs: archived, Inner: pages}, "retrieve": {Attrs: archived, Inner: pages}, "modified": {Attrs: Attrs{"start": stamp}, Inner: pages}},
 	}, either),
 	"set": both(Table{
-		stanza.NSBind:                         {"bind": {Own: Forms{"resource": {Text: label}}}}, // RFC 6120
-		"urn:ietf:params:xml:ns:xmpp-session": {"session": {Own: Forms{"optional": {}}}},         // RFC 3921
-		NSCarbons:                             {"enable": {}, "disable": {}},                     // XEP-0280
+		stanza.NSBind:                         {"bind": {Own: Forms{"resource": {Text: label}, "required": {}, "optional": {}}}}, // RFC 6120; libstrophe repeats what the server has in its feature
+		"urn:ietf:params:xml:ns:xmpp-session": {"session": {Own: Forms{"optional": {}, "required": {}}}},                         // RFC 3921
+		NSCarbons:                             {"enable": {}, "disable": {}},                                                     // XEP-0280
 		NSRoster: {"query": {Own: Forms{"item": {Attrs: Attrs{"jid": jid, "name": label, "subscription": oneOf("none", "to", "from", "both", "remove"), "ask": oneOf("subscribe"), "approved": boolean},
 			Own: Forms{"group": {Text: label}}}}}},
 		"urn:xmpp:blocking": {

@@ -284,7 +284,7 @@ func TestRequestsThatServersNeedPass(t *testing.T) {
 			`<search xmlns='https://xmlns.zombofant.net/muclumbus/search/1.0'>` + rsm + form("https://xmlns.zombofant.net/muclumbus/search/1.0#params", "q", "linux") + `</search>`,
 		},
 		"set": {
-			`<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>Psi+ at home</resource></bind>`, `<session xmlns='urn:ietf:params:xml:ns:xmpp-session'/>`, `<enable xmlns='urn:xmpp:carbons:2'/>`,
+			`<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>Psi+ at home</resource></bind>`, `<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><required/><resource>profanity</resource></bind>`, `<session xmlns='urn:ietf:params:xml:ns:xmpp-session'/>`, `<session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session>`, `<enable xmlns='urn:xmpp:carbons:2'/>`,
 			`<query xmlns='jabber:iq:roster'><item jid='a@b' name='Anna B' subscription='none'><group>At work</group></item></query>`, `<query xmlns='jabber:iq:roster'><item jid='a@b' subscription='remove'/></query>`,
 			`<query xmlns='urn:xmpp:mam:2' queryid='f27'>` + form("urn:xmpp:mam:2", "with", "r@conf.example/Anna B", "start", "2026-01-01T00:00:00Z", "after-id", "28482-98726-73623") + rsm + `<flip-page/></query>`,
 			`<prefs xmlns='urn:xmpp:mam:2' default='roster'><always><jid>a@b</jid></always><never/></prefs>`,
