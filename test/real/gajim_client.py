@@ -3,7 +3,7 @@
 gajim_client.py DIR JID PASSWORD HOST PORT CERTIFICATE
 
 input: change PASSWORD   say JID TEXT
-output, a line each: changed   unchanged WHY   text FROM JSON
+output, a line each: online   changed   unchanged WHY   text FROM JSON
 """
 import json
 import os
@@ -69,7 +69,15 @@ def listen():
     return False
 
 
+def connected():
+    if not getattr(app, "ged", None) or jid not in app.connections or not app.account_is_available(jid):
+        return True
+    out("online")
+    return False
+
+
 GLib.io_add_watch(0, GLib.IO_IN, told)
 GLib.timeout_add(100, listen)
+GLib.timeout_add(100, connected)
 
 main()

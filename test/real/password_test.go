@@ -33,6 +33,7 @@ func TestPasswordChanged(t *testing.T) {
 	desktop := startDesktop(t, t.TempDir())
 	there := func(password string, strangers int) *process {
 		g := startGajimWith(t, desktop, alice, password, h.addr, shown(t, h, s.domain))
+		g.says(t, "(?m)^online$")
 		eventually(t, "Gajim to log in", func() bool {
 			st, found := h.status(t), 0
 			for _, x := range st.Sessions {
