@@ -87,11 +87,7 @@ func (s *session) inNonza(st *stanza.Stanza) {
 		s.p.move(s.up.domain, s.jid, sentTo(st))
 		cond, text = "remote-connection-failed", " (the server asked to connect elsewhere)"
 	}
-	s.endBeside(func() {
-		s.client.build(func(b []byte) []byte {
-			return stanza.AppendStreamError(b, cond, "The server ended the session: "+cond+text+".")
-		})
-	})
+	s.endBeside(cond, "The server ended the session: "+cond+text+".")
 }
 
 // inPresence is the way of presence in.
@@ -254,11 +250,7 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 				full, err := jid.Parse(j.Text())
 				if err != nil || full.Bare().String() != s.jid || full.Resourcepart() == "" {
 					s.p.log.Warn("a server bound another address than the one that was logged in", "account", s.p.name(s.jid))
-					s.endBeside(func() {
-						s.client.build(func(b []byte) []byte {
-							return stanza.AppendStreamError(b, "undefined-condition", "The server bound another address than the one that was logged in.")
-						})
-					})
+					s.endBeside("undefined-condition", "The server bound another address than the one that was logged in.")
 					return
 				}
 				bound := full.String()

@@ -326,7 +326,7 @@ func (s *session) changed(root stanza.Element) {
 		return
 	}
 	if err := s.comes(); err != nil { // who changes the password makes use of the account
-		s.turnOutFor(err)
+		s.endBeside("internal-server-error", err.Error())
 		return
 	}
 	e, err := s.p.enrolled(s.jid)

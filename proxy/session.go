@@ -271,12 +271,15 @@ func (s *session) end(toClient func()) {
 	s.last([]byte(stanza.StreamClose), s.patience(), lastWords, toClient)
 }
 
-// endBeside is end for who reads the server, and must go on with that. What is read next
-// does not come before it: that is often the end of the server's stream.
-func (s *session) endBeside(toClient func()) {
+// endBeside is end with a stream error to the client, for who reads the server, and must go on
+// with that. What is read next does not come before it: that is often the end of the server's
+// stream.
+func (s *session) endBeside(condition, text string) {
 	s.closing.Store(true)
 	if s.ending.CompareAndSwap(false, true) {
-		go s.conclude(s.parting([]byte(stanza.StreamClose), s.patience(), lastWords, toClient))
+		go s.conclude(s.parting([]byte(stanza.StreamClose), s.patience(), lastWords, func() {
+			s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, condition, text) })
+		}))
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 
 	"otrproxy/otrlayer"
 	"otrproxy/proxy/control"
-	"otrproxy/stanza"
 )
 
 // A stranger is somebody whom the server has let in with another password than the one known
@@ -250,9 +249,7 @@ const notThePerson = "The administrator has said that another password is this a
 // the account reaches them: the end may have to wait for the server.
 func (s *session) turnOut(why string) {
 	s.demote()
-	s.endBeside(func() {
-		s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, "not-authorized", why) })
-	})
+	s.endBeside("not-authorized", why)
 }
 
 var errNoStranger = errors.New("nobody waits with this code; it stands in the message that the other login got")
@@ -314,15 +311,6 @@ func (s *session) decided(st *stranger) {
 		return
 	}
 	s.turnOut(refusedPassword)
-}
-
-// turnOutFor ends a session for a fault that was found while its server was read.
-func (s *session) turnOutFor(err error) {
-	s.endBeside(func() {
-		s.client.build(func(b []byte) []byte {
-			return stanza.AppendStreamError(b, "internal-server-error", err.Error())
-		})
-	})
 }
 
 // leaves notes the end of a stranger's session.
