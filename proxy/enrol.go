@@ -433,10 +433,10 @@ func (o *offers) forget() {
 	clear(o.of)
 }
 
-// plainLife is for how long a host is offered PLAIN alone from which somebody came with
-// SCRAM for whom it is of no use: the same client, which will try again. Their account is not
-// enrolled, or has another password than it was enrolled with; then whoever says that the
-// stream is its own gets PLAIN, too.
+// plainLife is for how long a host is offered PLAIN alone after a client there tried SCRAM and
+// could not get in by it: the client will try again. Its account is not enrolled, or has
+// another password than it was enrolled with; in that case whoever says that the stream is
+// that account's gets PLAIN, too.
 const plainLife = 2 * time.Minute
 
 // A plainly is who gets PLAIN alone: a host, and an account where the client says which.

@@ -324,7 +324,7 @@ func parseEncoded(t []byte) (m Message, err error) {
 
 // Sum identifies an encoded message by what it says, so that a caller can tell what it
 // has seen however it is written: the same bytes have several spellings in base64, and
-// what stands behind the authentic part of a data message anybody can change.
+// anybody can change what follows the authentic part of a data message.
 func (m *Message) Sum() [sha256.Size]byte {
 	b, err := m.decode()
 	if err != nil {

@@ -102,7 +102,7 @@ var (
 	pushFields = fields(nil, nil, nodeFields, map[string]Check{"secret": token, "pubsub#node": made})
 )
 
-// fields are checks by the names of fields behind "pubsub#", one or several in a name, and
+// fields are checks by the names of fields after "pubsub#", one or several in a name, and
 // others as they are.
 func fields(one, several map[string]Check, whole ...map[string]Check) map[string]Check {
 	all := map[string]Check{"FORM_TYPE": nsName}
