@@ -101,9 +101,7 @@ func (g *guesses) ask(who guessed, sum [32]byte, now time.Time, first bool) (wai
 		w = g.add(who, now)
 	}
 	if w.tries+w.pending < freeTries {
-		if !first {
-			w.waiting = max(0, w.waiting-1)
-		}
+		w.goes(first)
 		w.pending++
 		return 0, true
 	}
@@ -111,17 +109,15 @@ func (g *guesses) ask(who guessed, sum [32]byte, now time.Time, first bool) (wai
 		return -1, false
 	}
 	if wait := w.until.Sub(now); wait > 0 {
-		if first && w.waiting >= maxWaiting {
-			return -1, false
-		}
 		if first {
+			if w.waiting >= maxWaiting {
+				return -1, false
+			}
 			w.waiting++
 		}
 		return wait, false
 	}
-	if !first {
-		w.waiting = max(0, w.waiting-1)
-	}
+	w.goes(first)
 	w.pending++
 	w.until = now.Add(w.pause())
 	return 0, true
@@ -132,6 +128,13 @@ func (g *guesses) leave(who guessed) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if w := g.find(who, time.Now()); w != nil {
+		w.goes(false)
+	}
+}
+
+// goes is for who waits no longer; who comes for the first time has not waited.
+func (w *wrong) goes(first bool) {
+	if !first {
 		w.waiting = max(0, w.waiting-1)
 	}
 }
