@@ -137,6 +137,13 @@ func quietWorld(t *testing.T, faults server.Faults) *world {
 	return w
 }
 
+// endHome ends a world of which only alice's house was used.
+func (w *world) endHome() {
+	w.home.stop()
+	w.srv.Close()
+	synctest.Wait()
+}
+
 // A server that says nothing at the beginning is given up, too: to a client that asks for a
 // resource, and to us who ask it to count.
 func TestServerSilentAtTheBeginningIsGivenUp(t *testing.T) {
@@ -159,9 +166,7 @@ func TestServerSilentAtTheBeginningIsGivenUp(t *testing.T) {
 					t.Errorf("given up after %v: %v", took, err)
 				}
 				c.Drop()
-				w.home.stop()
-				w.srv.Close()
-				synctest.Wait()
+				w.endHome()
 			})
 		})
 	}
@@ -229,9 +234,7 @@ func TestSlowClientIsNoSilentServer(t *testing.T) {
 			t.Errorf("%s\n%s", got, strings.Join(w.log, "\n"))
 		}
 		c.Drop()
-		w.home.stop()
-		w.srv.Close()
-		synctest.Wait()
+		w.endHome()
 	})
 }
 
@@ -270,8 +273,6 @@ func TestClientMayTakeItsTimeBeforeTheResource(t *testing.T) {
 			t.Errorf("%s", st.Raw)
 		}
 		conn.Close()
-		w.home.stop()
-		w.srv.Close()
-		synctest.Wait()
+		w.endHome()
 	})
 }

@@ -74,10 +74,7 @@ func TestNamesWithoutALoginLeaveNoPin(t *testing.T) {
 // to the limit, and those that are kept go on.
 func TestAccountsThatDoNothingLeaveNothing(t *testing.T) {
 	t.Parallel()
-	u := users()
-	for i := range 20 {
-		u[fmt.Sprint("u", i)] = "x"
-	}
+	u := usersAnd(20)
 	s := startServer(t, server.Config{Users: u})
 	b := startProxy(t, s, "limits: {accounts: 4}\n") // three are there
 	in := func(user string, quiet bool) (*client.Client, error) {
@@ -224,11 +221,7 @@ func TestWhatIsKeptIsTold(t *testing.T) {
 // limits.accounts holds for logins that come to use at once.
 func TestAccountsAreLimitedAtOnce(t *testing.T) {
 	t.Parallel()
-	u := users()
-	for i := range 10 {
-		u[fmt.Sprint("u", i)] = "x"
-	}
-	s := startServer(t, server.Config{Users: u})
+	s := startServer(t, server.Config{Users: usersAnd(10)})
 	b := startProxy(t, s, "limits: {accounts: 4}\n") // three are there
 	var in []*client.Client
 	for i := range 10 {

@@ -34,6 +34,15 @@ func users() map[string]string {
 	return map[string]string{"alice": "wonderland", "bob": "builder", "carol": "singer"}
 }
 
+// usersAnd are users, and n more: u0, u1 and so on, with the password x.
+func usersAnd(n int) map[string]string {
+	u := users()
+	for i := range n {
+		u[fmt.Sprint("u", i)] = "x"
+	}
+	return u
+}
+
 func startServer(t *testing.T, cfg server.Config) *server.Server {
 	t.Helper()
 	if cfg.Domain == "" {

@@ -9,6 +9,7 @@ import (
 	"otrproxy/otrlayer"
 )
 
+// smallProxy is a proxy that is not started and keeps so many accounts.
 func smallProxy(t *testing.T, accounts int) *Proxy {
 	t.Helper()
 	cfg := config.Default()

@@ -609,11 +609,7 @@ func TestServerDoesNotLogInAsThePerson(t *testing.T) {
 // A login that does nothing is forgotten, and takes nobody's account.
 func TestLoginThatDoesNothingTakesNoAccount(t *testing.T) {
 	t.Parallel()
-	u := users()
-	for i := range 5 {
-		u[fmt.Sprint("u", i)] = "x"
-	}
-	s := startServer(t, server.Config{Users: u})
+	s := startServer(t, server.Config{Users: usersAnd(5)})
 	b := startProxy(t, s, "")
 	for i := range 5 {
 		for _, password := range []string{"x", "y"} {
