@@ -64,10 +64,20 @@ func (p *Proxy) accept(l net.Listener) {
 			continue
 		}
 		go func() {
-			defer p.wg.Done()
-			defer p.gate.leave(v)
-			defer conn.Close()
-			p.enter(conn, v, loopbackOnly(conn), "")
+			over := func() {
+				conn.Close()
+				p.gate.leave(v)
+				p.wg.Done()
+			}
+			s := p.enter(conn, v, loopbackOnly(conn), "")
+			if s == nil {
+				over()
+				return
+			}
+			go func() { // on a small stack: a login needs a large one, and a session lasts
+				defer over()
+				s.run()
+			}()
 		}()
 	}
 }
@@ -91,45 +101,47 @@ const (
 )
 
 // enter looks at a client's first byte: direct TLS, plain XMPP, a WebSocket, or SOCKS, by
-// which it is carried here. Local says that both ends are on this machine.
-func (p *Proxy) enter(conn net.Conn, v *visitor, local bool, by string) {
+// which it is carried here. Local says that both ends are on this machine. It returns the
+// session of a client that has logged in, else nil.
+func (p *Proxy) enter(conn net.Conn, v *visitor, local bool, by string) *session {
 	conn.SetDeadline(time.Now().Add(p.Config().Limits.Login))
-	var first [1]byte
-	if _, err := conn.Read(first[:]); err != nil {
-		return
+	w := newWire(conn)
+	first, err := w.peek()
+	if err != nil {
+		return nil
 	}
-	c := &client{p: p, visitor: v, raw: conn, conn: conn, local: local, by: by}
-	rest := &peeked{Conn: conn, first: first[:]}
+	c := &client{p: p, visitor: v, raw: conn, wire: w, conn: w, local: local, by: by}
 	kind := "plain"
-	if first[0] == firstTLS {
-		if err := c.secure(rest, ""); err != nil {
+	if first == firstTLS {
+		if err := c.secure(""); err != nil {
 			p.log.Info("a client's TLS handshake failed", "err", err)
-			return
+			return nil
 		}
 		kind = "direct"
-		if _, err := c.conn.Read(first[:]); err != nil {
-			return
+		b := make([]byte, 1)
+		if _, err := c.conn.Read(b); err != nil {
+			return nil
 		}
-		rest = &peeked{Conn: c.conn, first: []byte{first[0]}}
+		first = b[0]
+		c.conn = &peeked{Conn: c.conn, first: b}
 	}
 	switch {
-	case first[0] == firstXMPP || c.tls && first[0] != firstHTTP: // what is no XMPP is told so
-		c.conn = rest
-	case first[0] == firstHTTP:
-		if err := c.webSocket(rest); err != nil {
+	case first == firstXMPP || c.tls && first != firstHTTP: // what is no XMPP is told so
+	case first == firstHTTP:
+		if err := c.webSocket(c.conn); err != nil {
 			p.log.Info("a client's WebSocket was refused", "err", err)
-			return
+			return nil
 		}
 		kind, c.webbed = "websocket", true
-	case first[0] == firstSOCKS && by == "":
-		p.socksEntry(rest, v, local)
-		return
+	case first == firstSOCKS && by == "":
+		p.socksEntry(c.conn, v, local)
+		return nil
 	default:
-		p.log.Info("a client speaks neither XMPP nor TLS", "first byte", first[0])
-		return
+		p.log.Info("a client speaks neither XMPP nor TLS", "first byte", first)
+		return nil
 	}
 	c.entry = by + kind
-	c.negotiate()
+	return c.negotiate()
 }
 
 // loopbackOnly reports whether both ends of a connection are on this machine.
@@ -168,12 +180,15 @@ func (c *peeked) Read(b []byte) (int, error) {
 
 // secure does the TLS handshake with a client. Domain is that of the stream, or
 // empty when TLS comes first and only SNI can tell.
-func (c *client) secure(conn net.Conn, domain string) error {
-	t := tls.Server(conn, &tls.Config{
+func (c *client) secure(domain string) error {
+	c.wire.records = true
+	t := tls.Server(c.wire, &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"xmpp-client", "http/1.1"}, // the latter of browsers, for a WebSocket
 		// Streams last for days: what clients would keep to resume one costs more than it saves.
 		SessionTicketsDisabled: true,
+		// What is written at once leaves in as few records as it fits into.
+		DynamicRecordSizingDisabled: true,
 		GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			name := domain
 			if name == "" {

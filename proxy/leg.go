@@ -22,23 +22,37 @@ var (
 	errHalted = errors.New("the connection is gone")
 )
 
-// An inlet is where a leg is read. Before it may have to wait for bytes, what the
-// bytes so far have led to must be on its way.
+// An inlet is where a leg is read: by a stream, from the connection. It knows whether the
+// next read would have to wait for the network, and can wait for that without a buffer.
 type inlet struct {
-	conn   net.Conn
-	before func()
-	heard  func() // something has come; nil for nobody who wants to know
+	conn net.Conn
+	wire *wire // below conn
+	more bool  // conn may have more of what it has got already
 }
 
+func newInlet(conn net.Conn, w *wire) *inlet { return &inlet{conn: conn, wire: w, more: true} }
+
 func (i *inlet) Read(b []byte) (int, error) {
-	if i.before != nil {
-		i.before()
-	}
 	n, err := i.conn.Read(b)
-	if n > 0 && i.heard != nil {
-		i.heard()
-	}
+	i.more = n == len(b)
 	return n, err
+}
+
+// waits reports whether a read would have to wait.
+func (i *inlet) waits() bool {
+	if f, ok := i.conn.(*framed); ok { // it reads from below one message at a time
+		return f.empty()
+	}
+	return !i.more && !i.wire.ready()
+}
+
+// await returns once a read would find something, or fail.
+func (i *inlet) await() {
+	if f, ok := i.conn.(*framed); ok {
+		f.await()
+		return
+	}
+	i.wire.await()
 }
 
 // An outbox is the one writer of a leg. Stanzas are appended by anybody, in
@@ -373,6 +387,8 @@ func rawConn(c net.Conn) net.Conn {
 			c = x.Conn
 		case *framed:
 			c = x.Conn
+		case *wire:
+			c = x.Conn
 		default:
 			return c
 		}
@@ -387,6 +403,8 @@ func halfClose(c net.Conn) {
 			x.CloseWrite()
 			c = x.Conn
 		case *peeked:
+			c = x.Conn
+		case *wire:
 			c = x.Conn
 		case *tls.Conn:
 			x.CloseWrite()

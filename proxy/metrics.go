@@ -50,7 +50,7 @@ var (
 type metrics struct {
 	registry  *prometheus.Registry
 	stanzas   [2][3][6]prometheus.Counter
-	seconds   prometheus.Histogram
+	seconds   *durations
 	blockedBy map[otrlayer.Cause]prometheus.Counter
 	failures  map[FailureCause]prometheus.Counter
 	shakes    map[string]prometheus.Counter
@@ -84,8 +84,7 @@ func newMetrics(p *Proxy) *metrics {
 	for _, c := range refusedCauses {
 		m.refusals[c] = refusedTotal.WithLabelValues(string(c))
 	}
-	m.seconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "otrproxy_stanza_seconds", Help: "Time a stanza spends inside the proxy.",
-		Buckets: []float64{1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2, 0.1, 1}})
+	m.seconds = &durations{}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "otrproxy_build_info", Help: "Always 1; the label says which version.", ConstLabels: prometheus.Labels{"version": p.opt.Version}})
 	build.Set(1)
 	m.registry.MustRegister(stanzas, blockedTotal, failures, shakes, refusedTotal, m.seconds, build, liveState{p},
@@ -95,7 +94,7 @@ func newMetrics(p *Proxy) *metrics {
 }
 
 func (m *metrics) count(d direction, k kind, a action) { m.stanzas[d][k][a].Inc() }
-func (m *metrics) took(start time.Time)                { m.seconds.Observe(time.Since(start).Seconds()) }
+func (m *metrics) took(d time.Duration)                { m.seconds.observe(d) }
 func (m *metrics) upstreamFailed(c FailureCause)       { m.failures[c].Inc() }
 func (m *metrics) handshake(result string)             { m.shakes[result].Inc() }
 func (m *metrics) refused(c RefusedCause)              { m.refusals[c].Inc() }

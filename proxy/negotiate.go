@@ -22,7 +22,8 @@ type client struct {
 	p          *Proxy
 	visitor    *visitor
 	raw        net.Conn // the TCP connection
-	conn       net.Conn // what is spoken over: raw, or TLS
+	wire       *wire    // around it
+	conn       net.Conn // what is spoken over: the wire, or TLS
 	local      bool     // both ends on this machine
 	tls        bool
 	over       *tls.Conn // nil without TLS
@@ -57,41 +58,44 @@ var errEnded = errors.New("negotiation ended")
 
 const maxLogins = 5 // attempts on one connection
 
-// negotiate takes a client from its first stream header to the end of its
-// session.
+// negotiate takes a client from its first stream header to its session; nil where it
+// comes to none.
 //
 // The server is connected to and checked as soon as the domain is known, before
 // any byte of the client goes up; what the client is offered depends on it. Through a
 // SOCKS proxy that waits until the account is known.
-func (c *client) negotiate() {
+func (c *client) negotiate() (s *session) {
 	c.deadline = time.Now().Add(c.p.Config().Limits.Login)
 	ctx, cancel := context.WithDeadline(c.p.ctx, c.deadline)
 	defer cancel()
 	if err := c.header(); err != nil {
-		return
+		return nil
 	}
-	defer c.hangUp()
-	defer c.p.leave(&c.seat)
+	defer func() {
+		if s == nil {
+			c.p.leave(&c.seat)
+			c.hangUp()
+		}
+	}()
 	if c.domain.Via == "" {
 		if f := c.reach(ctx, ""); f != nil {
 			c.failed(f)
-			return
+			return nil
 		}
 	}
 	if err := c.offer(); err != nil {
-		return
+		return nil
 	}
 	account, how, err := c.login(ctx)
 	if err != nil {
 		c.timedOut(err)
-		return
+		return nil
 	}
-	s, err := c.restart(account, how)
-	if err != nil {
+	if s, err = c.restart(account, how); err != nil {
 		c.timedOut(err)
-		return
+		return nil
 	}
-	s.relay()
+	return s
 }
 
 // reach connects to the server, for an account where each has a way of its own: what was
@@ -122,15 +126,14 @@ func (c *client) reach(ctx context.Context, account string) *Failure {
 // hangUp closes the connection to the server.
 func (c *client) hangUp() {
 	if c.up != nil {
-		c.up.conn.Close()
-		c.up.unhook()
+		c.up.hangUp()
 		c.up = nil
 	}
 }
 
 // header reads the client's stream header and finds the domain.
 func (c *client) header() error {
-	c.in = &inlet{conn: c.conn}
+	c.in = newInlet(c.conn, c.wire)
 	c.scan = stanza.NewScanner(c.in, c.p.clientLimits())
 	st, err := c.scan.Next()
 	if err != nil {
@@ -298,7 +301,7 @@ func (c *client) offer() error {
 		if _, err := c.conn.Write([]byte("<proceed xmlns='" + stanza.NSTLS + "'/>")); err != nil {
 			return err
 		}
-		if err := c.secure(c.raw, c.domain.Name); err != nil {
+		if err := c.secure(c.domain.Name); err != nil {
 			c.p.log.Info("a client's TLS handshake failed", "err", err)
 			return err
 		}

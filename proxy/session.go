@@ -35,6 +35,7 @@ type session struct {
 
 	client, server         *outbox
 	fromClient, fromServer *stanza.Scanner
+	clientIn               *inlet // below fromClient
 
 	// of is the account; for a stranger a guest of it, until it shows that they are its person
 	// (promote). joining guards that change, and the session's end.
@@ -104,15 +105,23 @@ func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *
 	// A server that takes nothing ends the session through its reader, which gives
 	// back what has not left.
 	s.server = newOutbox(u.conn, func(error) { u.conn.NetConn().Close() })
-	c.in.before = func() { s.server.flush(); s.server.wait() }
-	u.in.before = func() { // a client that does not read holds up whom the server's words reach
+	s.clientIn = c.in
+	c.wire.before = func() { s.server.flush(); s.server.wait() }
+	u.wire.before = func() { // a client that does not read holds up whom the server's words reach
 		s.heldUp.Store(true)
 		s.client.flush()
 		s.client.wait()
 		s.heldUp.Store(false)
 	}
-	s.server.wrote, u.in.heard = s.wrote, s.heard
+	s.server.wrote, u.wire.heard = s.wrote, s.heard
 	return s
+}
+
+// run relays to the end of the session, and gives back what the login has taken.
+func (s *session) run() {
+	s.relay()
+	s.p.leave(&s.seat)
+	s.up.hangUp()
 }
 
 // account is whose session it is, or a stranger's guest of that.
@@ -313,10 +322,40 @@ func (s *session) shutdown(within time.Duration) {
 	})
 }
 
+// A reader takes the stanzas of one leg, one after the other.
+type reader struct {
+	in   *inlet
+	scan *stanza.Scanner
+	last time.Time // when the stanza before was done, or the wire has given more
+}
+
+// next waits for the next stanza. What those before have led to is on its way then, and
+// nothing is held for what has not come.
+func (r *reader) next() (*stanza.Stanza, error) {
+	if r.scan.Empty() && r.in.waits() {
+		r.in.wire.before()
+		r.scan.Rest()
+		r.in.await()
+	}
+	st, err := r.scan.Next()
+	if r.in.wire.fresh {
+		r.in.wire.fresh, r.last = false, time.Now()
+	}
+	return st, err
+}
+
+// took is how long a stanza has taken, and notes that it is done.
+func (r *reader) took() time.Duration {
+	before := r.last
+	r.last = time.Now()
+	return r.last.Sub(before)
+}
+
 // readClient is the way up. It returns what is left to do at the end.
 func (s *session) readClient() func() {
+	r := reader{in: s.clientIn, scan: s.fromClient, last: time.Now()}
 	for {
-		st, err := s.fromClient.Next()
+		st, err := r.next()
 		if err != nil {
 			return func() { s.clientGone(err) }
 		}
@@ -326,12 +365,11 @@ func (s *session) readClient() func() {
 				s.last(raw, s.patience(), lastWords, func() { s.client.queue([]byte(stanza.StreamClose)) })
 			}
 		}
-		start := time.Now()
 		if err := s.outgoing(st); err != nil {
 			return func() { s.clientError(err) }
 		}
-		s.p.metrics.took(start)
-		s.pace.keep(s, start)
+		s.p.metrics.took(r.took())
+		s.pace.keep(s, r.last)
 	}
 }
 
@@ -362,8 +400,9 @@ func (s *session) clientError(err error) {
 
 // readServer is the way down. It returns what is left to do at the end.
 func (s *session) readServer() func() {
+	r := reader{in: s.up.in, scan: s.fromServer, last: time.Now()}
 	for {
-		st, err := s.fromServer.Next()
+		st, err := r.next()
 		if err != nil {
 			return func() { s.serverGone(err) }
 		}
@@ -373,9 +412,8 @@ func (s *session) readServer() func() {
 				s.end(func() { s.client.queue([]byte(stanza.StreamClose)) })
 			}
 		}
-		start := time.Now()
 		s.incoming(st)
-		s.p.metrics.took(start)
+		s.p.metrics.took(r.took())
 	}
 }
 

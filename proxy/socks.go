@@ -22,7 +22,7 @@ import (
 // that this is no relay. What it may name are the servers that it may log in to.
 
 // socksEntry serves a client that begins with SOCKS, and what it carries then.
-func (p *Proxy) socksEntry(conn *peeked, v *visitor, local bool) {
+func (p *Proxy) socksEntry(conn net.Conn, v *visitor, local bool) {
 	server, err := socks5.New(&socks5.Config{
 		AuthMethods: []socks5.Authenticator{socks5.NoAuthAuthenticator{}, socks5.UserPassAuthenticator{Credentials: anybody{}}},
 		Resolver:    noNames{},
@@ -33,7 +33,9 @@ func (p *Proxy) socksEntry(conn *peeked, v *visitor, local bool) {
 			conn.SetDeadline(time.Time{}) // the login has its own, on the inner one
 			p.wg.Go(func() {
 				defer inner.Close()
-				p.enter(relayed{inner, conn.LocalAddr(), conn.RemoteAddr()}, v, local, "socks5 ")
+				if s := p.enter(relayed{inner, conn.LocalAddr(), conn.RemoteAddr()}, v, local, "socks5 "); s != nil {
+					s.run()
+				}
 				inner.Close()
 				conn.SetDeadline(time.Now().Add(lastWords)) // a client that does not close holds nothing
 			})

@@ -28,12 +28,19 @@ type upstream struct {
 	domain   config.Domain
 	place    string // where it is, for people
 	conn     *tls.Conn
+	wire     *wire // below it
 	in       *inlet
 	scan     *stanza.Scanner
 	held     config.Pin // which the server satisfied; zero for a CA, or DNS
 	features *stanza.Stanza
 	factors  scram.KeyFactors // by which the last login was salted
 	unhook   func() bool      // it ends with the proxy no more
+}
+
+// hangUp closes the connection.
+func (u *upstream) hangUp() {
+	u.conn.Close()
+	u.unhook()
 }
 
 // pin is the pin that the server satisfied, "" for none.
@@ -148,6 +155,8 @@ func (p *Proxy) secure(ctx context.Context, conn net.Conn, d config.Domain, t ta
 		ServerName:         ascii(d.Name), // the JID's domain, never the SRV target (RFC 6120 section 13.7.2.1)
 		InsecureSkipVerify: true,          // checkServer decides, on resumption as well
 		MinVersion:         tls.VersionTLS12,
+		// What is written at once leaves in as few records as it fits into.
+		DynamicRecordSizingDisabled: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			u.held, refused = p.checkServer(d, cs, said)
 			if refused != nil {
@@ -159,7 +168,9 @@ func (p *Proxy) secure(ctx context.Context, conn net.Conn, d config.Domain, t ta
 	if t.direct {
 		cfg.NextProtos = []string{"xmpp-client"}
 	}
-	u.conn = tls.Client(conn, cfg)
+	u.wire = newWire(conn)
+	u.wire.records = true
+	u.conn = tls.Client(u.wire, cfg)
 	if err := u.conn.Handshake(); err != nil {
 		if refused != nil {
 			return nil, refused
@@ -223,7 +234,7 @@ func lost(d config.Domain, err error) *Failure {
 
 // expectStream begins to read a new stream.
 func (u *upstream) expectStream(lim stanza.Limits) {
-	u.in = &inlet{conn: u.conn}
+	u.in = newInlet(u.conn, u.wire)
 	u.scan = stanza.NewScanner(u.in, lim)
 }
 

@@ -36,6 +36,7 @@ type framed struct {
 	in     *wsutil.Reader
 	limit  int          // bytes of one message
 	rest   []byte       // of what was received, not read yet
+	failed error        // of a read, behind that
 	header []byte       // of our stream, as it was written
 	until  atomic.Int64 // the deadline for writing, in nanoseconds
 }
@@ -166,18 +167,28 @@ func loopbackName(name string) bool {
 
 // Read gives the client's messages as a stream.
 func (f *framed) Read(b []byte) (int, error) {
-	for len(f.rest) == 0 {
+	if f.await(); len(f.rest) == 0 {
+		return 0, f.failed
+	}
+	n := copy(b, f.rest)
+	if f.rest = f.rest[n:]; len(f.rest) == 0 {
+		f.rest = nil
+	}
+	return n, nil
+}
+
+// empty reports whether all that was received has been read.
+func (f *framed) empty() bool { return len(f.rest) == 0 && f.failed == nil }
+
+// await returns once there is something to read, or a read fails.
+func (f *framed) await() {
+	for f.empty() {
 		m, err := f.message()
 		if err == nil {
 			f.rest, err = fromFrame(m)
 		}
-		if err != nil {
-			return 0, err
-		}
+		f.failed = err
 	}
-	n := copy(b, f.rest)
-	f.rest = f.rest[n:]
-	return n, nil
 }
 
 // message is the client's next one.

@@ -12,14 +12,15 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
+	"sync"
 )
 
 const (
 	cdataStart = "<![CDATA["
 	cdataEnd   = "]]>"
 
-	leastBuffer = 2 << 10  // what a stream holds that says little
-	mostBuffer  = 16 << 10 // and one that says much, between two stanzas: a TLS record
+	bufferSize = 16 << 10 // what a stream holds that has something to say: a TLS record
 )
 
 // A Scanner splits one stream into its header, elements and end. It is strict:
@@ -40,7 +41,6 @@ type Scanner struct {
 	closed  bool
 	inCDATA bool
 	rescans int // bytes of unfinished tags looked at more than once
-	scanty  int // reads in a row that a smaller buffer would have held
 	keep    int // bindings of the header, kept for every stanza
 	scope   int32
 
@@ -59,6 +59,7 @@ func NewScanner(r io.Reader, lim Limits) *Scanner {
 func Parse(raw []byte) (*Stanza, error) {
 	const open = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>"
 	s := NewScanner(io.MultiReader(bytes.NewReader([]byte(open)), bytes.NewReader(raw)), Limits{Bytes: len(raw) + len(open) + 1})
+	defer s.giveBack()
 	if _, err := s.Next(); err != nil {
 		return nil, err
 	}
@@ -131,9 +132,6 @@ func (s *Scanner) fill() error {
 		s.buf = s.buf[:len(s.buf)+n]
 		switch {
 		case n > 0:
-			if s.scanty++; 4*n > cap(s.buf) {
-				s.scanty = 0
-			}
 			// An unfinished tag can only be finished by a '>'; without one there
 			// is no point in looking at the tag again.
 			if s.pos < len(s.buf)-n && s.buf[s.pos] == '<' && !s.inCDATA && bytes.IndexByte(fresh, '>') < 0 {
@@ -159,17 +157,55 @@ func (s *Scanner) fill() error {
 	return io.ErrNoProgress
 }
 
-// fit has the buffer be as large as the stream needs: many streams are idle, and their
-// memory is what counts.
+// buffers are those of streams that have something to say: most have nothing, most of the
+// time.
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// fit has room in the buffer for what is read.
 func (s *Scanner) fit() {
 	switch size := cap(s.buf); {
+	case size == 0:
+		s.buf = buffers.Get().(*[bufferSize]byte)[:0]
 	case len(s.buf) == size:
-		grown := make([]byte, len(s.buf), max(leastBuffer, 2*size))
+		grown := make([]byte, len(s.buf), 2*size)
 		copy(grown, s.buf)
+		s.giveBack()
 		s.buf = grown
-	case len(s.buf) == 0 && (size > mostBuffer || s.scanty >= 4 && size > leastBuffer):
-		s.buf = make([]byte, 0, max(leastBuffer, min(size/2, mostBuffer)))
-		s.scanty = 0
+	case len(s.buf) == 0 && size > bufferSize:
+		s.buf = buffers.Get().(*[bufferSize]byte)[:0]
+	}
+}
+
+// giveBack lets another stream have the buffer.
+func (s *Scanner) giveBack() {
+	if cap(s.buf) == bufferSize {
+		buffers.Put((*[bufferSize]byte)(s.buf[:bufferSize]))
+	}
+	s.buf = nil
+}
+
+// Empty reports whether all that was read from the stream has been returned.
+func (s *Scanner) Empty() bool { return s.pos == len(s.buf) }
+
+const (
+	restNodes = 16 // what an idle stream keeps for its next stanza
+	restAttrs = 32
+)
+
+// Rest gives back the memory of a stream that has nothing to say. It is for an Empty one;
+// the stanza returned last is not valid any more.
+func (s *Scanner) Rest() {
+	s.giveBack()
+	s.start, s.pos, s.text = 0, 0, 0
+	s.st.Raw, s.st.arena = nil, nil
+	if cap(s.st.nodes) > restNodes {
+		s.st.nodes = nil
+	}
+	if cap(s.st.attrs) > restAttrs {
+		s.st.attrs = nil
+	}
+	if cap(s.st.binds) > s.keep+restAttrs {
+		s.st.binds = slices.Clone(s.st.binds[:s.keep])
 	}
 }
 

@@ -1,0 +1,153 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"net"
+	"sync"
+)
+
+// A wire is a connection below TLS. It reads as much as there is in one system call, into
+// a chunk that it holds only as long as something is in it: most connections are idle,
+// most of the time. TLS gets one record at a time, so that what is left in the chunk shows
+// whether a read has to wait. Before one does, what was read has led to something that must
+// be on its way (before).
+//
+// One goroutine reads a wire. Writes go to the connection as they are.
+type wire struct {
+	net.Conn
+	before func() // called before a read waits for the network; nil for nothing to do
+	heard  func() // called when bytes have come from it; nil for nobody who wants to know
+
+	// Owned by the goroutine that reads.
+	records bool   // what comes is TLS, in records
+	left    int    // bytes of the present record that TLS has not taken
+	chunk   []byte // what was read; nil where nothing is
+	r, w    int    // what of it was not taken
+	failed  error  // of a read whose bytes come first
+	fresh   bool   // something has come since the reader last looked
+	raw     rawReader
+}
+
+const (
+	chunkSize  = 32 << 10
+	recordHead = 5 // type, version and length (RFC 8446 section 5.1)
+)
+
+// chunks are those of wires that have just read something.
+var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+
+func newWire(conn net.Conn) *wire {
+	w := &wire{Conn: conn}
+	w.raw.open(w)
+	return w
+}
+
+// ready reports whether a read would find something without waiting.
+func (w *wire) ready() bool {
+	have := w.w - w.r
+	if !w.records {
+		return have > 0
+	}
+	if w.left > 0 { // TLS takes no part of a record without waiting for the rest
+		return have >= min(w.left, chunkSize)
+	}
+	return have >= recordHead && have >= min(w.record(), chunkSize)
+}
+
+// record is the size of the record that begins at the front, with its head.
+func (w *wire) record() int {
+	return recordHead + int(binary.BigEndian.Uint16(w.chunk[w.r+3:]))
+}
+
+// await returns once a read would find something, or fail. While it waits it holds no
+// memory.
+func (w *wire) await() {
+	for w.failed == nil && !w.ready() {
+		if w.failed = w.fill(); !w.raw.waits {
+			return
+		}
+	}
+}
+
+// fill reads more.
+func (w *wire) fill() error {
+	if w.r > 0 {
+		w.w = copy(w.chunk, w.chunk[w.r:w.w])
+		w.r = 0
+	}
+	had := w.w
+	err := w.raw.read(w)
+	if w.w > had {
+		w.fresh = true
+		if w.heard != nil {
+			w.heard()
+		}
+	}
+	w.release()
+	return err
+}
+
+// take has room in the chunk for what is read.
+func (w *wire) take() []byte {
+	if w.chunk == nil {
+		w.chunk = chunks.Get().(*[chunkSize]byte)[:]
+	}
+	return w.chunk[w.w:]
+}
+
+// release gives the chunk back, if nothing is in it.
+func (w *wire) release() {
+	if w.chunk != nil && w.r == w.w {
+		w.r, w.w = 0, 0
+		chunks.Put((*[chunkSize]byte)(w.chunk))
+		w.chunk = nil
+	}
+}
+
+// peek waits for the first byte, and leaves it to be read.
+func (w *wire) peek() (byte, error) {
+	for w.r == w.w {
+		if err := w.fill(); err != nil {
+			return 0, err
+		}
+	}
+	return w.chunk[w.r], nil
+}
+
+// Read gives what has come; of TLS no more than the present record has.
+func (w *wire) Read(b []byte) (int, error) {
+	for w.r == w.w || w.records && w.left == 0 && w.w-w.r < recordHead {
+		if err := w.failed; err != nil {
+			w.failed = nil
+			return 0, err
+		}
+		if w.before != nil {
+			w.before()
+		}
+		if err := w.fill(); err != nil {
+			return 0, err
+		}
+	}
+	end := w.w
+	if w.records {
+		if w.left == 0 {
+			w.left = w.record()
+		}
+		end = min(end, w.r+w.left)
+	}
+	n := copy(b, w.chunk[w.r:end])
+	w.r += n
+	if w.records {
+		w.left -= n
+	}
+	w.release()
+	return n, nil
+}
+
+// CloseWrite ends the sending direction.
+func (w *wire) CloseWrite() error {
+	if t, ok := w.Conn.(interface{ CloseWrite() error }); ok {
+		return t.CloseWrite()
+	}
+	return nil
+}
