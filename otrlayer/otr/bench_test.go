@@ -1,6 +1,7 @@
 package otr
 
 import (
+	"crypto/rand"
 	"fmt"
 	"strings"
 	"testing"
@@ -13,17 +14,91 @@ func BenchmarkOneWay(b *testing.B) {
 			alice, bob := private(b, V3)
 			text := []byte(strings.Repeat("a", size))
 			var sealed []byte
-			id := alice.id()
+			b.ReportAllocs()
+			for b.Loop() {
+				sealed = alice.carry(b, bob, sealed[:0], text)
+			}
+		})
+	}
+}
+
+// Each message is answered, which moves the keys of both sides on every time.
+func BenchmarkAlternating(b *testing.B) {
+	for _, size := range []int{100, 1000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			alice, bob := private(b, V3)
+			text := []byte(strings.Repeat("a", size))
+			var sealed []byte
+			b.ReportAllocs()
+			for b.Loop() {
+				sealed = alice.carry(b, bob, sealed[:0], text)
+				alice, bob = bob, alice
+			}
+		})
+	}
+}
+
+// carry encrypts a text to the other side, which reads it. The message is appended to a
+// buffer.
+func (s *side) carry(b *testing.B, to *side, buffer, text []byte) []byte {
+	sealed, err := s.c.AppendEncrypt(buffer, *s.clock, s.c.sessions[0].id, text)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if res, err := to.c.Receive(*to.clock, Parse(sealed)); err != nil || len(res.Text) != len(text) {
+		b.Fatal(err, len(res.Text))
+	}
+	return sealed
+}
+
+// The two halves of a message apart: BenchmarkOneWay is their sum.
+func BenchmarkSeal(b *testing.B) {
+	for _, size := range []int{100, 1000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			alice, _ := private(b, V3)
+			text := []byte(strings.Repeat("a", size))
+			var sealed []byte
 			b.ReportAllocs()
 			for b.Loop() {
 				var err error
-				if sealed, err = alice.c.AppendEncrypt(sealed[:0], *alice.clock, id, text); err != nil {
+				if sealed, err = alice.c.AppendEncrypt(sealed[:0], *alice.clock, alice.c.sessions[0].id, text); err != nil {
 					b.Fatal(err)
-				}
-				if res, err := bob.c.Receive(*bob.clock, Parse(sealed)); err != nil || len(res.Text) != len(text) {
-					b.Fatal(err, len(res.Text))
 				}
 			}
 		})
+	}
+}
+
+func BenchmarkGenerateKey(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := GenerateKey(rand.Reader); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkNewKeypair(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := newKeypair(rand.Reader); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// The secret that our key and one of the peer's make.
+func BenchmarkShared(b *testing.B) {
+	ours, err := newKeypair(rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	theirs, err := newKeypair(rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		ours.shared(&theirs.public)
 	}
 }

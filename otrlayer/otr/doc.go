@@ -18,6 +18,7 @@
 //	smp.go           the Socialist Millionaires' Protocol: do two people know the same secret
 //	group.go         arithmetic in the Diffie-Hellman group
 //	dsa.go           long-term keys and signatures
+//	parameters.go    the primes of a new long-term key
 //	keyfile.go       libotr's file of private keys
 //	records.go       libotr's files of fingerprints and instance tags
 //

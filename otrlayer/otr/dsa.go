@@ -234,42 +234,17 @@ func (k *PrivateKey) sign(random io.Reader, digest []byte) ([]byte, error) {
 }
 
 // GenerateKey makes a new long-term key of 1024 bits, the only size that every
-// program reads. It takes up to some seconds.
+// program reads. It takes some hundredths of a second, and lets other goroutines go
+// first meanwhile.
 func GenerateKey(random io.Reader) (*PrivateKey, error) {
-	number := func(bits int) (*big.Int, error) {
-		b := make([]byte, bits/8)
-		if _, err := io.ReadFull(random, b); err != nil {
-			return nil, err
-		}
-		b[0] |= 0x80
-		return new(big.Int).SetBytes(b), nil
+	p, q, err := newPrimes(random)
+	if err != nil {
+		return nil, err
 	}
-	for {
-		q, err := number(qBits)
-		if err != nil {
-			return nil, err
-		}
-		if q.SetBit(q, 0, 1); !q.ProbablyPrime(32) {
-			continue
-		}
-		q2 := new(big.Int).Lsh(q, 1)
-		for range 4 * minPBits { // as FIPS 186-2 does: p is prime and p = 1 mod 2q
-			p, err := number(minPBits)
-			if err != nil {
-				return nil, err
-			}
-			rest := new(big.Int).Mod(p, q2)
-			p.Sub(p, rest).Add(p, one)
-			if p.BitLen() != minPBits || !p.ProbablyPrime(32) {
-				continue
-			}
-			cofactor := new(big.Int).Div(new(big.Int).Sub(p, one), q)
-			g := new(big.Int)
-			for h := int64(2); ; h++ {
-				if g.Exp(big.NewInt(h), cofactor, p); g.Cmp(one) != 0 {
-					break
-				}
-			}
+	cofactor := new(big.Int).Div(new(big.Int).Sub(p, one), q)
+	g := new(big.Int)
+	for h := int64(2); ; h++ {
+		if g.Exp(big.NewInt(h), cofactor, p); g.Cmp(one) != 0 {
 			return withSecret(random, p, q, g)
 		}
 	}
