@@ -2,8 +2,11 @@ package otr
 
 import (
 	"bytes"
+	"crypto/subtle"
 	"encoding/hex"
 	"io"
+	"math/bits"
+	"sync"
 
 	"filippo.io/bigmod"
 )
@@ -154,8 +157,65 @@ func newKeypair(random io.Reader) (*keypair, error) {
 	if _, err := io.ReadFull(random, k.secret[:]); err != nil {
 		return nil, err
 	}
-	k.public.power(&generator, k.secret[:])
+	k.public.ofGenerator(&k.secret)
 	return k, nil
+}
+
+const (
+	digits = 2 * secretSize                  // of four bits, in a secret
+	limbs  = 8 * elementSize / bits.UintSize // words of an element
+)
+
+// A power table holds generator^(d * 16^i) for each value d of each digit i, word by
+// word: [i][w][d] is word w, and the words that a look-up reads together lie side by
+// side. It takes 240 kB.
+type powerTable [digits][limbs][16]uint
+
+// powers is the only one, made when the first key is: in 2 ms, and public.
+var powers = sync.OnceValue(func() *powerTable {
+	t := new(powerTable)
+	base := generator.nat(bigmod.NewNat())
+	for i := range t {
+		e := bigmod.NewNat().SetUint(1).ExpandFor(primeP)
+		for d := range 16 {
+			for w, word := range e.Bits() {
+				t[i][w][d] = word
+			}
+			e.Mul(base, primeP)
+		}
+		base = e // base^16
+	}
+	return t
+})
+
+// ofGenerator computes e = generator^secret in constant time: one multiplication for
+// each digit and no squaring, since the table has them.
+func (e *element) ofGenerator(secret *[secretSize]byte) {
+	t := powers()
+	product := bigmod.NewNat().SetUint(1).ExpandFor(primeP)
+	factor := bigmod.NewNat().ExpandFor(primeP)
+	for i := range t {
+		t.lookUp(factor.Bits(), i, secret[secretSize-1-i/2]>>(4*(i%2))&15)
+		product.Mul(factor, primeP)
+	}
+	e.set(product)
+	clear(factor.Bits())
+}
+
+// lookUp reads every entry of a digit and keeps that of its value.
+func (t *powerTable) lookUp(to []uint, digit int, value byte) {
+	var mask [16]uint
+	for d := range mask {
+		mask[d] = -uint(subtle.ConstantTimeByteEq(value, byte(d)))
+	}
+	for w := range to {
+		var word uint
+		for d, entry := range &t[digit][w] {
+			word |= entry & mask[d]
+		}
+		to[w] = word
+	}
+	clear(mask[:])
 }
 
 // shared is the secret this key has in common with another's public one, as the
