@@ -3,6 +3,7 @@ package otr
 import (
 	"crypto/rand"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -97,8 +98,52 @@ func BenchmarkShared(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	var buffer []byte
 	b.ReportAllocs()
 	for b.Loop() {
-		ours.shared(&theirs.public)
+		buffer = ours.appendShared(buffer[:0], &theirs.public)
 	}
+}
+
+// What an established session keeps while nothing happens: fresh, and after messages
+// both ways.
+func BenchmarkIdleSession(b *testing.B) {
+	const pairs = 500 // so 1000 sessions
+	for _, talk := range []struct {
+		name     string
+		messages int
+		size     int
+	}{{"fresh", 0, 0}, {"short", 4, 100}, {"long", 4, 1000}} {
+		b.Run(talk.name, func(b *testing.B) {
+			text := []byte(strings.Repeat("a", talk.size))
+			private(b, V3) // what is made once for all is made
+			for b.Loop() {
+				kept := make([]*Conversation, 0, 2*pairs)
+				before := heapInUse()
+				for range pairs {
+					alice, bob := private(b, V3)
+					for range talk.messages {
+						alice.carry(b, bob, nil, text)
+						alice, bob = bob, alice
+					}
+					// What expires within a minute is gone in an idle session.
+					for _, s := range []*side{alice, bob} {
+						s.c.Expire(s.clock.Add(2 * ExchangeLife))
+						s.c.config.Versions = nil // it holds what the test keeps
+						kept = append(kept, s.c)
+					}
+				}
+				b.ReportMetric(float64(heapInUse()-before)/float64(len(kept)), "B/session")
+				runtime.KeepAlive(kept)
+			}
+		})
+	}
+}
+
+func heapInUse() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

@@ -4,9 +4,9 @@
 // those are silent, libotr 4.1, which nearly everybody runs.
 //
 // The package does no I/O, starts no goroutine, reads no clock and no randomness
-// but what it is given, and keeps no global state but constants. It knows nothing of XMPP, of
-// people's decisions or of messages that wait: it never keeps a text it has handed
-// over, and never resends one.
+// but what it is given, and keeps no global state but constants. It knows nothing of
+// XMPP, of people's decisions or of messages that wait: it never keeps a text it has
+// handed over, and never resends one.
 //
 // In the order a conversation goes:
 //

@@ -274,7 +274,7 @@ func (c *Conversation) keyReceived(now time.Time, m Message, r *reader) (Result,
 	e := &exchange{version: m.Version, instance: m.Sender, began: now, committed: true, theirs: gy}
 	copied := *own.key // another instance may answer as well, and secrets are wiped one by one
 	e.key = &copied
-	e.shared = e.key.shared(&gy)
+	e.shared = e.key.appendShared(make([]byte, 0, sharedSize), &gy)
 	e.secrets = deriveExchange(e.shared)
 	who, err := c.identify(e.secrets.a.c, e.secrets.a.m1, e.secrets.a.m2, &e.key.public, &gy)
 	if err != nil {
@@ -362,7 +362,7 @@ func (c *Conversation) revealReceived(now time.Time, m Message, r *reader) (Resu
 			if !c.spend(now, 2) {
 				return Result{}, ErrBusy
 			}
-			shared := e.key.shared(&theirs)
+			shared := e.key.appendShared(make([]byte, 0, sharedSize), &theirs)
 			defer clear(shared)
 			k := deriveExchange(shared)
 			peer, keyID, err := c.identified(now, r, k.a.c, k.a.m1, k.a.m2, &theirs, &e.key.public)

@@ -82,7 +82,18 @@ func (e *element) nat(n *bigmod.Nat) *bigmod.Nat {
 	return n
 }
 
-func (e *element) set(n *bigmod.Nat) { copy(e[:], n.Bytes(primeP)) }
+func (e *element) set(n *bigmod.Nat) { bigEndian((*[elementSize]byte)(e), n) }
+
+// bigEndian writes a number of the group's size. Unlike bigmod's own method it leaves no
+// copy behind, which could be a secret that nobody clears.
+func bigEndian(to *[elementSize]byte, n *bigmod.Nat) {
+	const size = bits.UintSize / 8
+	for i, word := range n.Bits() {
+		for j := range size {
+			to[elementSize-1-i*size-j] = byte(word >> (8 * j))
+		}
+	}
+}
 
 // power computes e = base^exponent mod p in constant time for exponents of the
 // same length.
@@ -113,7 +124,7 @@ func (s *scalar) nat(n *bigmod.Nat) *bigmod.Nat {
 	return n
 }
 
-func (s *scalar) set(n *bigmod.Nat) { copy(s[:], n.Bytes(orderQ)) }
+func (s *scalar) set(n *bigmod.Nat) { bigEndian((*[elementSize]byte)(s), n) }
 
 // parseScalar reads the value of an MPI as an exponent: 1 <= s < q.
 func parseScalar(b []byte) (s scalar, ok bool) {
@@ -218,15 +229,17 @@ func (t *powerTable) lookUp(to []uint, digit int, value byte) {
 	clear(mask[:])
 }
 
-// shared is the secret this key has in common with another's public one, as the
-// MPI that all keys are hashed from.
-func (k *keypair) shared(theirs *element) (mpi []byte) {
+// appendShared appends the secret this key has in common with another's public one, as
+// the MPI that all keys are hashed from.
+func (k *keypair) appendShared(b []byte, theirs *element) []byte {
 	var s element
 	s.power(theirs, k.secret[:])
-	mpi = appendMPI(make([]byte, 0, 4+elementSize), s[:])
+	b = appendMPI(b, s[:])
 	clear(s[:])
-	return mpi
+	return b
 }
+
+const sharedSize = 4 + elementSize // at most, in bytes
 
 func (k *keypair) wipe() {
 	if k != nil {

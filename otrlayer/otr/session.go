@@ -198,9 +198,9 @@ func newSession(version Version, instance uint32, our *keypair, their *element, 
 func (s *session) between(i, j int) *keys {
 	k := s.keys[i][j]
 	if k == nil {
-		shared := s.our[i].shared(s.their[j])
-		k = derive(shared, &s.our[i].public, s.their[j])
-		clear(shared)
+		var buffer [sharedSize]byte
+		k = derive(s.our[i].appendShared(buffer[:0], s.their[j]), &s.our[i].public, s.their[j])
+		clear(buffer[:])
 		s.keys[i][j] = k
 	}
 	return k
