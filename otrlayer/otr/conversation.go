@@ -21,6 +21,8 @@ const (
 	// answered with an empty one, so that keys move on (libotr's
 	// HEARTBEAT_INTERVAL).
 	HeartbeatAfter = 60 * time.Second
+	// restAfter is how long a session is silent before Expire makes it smaller.
+	restAfter = 60 * time.Second
 
 	maxExchanges  = 8  // under way, with all instances
 	maxCommits    = 4  // of one instance, waiting for their reveal
@@ -505,7 +507,8 @@ func (c *Conversation) withdraw() {
 
 // Expire forgets exchanges and messages in pieces that nobody went on with, and the
 // secrets they hold. It tells when it is to be called again, if nothing happens
-// before; the zero time where nothing waits.
+// before; the zero time where nothing waits. It also makes sessions that have fallen
+// silent smaller, which is worth no call of its own.
 func (c *Conversation) Expire(now time.Time) (next time.Time) {
 	c.expire(now)
 	sooner := func(began time.Time) {
@@ -532,6 +535,11 @@ func (c *Conversation) expire(now time.Time) {
 	}
 	c.removeExchanges(func(e *exchange) bool { return old(e.began) })
 	c.pieces = slices.DeleteFunc(c.pieces, func(p instancePieces) bool { return old(p.last) })
+	for _, s := range c.sessions {
+		if now.Sub(s.lastActive()) >= restAfter {
+			s.rest()
+		}
+	}
 }
 
 // Exchanging reports whether an exchange is under way: it was begun and not given
@@ -604,11 +612,7 @@ func (c *Conversation) Empty(now time.Time) bool {
 // none.
 func (c *Conversation) Idle(now time.Time, limit time.Duration) (sessions []ID, next time.Time) {
 	for _, s := range c.sessions {
-		last := s.lastSent
-		if last.Before(s.lastReceived) {
-			last = s.lastReceived
-		}
-		switch end := last.Add(limit); {
+		switch end := s.lastActive().Add(limit); {
 		case !now.Before(end):
 			sessions = append(sessions, s.id)
 		case next.IsZero() || end.Before(next):

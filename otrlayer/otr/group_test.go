@@ -52,3 +52,15 @@ func TestTableLookUp(t *testing.T) {
 		}
 	}
 }
+
+// A shared secret is computed without the heap, where nobody could clear it.
+func TestSharedSecretStaysOffTheHeap(t *testing.T) {
+	ours, err := newKeypair(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var buffer [sharedSize]byte
+	if n := testing.AllocsPerRun(10, func() { ours.appendShared(buffer[:0], &ours.public) }); n > 0 {
+		t.Errorf("it allocates %v times", n)
+	}
+}

@@ -81,13 +81,19 @@ type keys struct {
 	extra         [sha256.Size]byte // for other uses (OTR version 3, "Extra symmetric key")
 }
 
-// A direction is the keys of one direction. The cipher and the MAC are set up at
-// first use and kept, which is what makes messages cheap.
+// A direction is the keys of one direction.
 type direction struct {
 	key     [16]byte
 	mac     [macSize]byte
-	counter uint64 // last one sent, or received and authenticated
 	used    bool   // something was authenticated with the MAC key, so it is to be revealed
+	counter uint64 // last one sent, or received and authenticated
+	ciphers *ciphers
+}
+
+// ciphers are the cipher and the MAC of a direction. They are set up at first use and
+// kept, which is what makes messages cheap; they take six times the room of the keys,
+// so a session that falls silent gives them up.
+type ciphers struct {
 	block   cipher.Block
 	gcm     cipher.AEAD // made when the first long text comes
 	hmac    hash.Hash
@@ -103,14 +109,15 @@ func derive(mpi []byte, ours, theirs *element) *keys {
 	if bytes.Compare(ours[:], theirs[:]) < 0 {
 		high, low = low, high
 	}
+	var sum [sha1.Size]byte
 	for i, d := range []*direction{high, low} {
 		h := sha1.New()
 		h.Write([]byte{byte(1 + i)})
 		h.Write(mpi)
-		copy(d.key[:], h.Sum(d.sum[:0]))
+		copy(d.key[:], h.Sum(sum[:0]))
 		d.mac = sha1.Sum(d.key[:])
-		clear(d.sum[:])
 	}
+	clear(sum[:])
 	h := sha256.New()
 	h.Write([]byte{0xff})
 	h.Write(mpi)
@@ -118,24 +125,26 @@ func derive(mpi []byte, ours, theirs *element) *keys {
 	return k
 }
 
-// ready sets up the cipher and the MAC.
-func (d *direction) ready() {
-	if d.block != nil {
-		return
+// ready sets up the cipher and the MAC where they are not.
+func (d *direction) ready() *ciphers {
+	if d.ciphers != nil {
+		return d.ciphers
 	}
-	var err error
-	if d.block, err = aes.NewCipher(d.key[:]); err != nil {
+	block, err := aes.NewCipher(d.key[:])
+	if err != nil {
 		panic(err) // 16 bytes are a key
 	}
-	d.hmac = hmac.New(sha1.New, d.mac[:])
-	d.hmac.Reset() // remembers its state, so that later ones cost nothing
+	c := &ciphers{block: block, hmac: hmac.New(sha1.New, d.mac[:])}
+	c.hmac.Reset() // remembers its state, so that later ones cost nothing
+	d.ciphers = c
+	return c
 }
 
 // authenticate computes the MAC of a message.
-func (d *direction) authenticate(message []byte) []byte {
-	d.hmac.Reset()
-	d.hmac.Write(message)
-	return d.hmac.Sum(d.sum[:0])
+func (c *ciphers) authenticate(message []byte) []byte {
+	c.hmac.Reset()
+	c.hmac.Write(message)
+	return c.hmac.Sum(c.sum[:0])
 }
 
 // crypt encrypts or decrypts with AES in counter mode: the upper half of the
@@ -147,29 +156,29 @@ func (d *direction) authenticate(message []byte) []byte {
 // not, and its keystream is that of counter mode from block 2 on, for a nonce of 12
 // bytes, of which the last 4 are zero here; the tag that it makes as well is thrown
 // away. Longer texts go through it, in one tenth of the time.
-func (d *direction) crypt(dst, src []byte, counter uint64) {
-	binary.BigEndian.PutUint64(d.in[:8], counter)
+func (c *ciphers) crypt(dst, src []byte, counter uint64) {
+	binary.BigEndian.PutUint64(c.in[:8], counter)
 	for block := uint64(0); len(src) > 0; block++ {
 		if block == 2 && len(src) >= longText {
-			if d.gcm == nil {
+			if c.gcm == nil {
 				var err error
-				if d.gcm, err = cipher.NewGCM(d.block); err != nil {
+				if c.gcm, err = cipher.NewGCM(c.block); err != nil {
 					panic(err) // AES has blocks of 16 bytes
 				}
 			}
-			clear(d.in[8:])
-			if out := d.gcm.Seal(dst[:0], d.in[:12], src, nil); &out[0] != &dst[0] {
+			clear(c.in[8:])
+			if out := c.gcm.Seal(dst[:0], c.in[:12], src, nil); &out[0] != &dst[0] {
 				panic("otr: no room behind a text, which would have stayed as it was")
 			}
 			clear(dst[len(src) : len(src)+spare])
 			break
 		}
-		binary.BigEndian.PutUint64(d.in[8:], block)
-		d.block.Encrypt(d.out[:], d.in[:])
-		n := subtle.XORBytes(dst, src, d.out[:])
+		binary.BigEndian.PutUint64(c.in[8:], block)
+		c.block.Encrypt(c.out[:], c.in[:])
+		n := subtle.XORBytes(dst, src, c.out[:])
 		dst, src = dst[n:], src[n:]
 	}
-	clear(d.out[:])
+	clear(c.out[:])
 }
 
 // wipe forgets keys. The MAC key with which messages were authenticated moves to
@@ -238,6 +247,25 @@ func (s *session) rotateTheirs(next *element) {
 	s.theirID++
 }
 
+// rest gives up what the next message sets up again from its keys.
+func (s *session) rest() {
+	for i := range s.keys {
+		for _, k := range s.keys[i] {
+			if k != nil {
+				k.send.ciphers, k.receive.ciphers = nil, nil
+			}
+		}
+	}
+}
+
+// lastActive is when something was last sent or received.
+func (s *session) lastActive() time.Time {
+	if s.lastSent.Before(s.lastReceived) {
+		return s.lastReceived
+	}
+	return s.lastSent
+}
+
 // wipe forgets all keys.
 func (s *session) wipe() {
 	for i := range s.keys {
@@ -295,7 +323,7 @@ func (s *session) seal(dst []byte, now time.Time, random io.Reader, ourTag uint3
 		s.announce, s.since[0] = s.texts, now
 	}
 	d := &s.between(1, 0).send
-	d.ready()
+	c := d.ready()
 	d.counter++
 
 	next := bytes.TrimLeft(s.our[0].public[:], "\x00")
@@ -314,16 +342,16 @@ func (s *session) seal(dst []byte, now time.Time, random io.Reader, ourTag uint3
 	if record == nil {
 		at := len(b)
 		b = b[:at+size]
-		d.crypt(b[at:at+size+spare], text, d.counter)
+		c.crypt(b[at:at+size+spare], text, d.counter)
 	} else {
 		at := len(b)
 		b = append(append(b, text...), 0)
 		b = binary.BigEndian.AppendUint16(b, record.kind)
 		b = binary.BigEndian.AppendUint16(b, uint16(len(record.value)))
 		b = append(b, record.value...)
-		d.crypt(b[at:len(b)+spare], b[at:], d.counter)
+		c.crypt(b[at:len(b)+spare], b[at:], d.counter)
 	}
-	b = append(b, d.authenticate(b)...)
+	b = append(b, c.authenticate(b)...)
 	if b = appendData(b, s.reveal); len(b) != raw {
 		panic("otr: a data message is not as long as was reckoned")
 	}
@@ -354,9 +382,9 @@ func (s *session) open(b []byte) (plain []byte, extra [sha256.Size]byte, err err
 	}
 	k := s.between(i, j)
 	d := &k.receive
-	d.ready()
+	c := d.ready()
 	counter := binary.BigEndian.Uint64(ctr)
-	if subtle.ConstantTimeCompare(d.authenticate(authentic), mac) != 1 {
+	if subtle.ConstantTimeCompare(c.authenticate(authentic), mac) != 1 {
 		return nil, extra, ErrUnreadable
 	}
 	if counter <= d.counter {
@@ -371,7 +399,7 @@ func (s *session) open(b []byte) (plain []byte, extra [sha256.Size]byte, err err
 		theirNext = &e
 	}
 	d.counter, d.used, extra = counter, true, k.extra
-	d.crypt(b[len(authentic)-len(encrypted):len(authentic)+spare], encrypted, counter)
+	c.crypt(b[len(authentic)-len(encrypted):len(authentic)+spare], encrypted, counter)
 	s.notBefore = s.since[i]
 	if i == 0 {
 		s.read = s.announce
