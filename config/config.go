@@ -234,23 +234,21 @@ func match(pattern, jid string) bool {
 	if pattern == "*" { // most are, and this is done for each stanza
 		return true
 	}
-	pattern, jid = strings.ToLower(pattern), strings.ToLower(jid)
-	parts := strings.Split(pattern, "*")
-	if len(parts) == 1 {
+	pattern, jid = strings.ToLower(pattern), strings.ToLower(jid) // costs no memory where they are small already
+	first, rest, wild := strings.Cut(pattern, "*")
+	if !wild {
 		return pattern == jid
 	}
-	if !strings.HasPrefix(jid, parts[0]) {
-		return false
-	}
-	jid = jid[len(parts[0]):]
-	for _, p := range parts[1 : len(parts)-1] {
-		i := strings.Index(jid, p)
-		if i < 0 {
-			return false
+	jid, fits := strings.CutPrefix(jid, first)
+	for fits {
+		part, more, again := strings.Cut(rest, "*")
+		if !again {
+			return strings.HasSuffix(jid, rest)
 		}
-		jid = jid[i+len(p):]
+		_, jid, fits = strings.Cut(jid, part)
+		rest = more
 	}
-	return strings.HasSuffix(jid, parts[len(parts)-1])
+	return false
 }
 
 // Hold bounds the messages that wait for a private conversation, per contact.

@@ -86,7 +86,8 @@ type Message struct {
 	Slight  bool   // it says nothing a person wrote
 	Text    string
 	Extra   []byte                   // what may stand beside the ciphertext, ready to send
-	Raw     []byte                   // the stanza as it came; valid only during Send
+	Raw     []byte                   // the stanza as it came; valid only during Send or Pass
+	RawID   []byte                   // the ID in the place of ID, for Pass; valid only during it
 	Rewrite func(body string) []byte // the stanza as it came with another body; valid only during Send
 
 	outlet  Outlet
@@ -102,9 +103,18 @@ type Message struct {
 	forgotten bool          // its text is not kept any more
 }
 
-// Lean is what is needed to give a message back.
-func (m *Message) Lean() *Message {
-	return &Message{Contact: m.Contact, To: m.To, ID: m.ID, outlet: m.outlet}
+// A Slip is what is needed to give a message back.
+type Slip struct {
+	Contact, To, ID string
+	outlet          Outlet
+}
+
+// Slip is that of the message.
+func (m *Message) Slip() Slip { return Slip{m.Contact, m.To, m.ID, m.outlet} }
+
+// Message is the message a slip is of, without its text.
+func (s Slip) Message() *Message {
+	return &Message{Contact: s.Contact, To: s.To, ID: s.ID, outlet: s.outlet}
 }
 
 // An Action says what becomes of a message. The zero value blocks it.

@@ -2,7 +2,9 @@ package otrlayer
 
 import (
 	"html"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"otrproxy/otrlayer/otr"
@@ -51,6 +53,18 @@ var habits = map[string]struct {
 	"http://pidgin.im/":              {habit{hypertext, hypertext}, 0},
 	"http://bitlbee.org/xmpp/caps":   {habit{hypertext, hypertext}, 0},
 }
+
+// KnownProgram is the name of a program whose habits are known, "" for any other.
+func KnownProgram(name []byte) string {
+	for _, known := range programs {
+		if string(name) == known {
+			return known
+		}
+	}
+	return ""
+}
+
+var programs = slices.Collect(maps.Keys(habits))
 
 // formatOf is how a session's program writes and reads. It is known by its name, or
 // by a text of its own that cannot be HTML.

@@ -38,7 +38,7 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 	if policy != Never && a.full(m.Contact) {
 		return Verdict{cause: CauseQueueFull, message: &m}
 	}
-	if policy == Never {
+	if policy == Never { // the rules have changed since the caller looked
 		v := Verdict{action: Plain, message: &m, to: m.To}
 		if !o.Emit(v) {
 			return Verdict{cause: CauseUpstream, message: &m}
@@ -123,27 +123,36 @@ func typedWish(text string) bool { return wish.MatchString(strings.TrimSpace(tex
 
 var wish = regexp.MustCompile(`^\?OTR(?:\?|\??v[0-9]{1,4}\?)$`)
 
-// Pass emits a message without any text that OTR could protect: one for a room, a
-// chat state, a receipt. The caller has made sure that the rules let m.Raw leave.
-// It reports false when the session takes nothing more.
-func (a *Account) Pass(o Outlet, m Message) bool {
+// Pass emits a message that the rules leave alone, or that has no text that OTR could
+// protect: one for a room, a chat state, a receipt. The caller has made sure that the rules
+// let m.Raw leave. The cause is why it did not; m is not kept.
+func (a *Account) Pass(o Outlet, m *Message) Cause {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.closed {
+		return CauseShutdown
+	}
+	return a.pass(o, m)
+}
+
+func (a *Account) pass(o Outlet, m *Message) Cause {
 	m.outlet = o
-	return o.Emit(Verdict{action: Plain, message: &m, to: m.To})
+	if !o.Emit(Verdict{action: Plain, message: m, to: m.To}) {
+		return CauseUpstream
+	}
+	return CauseNone
 }
 
 // PassInClear is Pass for a message the rules let leave as long as the conversation
 // is not, and was not, private; it reports whether it left. Where it did not, the
 // caller goes on as if encryption were required.
-func (a *Account) PassInClear(o Outlet, m Message) bool {
+func (a *Account) PassInClear(o Outlet, m *Message) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.wasPrivate(m.Contact) || a.guestOf != nil && a.guestOf.Private(m.Contact) {
 		return false
 	}
-	m.outlet = o
-	return o.Emit(Verdict{action: Plain, message: &m, to: m.To})
+	return a.pass(o, m) == CauseNone
 }
 
 // decide says what may become of a text to this contact, addressed so, now. It is the

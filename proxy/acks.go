@@ -177,7 +177,7 @@ func (old *suspended) giveBack(c otrlayer.Cause) {
 		if !k.counted && !k.written {
 			c = otrlayer.CauseUpstream // it never left, nor did what comes behind it
 		}
-		old.account.GiveBack(k.m, c)
+		old.account.GiveBack(k.message(), c)
 	}
 	old.marks = nil
 }

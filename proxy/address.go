@@ -9,12 +9,14 @@ import (
 	"golang.org/x/text/unicode/norm"
 	"mellium.im/xmpp/jid"
 
+	"otrproxy/config"
 	"otrproxy/otrlayer"
 	"otrproxy/stanza"
 )
 
 // An address is a JID as it was written, read.
 type address struct {
+	written    string // as it stands there, references resolved
 	full, bare string
 	resource   bool
 	ok         bool
@@ -43,6 +45,28 @@ func (k *addresses) of(el stanza.Element, attr string) address {
 	if len(raw) == 0 {
 		return address{}
 	}
+	return k.read(el, attr, raw)
+}
+
+// A lastAddress is the address that a goroutine has met last: mostly it meets that again.
+type lastAddress struct {
+	raw string
+	address
+}
+
+// again is of for such a goroutine.
+func (k *addresses) again(last *lastAddress, el stanza.Element, attr string) address {
+	raw := el.RawAttr(attr)
+	switch {
+	case len(raw) == 0:
+		return address{}
+	case string(raw) != last.raw:
+		last.raw, last.address = string(raw), k.read(el, attr, raw)
+	}
+	return last.address
+}
+
+func (k *addresses) read(el stanza.Element, attr string, raw []byte) address {
 	k.mu.RLock()
 	a, ok := k.met[string(raw)]
 	if !ok {
@@ -59,14 +83,30 @@ func (k *addresses) of(el stanza.Element, attr string) address {
 	return a
 }
 
+// A lastRule is the rule that a goroutine has asked for last: of one configuration, about one
+// contact.
+type lastRule struct {
+	cfg     *config.Config
+	contact string
+	rule    *config.Rule
+}
+
+// by is the rule of a configuration.
+func (l *lastRule) by(cfg *config.Config, account, contact string) *config.Rule {
+	if l.cfg != cfg || l.contact != contact {
+		*l = lastRule{cfg, contact, cfg.RuleFor(account, contact)}
+	}
+	return l.rule
+}
+
 // readJID reads a JID.
 func readJID(s string) address {
 	j, err := mapped(s)
 	if err != nil {
-		return address{mimics: otrlayer.Alike(domainOf(s), serviceJID)}
+		return address{written: s, mimics: otrlayer.Alike(domainOf(s), serviceJID)}
 	}
 	full := j.String()
-	a := address{full: full, bare: full[:len(j.Bare().String())], resource: j.Resourcepart() != "", ok: true,
+	a := address{written: s, full: full, bare: full[:len(j.Bare().String())], resource: j.Resourcepart() != "", ok: true,
 		mimics: otrlayer.Alike(j.Domainpart(), serviceJID) || otrlayer.Mentions(j.Localpart())}
 	if also := caseFolded(a.bare); also != a.bare {
 		a.also = also

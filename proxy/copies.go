@@ -98,7 +98,7 @@ func (s *session) handsOff(contact string) bool {
 	if contact == "" || contact == s.jid {
 		return cfg.HandsOff(s.jid)
 	}
-	return cfg.RuleFor(s.jid, contact).Policy == config.Never
+	return s.ruledIn.by(cfg, s.jid, contact).Policy == config.Never
 }
 
 // pass hands a message to the client as it came.

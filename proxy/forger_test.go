@@ -446,7 +446,7 @@ func TestForger(t *testing.T) {
 				judge(t, rules, all, got)
 				for i, sts := range got {
 					if telling, _, _ := strings.Cut(all[i].name, ";"); !takesOver(telling) && !strings.Contains(string(raws(sts)), "genuine ") {
-						t.Errorf("%s: bob's own words are not shown: %s", all[i].name, raws(sts))
+						t.Errorf("%s: bob's own words are not shown: %s, of %d: %s", all[i].name, raws(sts), i, all[i].raw)
 					}
 				}
 			})

@@ -43,7 +43,7 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 			s.contacts.watches(to.bare, false)
 		}
 	}
-	rule := s.p.Config().RuleFor(s.jid, to.bare)
+	rule := s.ruledOut.by(s.p.Config(), s.jid, to.bare)
 	write := func(b []byte) []byte { return append(b, st.Raw...) }
 	if s.strict(rule, to.bare) {
 		if !filter.PresenceType(typ) {
@@ -94,7 +94,7 @@ func (s *session) outIQ(st *stanza.Stanza, to address) {
 		return
 	}
 	cfg := s.p.Config()
-	rule := cfg.RuleFor(s.jid, to.bare)
+	rule := s.ruledOut.by(cfg, s.jid, to.bare)
 	raw := st.Raw
 	if about != nil {
 		raw = about.AppendTo(nil)

@@ -32,7 +32,7 @@ func (s *session) incoming(st *stanza.Stanza) {
 		s.inNonza(st)
 		return
 	}
-	from := s.p.addresses.of(root, "from")
+	from := s.p.addresses.again(&s.metIn, root, "from")
 	if s.unspeakable(root, from) {
 		s.p.metrics.count(in, kindOf(root), blocked)
 		return
@@ -99,11 +99,11 @@ func (s *session) inPresence(st *stanza.Stanza, from address) {
 	if from.ok && from.bare != s.jid {
 		switch typ {
 		case "":
-			program := ""
+			var program []byte
 			if c, ok := root.Child(nsCaps, "c"); ok {
-				program = c.Attr("node")
+				program = c.AttrBytes("node")
 			}
-			s.account().Presence(s, from.full, from.bare, true, program, priority(root))
+			s.account().Presence(s, from.full, from.bare, true, otrlayer.KnownProgram(program), priority(root))
 			defer s.fromRoom(root, from, typ) // after the presence itself
 		case "unavailable":
 			s.account().Presence(s, from.full, from.bare, false, "", 0)
@@ -160,7 +160,7 @@ func (s *session) contactOf(from address) string {
 
 // ruleFor is the rule for what comes from an address.
 func (s *session) ruleFor(from address) *config.Rule {
-	return s.p.Config().RuleFor(s.jid, s.contactOf(from))
+	return s.ruledIn.by(s.p.Config(), s.jid, s.contactOf(from))
 }
 
 // expects reports whether what people say from an address is expected to be encrypted.
@@ -220,7 +220,7 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 		s.changed(root)
 	}
 	var e *stanza.Edit // of what is said about the service contact
-	rosters, impostors, services := 0, 0, false
+	rosters, impostors, n, services := 0, 0, 0, false
 	fromServer := !from.ok || from.bare == s.jid || from.bare == bareDomain(s.jid)
 	for el := range root.Children() {
 		switch string(el.NS()) {
@@ -234,16 +234,18 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 			}
 			s.learnRoster(el)
 			rosters++
-			impostors += s.withoutUs(&e, st, el)
+			e, n = s.withoutUs(e, st, el)
+			impostors += n
 		case nsDiscoInfo:
 			if typ == "result" {
 				s.learnService(from, el)
 			}
 		case nsDiscoItems:
-			impostors += s.withoutUs(&e, st, el)
+			e, n = s.withoutUs(e, st, el)
+			impostors += n
 			if typ == "result" && (from.full == bareDomain(s.jid) || !from.ok) && el.Attr("node") == "" && !s.p.Config().HandsOff(s.jid) && !services {
 				services = true
-				s.found(&e, st, el)
+				e = s.found(e, st, el)
 			}
 		case stanza.NSBind:
 			if j, ok := el.Child(stanza.NSBind, "jid"); ok && typ == "result" && fromServer && s.resource.Load() == nil {
@@ -366,12 +368,12 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 		s.bounce(st, from)
 		return
 	}
-	if c, wrapped, ok := filter.CopyOf(root); wrapped && !s.p.Config().HandsOff(s.jid) {
-		if !ok {
+	if filter.Wraps(root) && !s.p.Config().HandsOff(s.jid) {
+		if c, ok := filter.CopyOf(root); ok {
+			s.inCopy(st, from, &c)
+		} else {
 			s.p.metrics.count(in, message, blocked)
-			return
 		}
-		s.inCopy(st, from, &c)
 		return
 	}
 	switch {
@@ -557,7 +559,7 @@ func (s *session) bounce(st *stanza.Stanza, from address) {
 	shown := s.failure(st, from)
 	write := func(b []byte) []byte { return append(b, shown...) }
 	m := &otrlayer.Message{Contact: from.bare, To: from.full, ID: root.Attr("id")}
-	if m.ID != "" && !s.client.message(mark{m: m, cause: otrlayer.CauseBounced}, write) {
+	if m.ID != "" && !s.client.message(mark{slip: m.Slip(), cause: otrlayer.CauseBounced}, write) {
 		s.account().GiveBack(m, otrlayer.CauseBounced) // the client has gone
 		return
 	} else if m.ID == "" {
@@ -599,7 +601,7 @@ func (s *session) notice(from, typ, text string) {
 
 // Return hands a message back to the client as an error with its own id.
 func (s *session) Return(m *otrlayer.Message, c otrlayer.Cause, sentence string) bool {
-	ok := s.client.message(mark{m: m.Lean(), cause: c}, func(b []byte) []byte {
+	ok := s.client.message(mark{slip: m.Slip(), cause: c}, func(b []byte) []byte {
 		return stanza.AppendError(b, "message", m.To, s.full(), m.ID, blockError(c, sentence))
 	})
 	if ok {

@@ -63,7 +63,8 @@ type outbox struct {
 
 	mu       sync.Mutex
 	room     sync.Cond
-	buf      []byte // queued; nil where nothing is
+	buf      []byte  // queued; nil where nothing is
+	box      *[]byte // in which buf goes back to queues
 	writing  bool
 	inFlight int  // bytes of the present write
 	closed   bool // nothing more is taken
@@ -71,6 +72,7 @@ type outbox struct {
 	deadline time.Time
 	sent     int64 // bytes written so far
 	marks    []mark
+	ids      []byte // what the marks' ids are slices of
 	onError  func(error)
 	// wrote is told that something is handed to the connection, and whether with the question
 	// what was taken; nil for a leg that is not watched. On a watched one, what has left is
@@ -95,8 +97,18 @@ type mark struct {
 	counted bool
 	written bool // it has left, and nobody has said that it arrived; known at the end
 	n       uint32
-	m       *otrlayer.Message
+	slip    otrlayer.Slip
+	id      []byte         // in the place of the slip's ID; nil where that has it
 	cause   otrlayer.Cause // towards the client: why it is given back
+}
+
+// message is the message that is given back.
+func (k mark) message() *otrlayer.Message {
+	m := k.slip.Message()
+	if k.id != nil {
+		m.ID = string(k.id)
+	}
+	return m
 }
 
 // taken reports whether a mark is among the first n stanzas that were counted; the
@@ -117,11 +129,30 @@ func (o *outbox) message(k mark, f func([]byte) []byte) bool {
 	if len(o.marks) >= maxMarks {
 		o.marks = append(o.marks[:0], o.marks[1:]...)
 	}
+	if k.id != nil {
+		k.id = o.keepID(k.id)
+	}
 	k.end, k.counted, k.n = o.sent+int64(o.inFlight+len(o.buf)), o.counting, o.stanzas
 	o.marks = append(o.marks, k)
 	o.asks = o.counting
 	return true
 }
+
+// keepID copies an id to where it stays as long as its mark.
+func (o *outbox) keepID(id []byte) []byte {
+	if len(o.marks) == 0 {
+		o.ids = o.ids[:0]
+	}
+	if cap(o.ids)-len(o.ids) < len(id) { // those before stay where they are
+		o.ids = make([]byte, 0, max(idsAtOnce, len(id)))
+	}
+	from := len(o.ids)
+	o.ids = append(o.ids, id...)
+	return o.ids[from:len(o.ids):len(o.ids)]
+}
+
+// idsAtOnce is the room that is made for ids, in bytes.
+const idsAtOnce = 4 << 10
 
 // stanza is build for any other stanza.
 func (o *outbox) stanza(f func([]byte) []byte) bool {
@@ -140,7 +171,8 @@ func (o *outbox) put(f func([]byte) []byte) bool {
 		return false
 	}
 	if o.buf == nil {
-		o.buf = (*queues.Get().(*[]byte))[:0]
+		o.box = queues.Get().(*[]byte)
+		o.buf = (*o.box)[:0]
 	}
 	o.buf = f(o.buf)
 	return true
@@ -277,8 +309,8 @@ func (o *outbox) drain() {
 		if asked {
 			o.buf, o.asks = append(o.buf, askTaken...), false
 		}
-		out := o.buf
-		o.buf = nil
+		out, box := o.buf, o.box
+		o.buf, o.box = nil, nil
 		if now := time.Now(); o.deadline.Sub(now) < writeLimit*3/4 {
 			o.deadline = now.Add(writeLimit)
 			o.conn.SetWriteDeadline(o.deadline)
@@ -297,7 +329,8 @@ func (o *outbox) drain() {
 			}
 		}
 		if cap(out) <= highWater {
-			queues.Put(&out)
+			*box = out
+			queues.Put(box)
 		}
 		if err != nil {
 			o.failed(err)

@@ -37,7 +37,7 @@ func (s *session) outgoing(st *stanza.Stanza) error {
 	if ns != stanza.NSClient {
 		return s.nonza(st, ns, local)
 	}
-	to := s.p.addresses.of(root, "to")
+	to := s.p.addresses.again(&s.metOut, root, "to")
 	if len(root.RawAttr("to")) > 0 && !to.ok && !s.p.Config().HandsOff(s.jid) {
 		s.refuse(root, stanza.Error{Type: "modify", Condition: "jid-malformed", Text: "This address is not a JID."})
 		return nil
@@ -130,18 +130,18 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		return
 	}
 	cfg := s.p.Config()
-	rule := cfg.RuleFor(s.jid, contact)
-	m := otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Raw: st.Raw, Slight: filter.Slight(root)}
-	if rule.Policy == config.Never {
-		if v := s.account().Send(s, m); v.Action() == otrlayer.Block && !m.Slight {
-			s.block(root, v.Cause(), contact)
-		}
-		return
-	}
+	rule := s.ruledOut.by(cfg, s.jid, contact)
+	m := &s.passing
+	*m = otrlayer.Message{Contact: contact, To: to.written, Type: root.Attr("type"), Raw: st.Raw, Slight: filter.Slight(root)}
 	pass := func() {
-		if !s.account().Pass(s, m) && !m.Slight {
-			s.block(root, otrlayer.CauseUpstream, contact)
+		m.RawID = root.AttrBytes("id")
+		if cause := s.account().Pass(s, m); cause != otrlayer.CauseNone && !m.Slight {
+			s.block(root, cause, contact)
 		}
+	}
+	if rule.Policy == config.Never {
+		pass()
+		return
 	}
 	requires := rule.Policy.Requires()
 	// What was private once does not go back to clear by another door.
@@ -205,7 +205,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 	c := filter.Compose(root, rule)
 	body := c.Body
 	m.Extra = c.Extra
-	if body != nil {
+	if m.ID = root.Attr("id"); body != nil {
 		m.Text = body.Text()
 	}
 	if body == nil || c.Opaque != nil || c.Sealed || m.Text == "" {
@@ -242,7 +242,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		e.SetText(*body, text)
 		return e.AppendTo(nil)
 	}
-	v := s.account().Send(s, m)
+	v := s.account().Send(s, *m)
 	switch v.Action() {
 	case otrlayer.Block:
 		s.block(root, v.Cause(), contact)
@@ -296,12 +296,12 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 			if m.Slight { // nobody is told if it is lost
 				ok = s.server.stanza(whole)
 			} else {
-				ok = s.server.message(mark{m: m.Lean()}, whole)
+				ok = s.server.message(mark{slip: m.Slip(), id: m.RawID}, whole)
 			}
 		case m.Rewrite != nil:
-			ok = s.server.message(mark{m: m.Lean()}, func(b []byte) []byte { return append(b, m.Rewrite(v.Body())...) })
+			ok = s.server.message(mark{slip: m.Slip()}, func(b []byte) []byte { return append(b, m.Rewrite(v.Body())...) })
 		}
-		m.Raw, m.Rewrite = nil, nil // valid until now only
+		m.Raw, m.RawID, m.Rewrite = nil, nil, nil // valid until now only
 		if ok {
 			s.p.metrics.count(out, message, passed)
 		}
@@ -309,7 +309,7 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 	case otrlayer.Encrypted:
 		extra := append([]byte{}, m.Extra...)
 		extra = append(extra, "<encryption xmlns='"+nsEME+"' namespace='"+nsOTR+"' name='OTR'/><no-copy xmlns='"+nsHints+"'/><no-permanent-store xmlns='"+nsHints+"'/><private xmlns='"+nsCarbons+"'/>"...)
-		ok = s.server.message(mark{m: m.Lean()}, func(b []byte) []byte {
+		ok = s.server.message(mark{slip: m.Slip()}, func(b []byte) []byte {
 			return stanza.Message{To: v.To(), ID: m.ID, Type: orChat(filter.SafeType(m.Type)), Body: v.Body(), Extra: extra}.AppendTo(b)
 		})
 		if ok {

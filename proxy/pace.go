@@ -1,16 +1,12 @@
 package proxy
 
-import (
-	"time"
-
-	"golang.org/x/time/rate"
-)
+import "time"
 
 // A client that sends faster than limits.rate is read no faster than that: its own stanzas
 // wait, on its own machine, and nobody else's.
 type pace struct {
-	allowed *rate.Limiter
-	slowed  bool
+	due    moment // when all that was read would have come, at the rate; 0 for nothing yet
+	slowed bool
 }
 
 // paceBurst is for how many seconds' stanzas at once nobody waits: clients come with a lot
@@ -18,11 +14,12 @@ type pace struct {
 const paceBurst = 20
 
 // keep waits as long as the client is ahead of its time.
-func (k *pace) keep(s *session, now time.Time) {
-	if most := s.p.Config().Limits.Rate; k.allowed == nil || k.allowed.Limit() != rate.Limit(most) {
-		k.allowed = rate.NewLimiter(rate.Limit(most), most*paceBurst)
+func (k *pace) keep(s *session, now moment) {
+	if k.due == 0 || k.due < now {
+		k.due = now
 	}
-	wait := k.allowed.ReserveN(now, 1).DelayFrom(now)
+	k.due += moment(time.Second) / moment(s.p.Config().Limits.Rate)
+	wait := time.Duration(k.due-now) - paceBurst*time.Second
 	if wait <= 0 {
 		k.slowed = false
 		return

@@ -76,6 +76,7 @@ type Proxy struct {
 	gate         *gate
 	addresses    addresses
 	roomServices roomServices
+	toldRooms    toldRooms
 	offers       offers
 	passwords    *passwords
 	guesses      *guesses
@@ -102,7 +103,6 @@ type Proxy struct {
 	refusals     map[string]*refusal
 	certificates map[string]*certificateSeen // last seen, by domain
 	moves        map[string]moved            // where servers have sent their clients
-	toldOf       map[string]bool             // rooms that were said not to be encrypted, by account and room
 	weaker       map[string]*Failure         // logins that a server wants to be weaker than before, by account
 	plainly      map[plainly]time.Time       // until when a host is offered PLAIN alone
 	seats        map[place]int               // sessions of accounts, and who is about to have one
@@ -163,7 +163,7 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 // prepared is a proxy without its state.
 func prepared(cfg *config.Config, opt Options) *Proxy {
 	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, started: time.Now(), vault: &vault{}, passwords: newPasswords(), guesses: newGuesses(), reloaded: make(chan struct{}, 1),
-		sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[plainly]time.Time{}, seats: map[place]int{}, unmade: map[string][]func(){}, fresh: map[string]int{}, toldOf: map[string]bool{}, suspended: map[[2]string]*suspended{}}
+		sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[plainly]time.Time{}, seats: map[place]int{}, unmade: map[string][]func(){}, fresh: map[string]int{}, suspended: map[[2]string]*suspended{}}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -334,9 +334,27 @@ func (p *Proxy) account(jid string) (*otrlayer.Account, error) {
 	if _, err := os.Stat(otrlayer.Dir(p.state.Dir, jid)); err != nil { // of one more, nobody knows whether it is enrolled
 		p.offers.forget()
 	}
-	a, err := otrlayer.Open(p.state.Dir, jid, func() otrlayer.Settings {
+	a, err := otrlayer.Open(p.state.Dir, jid, p.settings(jid), accountEvents{p, jid}, p.vault)
+	if err != nil {
+		return nil, err
+	}
+	p.accounts[jid] = a
+	return a, nil
+}
+
+// settings are what an account takes from the configuration in force, made once for each.
+func (p *Proxy) settings(jid string) func() otrlayer.Settings {
+	type made struct {
+		of  *config.Config
+		set otrlayer.Settings
+	}
+	var last atomic.Pointer[made]
+	return func() otrlayer.Settings {
 		cfg := p.Config()
-		return otrlayer.Settings{
+		if m := last.Load(); m != nil && m.of == cfg {
+			return m.set
+		}
+		set := otrlayer.Settings{
 			Policy:   func(contact string) otrlayer.Policy { return policy(cfg.RuleFor(jid, contact).Policy) },
 			Versions: func(contact string) []int { return cfg.RuleFor(jid, contact).Versions },
 			Drop:     func(contact string) bool { return cfg.RuleFor(jid, contact).Drop },
@@ -346,12 +364,9 @@ func (p *Proxy) account(jid string) (*otrlayer.Account, error) {
 			Reason:   func(contact string) string { return cfg.RuleFor(jid, contact).Reason },
 			Full:     p.memory.tight,
 		}
-	}, accountEvents{p, jid}, p.vault)
-	if err != nil {
-		return nil, err
+		last.Store(&made{cfg, set})
+		return set
 	}
-	p.accounts[jid] = a
-	return a, nil
 }
 
 func policy(c config.Policy) otrlayer.Policy {

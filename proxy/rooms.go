@@ -229,20 +229,38 @@ func (s *session) tellOfRoom(room string) {
 	if policy := s.p.Config().RuleFor(s.jid, room).Policy; policy == config.Never || policy == config.Manual {
 		return
 	}
-	key := s.jid + " " + room
-	if s.stranger.Load() != nil { // what they are told the person was not
-		key = "stranger " + key
-	}
-	s.p.mu.Lock()
-	told := s.p.toldOf[key]
-	if len(s.p.toldOf) < maxToldRooms {
-		s.p.toldOf[key] = true
-	}
-	s.p.mu.Unlock()
-	if !told {
+	if s.p.toldRooms.first(toldRoom{s.jid, room, s.stranger.Load() != nil}) {
 		s.notice(room, "groupchat", "This room is not encrypted: OTR is for two people. Its server, and everybody who may come in, read what is said here.")
 	}
 }
 
-// maxToldRooms bounds it.
+// toldRooms are the rooms that were said not to be encrypted.
+type toldRooms struct {
+	mu  sync.Mutex
+	all map[toldRoom]bool
+}
+
+// A toldRoom is one of them. What a stranger was told the person was not.
+type toldRoom struct {
+	account, room string
+	stranger      bool
+}
+
+// maxToldRooms bounds them.
 const maxToldRooms = 10_000
+
+// first reports whether somebody is to be told of a room, and notes that they were.
+func (t *toldRooms) first(r toldRoom) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.all[r] {
+		return false
+	}
+	if t.all == nil {
+		t.all = map[toldRoom]bool{}
+	}
+	if len(t.all) < maxToldRooms {
+		t.all[r] = true
+	}
+	return true
+}

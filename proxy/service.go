@@ -144,30 +144,31 @@ func (s *session) actor() control.Actor {
 }
 
 // found adds the service contact to what the server says of its services.
-func (s *session) found(e **stanza.Edit, st *stanza.Stanza, query stanza.Element) {
-	if *e == nil {
-		*e = st.Edit()
+func (s *session) found(e *stanza.Edit, st *stanza.Stanza, query stanza.Element) *stanza.Edit {
+	if e == nil {
+		e = st.Edit()
 	}
-	(*e).Append(query, []byte("<item xmlns='"+nsDiscoItems+"' jid='"+serviceJID+"' name='"+serviceName+"'/>"))
+	e.Append(query, []byte("<item xmlns='"+nsDiscoItems+"' jid='"+serviceJID+"' name='"+serviceName+"'/>"))
+	return e
 }
 
 // withoutUs removes what somebody else says about the service contact from a list, and
 // says how many items that were.
-func (s *session) withoutUs(e **stanza.Edit, st *stanza.Stanza, query stanza.Element) (n int) {
+func (s *session) withoutUs(e *stanza.Edit, st *stanza.Stanza, query stanza.Element) (edited *stanza.Edit, n int) {
 	if !mentionsUs(query.Raw()) || s.p.Config().HandsOff(s.jid) {
-		return 0
+		return e, 0
 	}
 	for item := range query.Children() {
 		if a := s.p.addresses.of(item, "jid"); !ours(a) && !a.mimics {
 			continue
 		}
-		if *e == nil {
-			*e = st.Edit()
+		if e == nil {
+			e = st.Edit()
 		}
-		(*e).Remove(item)
+		e.Remove(item)
 		n++
 	}
-	return n
+	return e, n
 }
 
 // What an account remembers of the service contact stands in a file, a word a line.

@@ -214,7 +214,23 @@ func (e Element) RawAttr(name string) []byte {
 // Attr is the value of the attribute of that name, "" when it is absent.
 func (e Element) Attr(name string) string {
 	raw := e.RawAttr(name)
-	if !bytes.ContainsAny(raw, "&\t\n\r") {
+	switch string(raw) { // the most common ones cost no memory
+	case "chat":
+		return "chat"
+	case "groupchat":
+		return "groupchat"
+	case "error":
+		return "error"
+	case "get":
+		return "get"
+	case "set":
+		return "set"
+	case "result":
+		return "result"
+	case "unavailable":
+		return "unavailable"
+	}
+	if literal(raw) {
 		return string(raw)
 	}
 	// Attribute-value normalisation (XML 1.0 section 3.3.3): literal white space
@@ -226,6 +242,24 @@ func (e Element) Attr(name string) string {
 		}
 	}
 	return string(appendText(nil, v))
+}
+
+// literal reports whether an attribute's value is as it is written.
+func literal(raw []byte) bool {
+	for _, c := range raw {
+		if c == '&' || c == '\t' || c == '\n' || c == '\r' {
+			return false
+		}
+	}
+	return true
+}
+
+// AttrBytes is Attr without a copy, where it can be: valid as long as the stanza is.
+func (e Element) AttrBytes(name string) []byte {
+	if raw := e.RawAttr(name); literal(raw) {
+		return raw
+	}
+	return []byte(e.Attr(name))
 }
 
 // AttrNames yields the attributes' names as written and their raw values.
@@ -246,6 +280,9 @@ func (e Element) AttrNames() iter.Seq2[string, []byte] {
 // (XML 1.0 section 2.11).
 func (e Element) Text() string {
 	n := e.n()
+	if raw := n.inner.of(e.st.Raw); bytes.IndexByte(raw, '<') < 0 && bytes.IndexByte(raw, '&') < 0 && bytes.IndexByte(raw, '\r') < 0 {
+		return string(raw)
+	}
 	var out []byte
 	at := n.inner.Start
 	for c := range e.Children() {
@@ -321,6 +358,9 @@ func appendText(dst, raw []byte) []byte {
 }
 
 func appendLines(dst, raw []byte) []byte {
+	if bytes.IndexByte(raw, '\r') < 0 {
+		return append(dst, raw...)
+	}
 	for i, c := range raw {
 		if c == '\r' {
 			if i+1 < len(raw) && raw[i+1] == '\n' {

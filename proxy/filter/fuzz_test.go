@@ -156,7 +156,7 @@ func FuzzStanzaIn(f *testing.F) {
 			check(testVoice.AppendError(nil, root), false)
 			in := In{Voice: testVoice, Rule: builtIn, Clear: true}
 			in.Said(root)
-			if c, _, ok := CopyOf(root); ok {
+			if c, ok := CopyOf(root); ok {
 				check(in.AppendCopy(nil, root, &c), false)
 				check(o.AppendCopy(nil, st, &c), false)
 				check(testVoice.AppendEmptyCopy(nil, root, &c), false)

@@ -31,9 +31,19 @@ func wraps(el stanza.Element) bool {
 // mams begins the namespaces of archives.
 var mams = []byte("urn:xmpp:mam:")
 
-// CopyOf finds the copy in a message. Wrapped reports whether there is any; ok, whether it
-// is one message in one wrapper, so that all programs find the same.
-func CopyOf(root stanza.Element) (c Copy, wrapped, ok bool) {
+// Wraps reports whether there is a copy in a message.
+func Wraps(root stanza.Element) bool {
+	for el := range root.Children() {
+		if wraps(el) {
+			return true
+		}
+	}
+	return false
+}
+
+// CopyOf finds the copy in a message; ok reports whether it is one message in one wrapper, so
+// that all programs find the same.
+func CopyOf(root stanza.Element) (c Copy, ok bool) {
 	wrappers, forwards, messages := 0, 0, 0
 	for el := range root.Children() {
 		if !wraps(el) {
@@ -55,7 +65,7 @@ func CopyOf(root stanza.Element) (c Copy, wrapped, ok bool) {
 			}
 		}
 	}
-	return c, wrappers > 0, wrappers == 1 && forwards == 1 && messages == 1
+	return c, wrappers == 1 && forwards == 1 && messages == 1
 }
 
 // append writes the copy in a message of its own, with nothing beside.

@@ -1,0 +1,179 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"otrproxy/config"
+	"otrproxy/stanza"
+)
+
+// What a stanza that passes costs, without the network and TLS: framing, address, rule and
+// verdict.
+
+// nowhere takes all that is written.
+type nowhere struct{ net.Conn }
+
+func (nowhere) Write(b []byte) (int, error)      { return len(b), nil }
+func (nowhere) SetWriteDeadline(time.Time) error { return nil }
+func (nowhere) Close() error                     { return nil }
+
+// again is a stream that begins with a header and then says the same for ever.
+type again struct {
+	said []byte
+	at   int
+}
+
+func (a *again) Read(b []byte) (int, error) {
+	n := copy(b, a.said[a.at:])
+	if a.at += n; a.at == len(a.said) {
+		a.at = 0
+	}
+	return n, nil
+}
+
+const openForever = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>"
+
+// lone is a session whose legs lead nowhere, of an account that may have all contacts under
+// one rule.
+func lone(tb testing.TB, rule config.Rule) *session {
+	cfg := config.Default()
+	cfg.State, cfg.Limits.Rate = tb.TempDir(), 1<<30
+	rule.Account, rule.Contact = "*", "*"
+	cfg.OTR = []config.Rule{{Account: "*@elsewhere.example", Contact: "*", Policy: config.Never}, {Account: "*", Contact: "*@other.example", Policy: config.Manual}, rule}
+	p := prepared(cfg, Options{})
+	p.state = &State{Dir: cfg.State}
+	p.metrics = newMetrics(p)
+	a, err := p.account("alice@path.example")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s := &session{p: p, jid: a.JID(), strange: map[string]bool{}, quiet: map[string]bool{}}
+	s.of.Store(a)
+	s.used.Do(func() {})
+	s.greet.Do(func() {})
+	full := "alice@path.example/bench"
+	s.resource.Store(&full)
+	s.client, s.server = newOutbox(nowhere{}, nil), newOutbox(nowhere{}, nil)
+	s.attach()
+	return s
+}
+
+// passage is one way of a stanza through a session.
+type passage struct {
+	name   string
+	rule   config.Rule
+	before func(s *session)
+	in     bool // from the server
+	raw    string
+}
+
+const chat = " id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11' type='chat'><body>see you at the station at six, as ever</body><active xmlns='http://jabber.org/protocol/chatstates'/><origin-id xmlns='urn:xmpp:sid:0' id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11'/><request xmlns='urn:xmpp:receipts'/></message>"
+
+func inRoom(s *session) {
+	s.rooms.asks("room@muc.path.example")
+	s.rooms.enters("room@muc.path.example")
+}
+
+var (
+	never    = config.Rule{Policy: config.Never}
+	requires = config.Rule{Policy: config.Require, Allow: []config.Allow{config.Groupchat, config.Receipts, config.Chatstates, config.Status}}
+
+	passing = []passage{
+		{"out/never/message", never, nil, false, "<message to='bob@path.example/bench'" + chat},
+		{"in/never/message", never, nil, true, "<message from='bob@path.example/bench' to='alice@path.example/bench'" + chat},
+		{"out/never/presence", never, nil, false, "<presence to='bob@path.example'><show>away</show></presence>"},
+		{"in/never/presence", never, nil, true, "<presence from='bob@path.example/phone' to='alice@path.example/bench'><show>away</show><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://gajim.org' ver='oXbRy8rwyfWHHzNyc3mXvqHtuLk='/></presence>"},
+		{"in/never/iq", never, nil, true, "<iq type='get' id='p1' from='path.example' to='alice@path.example/bench'><ping xmlns='urn:xmpp:ping'/></iq>"},
+		{"out/require/room", requires, inRoom, false, "<message to='room@muc.path.example' id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11' type='groupchat'><body>hello all</body></message>"},
+		{"out/require/chat state", requires, nil, false, "<message to='bob@path.example/bench' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>"},
+		{"out/require/presence", requires, nil, false, "<presence><show>away</show><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://gajim.org' ver='oXbRy8rwyfWHHzNyc3mXvqHtuLk='/></presence>"},
+		{"in/require/presence", requires, nil, true, "<presence from='bob@path.example/phone' to='alice@path.example/bench'><show>away</show><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://gajim.org' ver='oXbRy8rwyfWHHzNyc3mXvqHtuLk='/></presence>"},
+		{"in/require/room", requires, inRoom, true, "<message from='room@muc.path.example/nick' to='alice@path.example/bench' id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11' type='groupchat'><body>hello all</body></message>"},
+		{"in/require/chat state", requires, nil, true, "<message from='bob@path.example/bench' to='alice@path.example/bench' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>"},
+	}
+)
+
+// walk takes stanzas through a session, and reports a function that takes one more.
+func (k *passage) walk(tb testing.TB) (s *session, step func()) {
+	s = lone(tb, k.rule)
+	if k.before != nil {
+		k.before(s)
+	}
+	scan := stanza.NewScanner(io.MultiReader(strings.NewReader(openForever), &again{said: []byte(strings.Repeat(k.raw, 20))}), stanza.Limits{})
+	if _, err := scan.Next(); err != nil {
+		tb.Fatal(err)
+	}
+	r := reader{scan: scan}
+	leg, n := s.server, 0
+	if k.in {
+		leg = s.client
+	}
+	return s, func() {
+		st, err := scan.Next()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if k.in {
+			s.incoming(st)
+		} else if err := s.outgoing(st); err != nil {
+			tb.Fatal(err)
+		}
+		s.p.metrics.took(r.took())
+		s.pace.keep(s, r.last)
+		if n++; n%16 == 0 {
+			leg.flush()
+		}
+	}
+}
+
+func BenchmarkPassing(b *testing.B) {
+	for _, k := range passing {
+		b.Run(k.name, func(b *testing.B) {
+			_, step := k.walk(b)
+			b.ReportAllocs()
+			for b.Loop() {
+				step()
+			}
+		})
+	}
+}
+
+// TestPassingAllocatesNothing counts, and so does not depend on the machine.
+func TestPassingAllocatesNothing(t *testing.T) {
+	for _, k := range passing {
+		t.Run(k.name, func(t *testing.T) {
+			s, step := k.walk(t)
+			for range 1000 { // what is remembered is remembered then
+				step()
+			}
+			direction := out
+			if k.in {
+				direction = in
+			}
+			done := func() (n float64) {
+				for _, kind := range s.p.metrics.stanzas[direction] {
+					var m dto.Metric
+					if err := kind[passed].Write(&m); err != nil {
+						t.Fatal(err)
+					}
+					n += m.GetCounter().GetValue()
+				}
+				return n
+			}
+			before := done()
+			const n = 2000
+			if got := testing.AllocsPerRun(n, step); got > 0 {
+				t.Errorf("%v allocations a stanza", got)
+			}
+			if got := done() - before; got != n+1 {
+				t.Errorf("%v of %v stanzas passed", got, n+1)
+			}
+		})
+	}
+}
