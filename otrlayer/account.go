@@ -231,8 +231,8 @@ type Account struct {
 	textBytes int               // their size
 	lines     lines             // that others have caused
 	paces     paces             // at which we ask and answer
-	unkept    bool              // the list of private contacts could not be saved
-	private   map[string]bool   // contacts whose conversation was private, over restarts
+	store     *store            // writes fps, spoken and private
+	private   *privates         // contacts whose conversation was private, over restarts
 	programs  map[string]string // what known programs of contacts call themselves, by full JID
 	low       map[string]bool   // contacts' resources with a negative priority, by full JID
 	outlets   []Outlet
@@ -283,6 +283,10 @@ func Open(state, jid string, settings func() Settings, events Events, vault Vaul
 	}
 	if a.private, err = loadPrivate(dir); err != nil {
 		return nil, err
+	}
+	a.store = &store{mu: &a.mu, log: func(what string, err error) { events.Log(8, what, err) }}
+	for _, f := range []*lineFile{&a.fps.lineFile, &a.spoken.lineFile, &a.private.lineFile} {
+		a.store.add(f)
 	}
 	if vault != nil && vault.Sealing() { // a file that was copied into place, say
 		if err := SealKeys(dir, vault, true); err != nil {
@@ -523,8 +527,10 @@ func (a *Account) giveBack(m *Message, c Cause) {
 	a.events.Log(8, "a message could not be given back: too many wait for a client already", nil)
 }
 
-// Close ends every conversation politely and gives back what waits.
+// Close ends every conversation politely, gives back what waits, and returns once what is
+// known of contacts is on disk, or cannot be put there.
 func (a *Account) Close() {
+	defer a.Saved()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closed = true
@@ -576,7 +582,7 @@ func (a *Account) Private(contact string) bool {
 
 func (a *Account) wasPrivate(contact string) bool {
 	c := a.convs[contact]
-	return a.private[contact] || c != nil && c.state != ""
+	return a.private.of[contact] || c != nil && c.state != ""
 }
 
 // Owed is how many messages wait to be given back to a client.

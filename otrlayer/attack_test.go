@@ -377,10 +377,7 @@ func TestAttackDuplicatePieces(t *testing.T) {
 
 func TestAttackHashContact(t *testing.T) {
 	dir := t.TempDir()
-	f, _ := loadFingerprints(dir, fingerprintFile, "alice@x")
-	if err := f.remember("#bob@y", Fingerprint{1}, Verified); err != nil {
-		t.Fatal(err)
-	}
+	memory(t, dir, "alice@x").remembers(t, "#bob@y", Fingerprint{1}, Verified)
 	g, _ := loadFingerprints(dir, fingerprintFile, "alice@x")
 	if g.trust("#bob@y", Fingerprint{1}) != Verified || g.trust("#bob@y", Fingerprint{2}) != Changed {
 		t.Errorf("after a restart the verified key is %q, and another key is %q", g.trust("#bob@y", Fingerprint{1}), g.trust("#bob@y", Fingerprint{2}))
@@ -389,8 +386,8 @@ func TestAttackHashContact(t *testing.T) {
 
 func TestAttackInjectedContact(t *testing.T) {
 	dir := t.TempDir()
-	f, _ := loadFingerprints(dir, fingerprintFile, "alice@x")
 	evil := Fingerprint{6, 6, 6}
+	f := memory(t, dir, "alice@x").fps
 	f.remember("x\nbob@y\talice@x\tprpl-jabber\t"+evil.Hex()+"\tverified\nx@y", Fingerprint{1}, Unverified)
 	g, _ := loadFingerprints(dir, fingerprintFile, "alice@x")
 	if g.trust("bob@y", evil) == Verified {

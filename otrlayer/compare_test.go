@@ -57,6 +57,7 @@ func TestCompare(t *testing.T) {
 					t.Errorf("trust %s in who answered, %s in who asked; %q %q", asks.trust(), answers.trust(), asks.notices, answers.notices)
 				}
 				if tt.asker == SMP {
+					asks.a.Saved()
 					b, err := os.ReadFile(filepath.Join(asks.a.dir, fingerprintFile))
 					if err != nil || !strings.HasSuffix(strings.TrimSpace(string(b)), "\tsmp") {
 						t.Errorf("%q %v", b, err)

@@ -336,6 +336,18 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 			c.untold = line // until the person writes to them
 		}
 	}
+	began := func(line string) {
+		told := c.mayTell(now, topicPrivate)
+		if !told {
+			c.untold = line
+		}
+		c.oncePrivate(func() {
+			if told {
+				c.a.notice(c.contact, line)
+			}
+			c.a.events.Happened(c.contact, EventPrivate)
+		})
+	}
 	if trust == Unverified && c.a.fps.find(c.contact, fp) == nil {
 		c.saved(c.a.fps.remember(c.contact, fp, Unverified))
 	}
@@ -353,17 +365,14 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 	case was == StateEncrypted && before != nil && before.trust == trust && before.Version == s.Version:
 		// a refresh; nothing a person needs to know
 	case trust.Sure():
-		tell(topicPrivate, "Private conversation with "+c.contact+" started"+versionWords(s.Version)+"; their key is verified.")
-		c.a.events.Happened(c.contact, EventPrivate)
+		began("Private conversation with " + c.contact + " started" + versionWords(s.Version) + "; their key is verified.")
 	case c.a.settings().Policy(c.contact) == RequireVerified:
-		tell(topicPrivate, "Private conversation with "+c.contact+" started"+versionWords(s.Version)+", but the rules let nothing leave before you know that it is them. "+
-			"Ask them by another way, such as the phone, to read you their fingerprint, and write !otr verify and what they read out; yours, for them, is "+c.a.key.Fingerprint().String()+
-			". Or ask what only they know: !otr smp ask QUESTION | ANSWER. What you write waits, and goes the moment it is settled. The key here has the fingerprint "+fp.String()+".")
-		c.a.events.Happened(c.contact, EventPrivate)
+		began("Private conversation with " + c.contact + " started" + versionWords(s.Version) + ", but the rules let nothing leave before you know that it is them. " +
+			"Ask them by another way, such as the phone, to read you their fingerprint, and write !otr verify and what they read out; yours, for them, is " + c.a.key.Fingerprint().String() +
+			". Or ask what only they know: !otr smp ask QUESTION | ANSWER. What you write waits, and goes the moment it is settled. The key here has the fingerprint " + fp.String() + ".")
 	default:
-		tell(topicPrivate, "Private conversation with "+c.contact+" started"+versionWords(s.Version)+"; not verified. Their fingerprint: "+fp.String()+
+		began("Private conversation with " + c.contact + " started" + versionWords(s.Version) + "; not verified. Their fingerprint: " + fp.String() +
 			". !otr verify says how to make sure that it is them; or ask what only they know: !otr smp ask QUESTION | ANSWER.")
-		c.a.events.Happened(c.contact, EventPrivate)
 	}
 	c.resend(now, fp)
 	if before != nil {

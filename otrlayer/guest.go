@@ -12,8 +12,8 @@ func (a *Account) Guest() *Account {
 	ready := make(chan struct{})
 	close(ready)
 	return &Account{jid: a.jid, settings: a.settings, events: silent{a.events}, clock: a.clock, random: a.random, guestOf: a,
-		fps: &fingerprints{}, spoken: &fingerprints{}, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
-		paces: newPaces(), private: map[string]bool{}, programs: map[string]string{}, low: map[string]bool{}, generated: ready}
+		store: &store{}, fps: &fingerprints{}, spoken: &fingerprints{}, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
+		paces: newPaces(), private: &privates{}, programs: map[string]string{}, low: map[string]bool{}, generated: ready}
 }
 
 // silent are the events of a guest: what happens to it is no news of the account's.

@@ -118,30 +118,39 @@ func loadTag(dir, account string) (uint32, error) {
 }
 
 // fingerprints is the account's memory of its contacts' keys: a file of libotr's,
-// of which only the lines that are the account's are looked at.
+// of which only the lines that are the account's are looked at. Of several lines about one
+// key the last one counts, as libotr has it.
 type fingerprints struct {
-	dir, name, account string
-	all                []otr.KnownKey
-	at                 map[string][]int // the places in all of the account's lines about each contact
-	unsaved            bool             // what is known is not what is on disk
-	later              bool             // it is saved once for many changes
-}
-
-func (f *fingerprints) save() error {
-	if f.later {
-		f.unsaved = true
-		return nil
-	}
-	err := write(f.dir, f.name, otr.FormatFingerprints(f.all))
-	f.unsaved = err != nil
-	return err
+	lineFile
+	account string
+	all     []otr.KnownKey
+	at      map[string][]int // the places in all of the account's lines about each contact
 }
 
 func loadFingerprints(dir, name, account string) (*fingerprints, error) {
-	b, err := read(dir, name)
-	f := &fingerprints{dir: dir, name: name, account: account, all: otr.ParseFingerprints(b)}
+	f := &fingerprints{account: account}
+	f.lineFile = lineFile{what: "fingerprint not saved", whole: func() []byte { return otr.FormatFingerprints(f.all) }, live: func() int { return len(f.all) }, disk: lineDisk{dir: dir, name: name}}
+	b, lines, err := f.disk.read()
+	f.lines, f.all = lines, lastOfEach(otr.ParseFingerprints(b))
 	f.index()
 	return f, err
+}
+
+// lastOfEach leaves one line of those about one key, with the trust of the last.
+func lastOfEach(all []otr.KnownKey) []otr.KnownKey {
+	at := map[otr.KnownKey]int{}
+	out := all[:0]
+	for _, k := range all {
+		key := k
+		key.Trust = ""
+		if i, there := at[key]; there && k.Contact != "" {
+			out[i].Trust = k.Trust
+			continue
+		}
+		at[key] = len(out)
+		out = append(out, k)
+	}
+	return out
 }
 
 // index finds the account's lines about each contact, so that looking one up does not
@@ -160,7 +169,7 @@ func (f *fingerprints) knows(contact string) bool { return len(f.at[contact]) > 
 
 // find is what is known of one key of a contact, nil for nothing.
 func (f *fingerprints) find(contact string, fp Fingerprint) *otr.KnownKey {
-	if lines := f.lines(contact, fp); len(lines) > 0 {
+	if lines := f.entries(contact, fp); len(lines) > 0 {
 		return lines[0]
 	}
 	return nil
@@ -171,9 +180,9 @@ func (f *fingerprints) about(k *otr.KnownKey, contact string) bool {
 	return k.Contact == contact && ours(f.account)(k.Account, k.Protocol)
 }
 
-// lines are all that is known of one key of a contact: a program that writes the
+// entries are all that is known of one key of a contact: a program that writes the
 // resource, as Pidgin does, has several.
-func (f *fingerprints) lines(contact string, fp Fingerprint) (out []*otr.KnownKey) {
+func (f *fingerprints) entries(contact string, fp Fingerprint) (out []*otr.KnownKey) {
 	for _, i := range f.at[contact] {
 		if k := &f.all[i]; k.Fingerprint == fp {
 			out = append(out, k)
@@ -192,7 +201,7 @@ func (f *fingerprints) of(contact string) (out []otr.KnownKey) {
 
 // trust is how far a key is trusted for a contact.
 func (f *fingerprints) trust(contact string, fp Fingerprint) Trust {
-	lines := f.lines(contact, fp)
+	lines := f.entries(contact, fp)
 	if len(lines) == 0 && len(f.of(contact)) > 0 {
 		return Changed
 	}
@@ -219,29 +228,39 @@ func (f *fingerprints) remember(contact string, fp Fingerprint, t Trust) error {
 }
 
 // forget takes a key out of what is known of a contact.
-func (f *fingerprints) forget(contact string, fp Fingerprint) error {
+func (f *fingerprints) forget(contact string, fp Fingerprint) {
 	f.all = slices.DeleteFunc(f.all, func(k otr.KnownKey) bool { return k.Fingerprint == fp && f.about(&k, contact) })
 	f.index()
-	return f.save()
+	f.rewrite()
 }
 
-// set records a key with what stands beside it, and saves the file.
+// set records a key with what stands beside it. What is new is appended. Where something
+// else stood there the file is written anew: an earlier otrproxy, which may read it some
+// day, takes the best of several lines, and not the last.
 func (f *fingerprints) set(contact string, fp Fingerprint, value string) error {
 	if strings.ContainsAny(contact, "\t\r\n") {
 		return errors.New("a contact whose name has a tab or a line end in it cannot be remembered")
 	}
-	lines := f.lines(contact, fp)
-	changed := len(lines) == 0 || f.unsaved
-	for _, k := range lines {
-		changed = changed || k.Trust != value
-		k.Trust = value
-	}
+	lines := f.entries(contact, fp)
 	if len(lines) == 0 {
 		f.at[contact] = append(f.at[contact], len(f.all))
 		f.all = append(f.all, otr.KnownKey{Contact: contact, Account: f.account, Protocol: protocol, Fingerprint: fp, Trust: value})
-	}
-	if !changed {
+		f.append(otr.FormatFingerprints(f.all[len(f.all)-1:]))
 		return nil
 	}
-	return f.save()
+	for _, k := range lines {
+		was := k.Trust
+		k.Trust = value
+		switch {
+		case was == value:
+		case was == "":
+			f.append(otr.FormatFingerprints([]otr.KnownKey{*k}))
+		default:
+			f.rewrite()
+		}
+	}
+	if f.unsaved {
+		f.rewrite()
+	}
+	return nil
 }

@@ -247,10 +247,12 @@ func TestSetAsideTwice(t *testing.T) {
 // full runs something while nothing can be written to the account's directory.
 func full(t *testing.T, a *Account, f func()) {
 	t.Helper()
+	a.Saved()
 	if err := os.Rename(a.dir, a.dir+".away"); err != nil {
 		t.Fatal(err)
 	}
 	f()
+	a.Saved() // which fails
 	if err := os.Rename(a.dir+".away", a.dir); err != nil {
 		t.Fatal(err)
 	}
@@ -309,11 +311,14 @@ func TestPrivateNotSavedAgain(t *testing.T) {
 	if alice.a.Conversation("bob@y").State != StateEncrypted {
 		t.Fatal("not private")
 	}
+	if err := alice.a.Saved(); err != nil {
+		t.Fatal(err)
+	}
 	private, err := loadPrivate(alice.a.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !private["bob@y"] {
+	if !private.of["bob@y"] {
 		t.Error("not known as private on disk: what is typed after a restart leaves in clear")
 	}
 }

@@ -154,7 +154,7 @@ func (a *Account) Generate() (Fingerprint, error) {
 // ImportKnown takes over what another program knows of a contact's keys: those it has
 // verified, and the others where nothing is known of the contact here. Trust that is
 // here stays. A key nobody verified, beside others that are known here, is a conflict:
-// taken over, it would be used without a question.
+// taken over, it would be used without a question. Saved says when all of it is on disk.
 func (a *Account) ImportKnown(contact string, keys []KnownKey, replace bool) ([]Moved, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -191,7 +191,7 @@ func (a *Account) ImportKnown(contact string, keys []KnownKey, replace bool) ([]
 	}
 	defer c.settle(a.now())
 	if verified && !replace {
-		errs = errors.Join(errs, c.forsake())
+		c.forsake()
 	}
 	for _, k := range a.fps.of(contact) {
 		if c.otr != nil {
@@ -202,22 +202,6 @@ func (a *Account) ImportKnown(contact string, keys []KnownKey, replace bool) ([]
 	c.flush(a.now())
 	a.events.Happened(contact, EventTrust)
 	return out, errs
-}
-
-// Together has many changes of what is known of contacts' keys saved at once, by saved.
-func (a *Account) Together() (saved func() error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.fps.later = true
-	return func() error {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.fps.later = false
-		if !a.fps.unsaved {
-			return nil
-		}
-		return a.fps.save()
-	}
 }
 
 // oneLine is a value that does not break its line.

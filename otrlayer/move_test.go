@@ -70,6 +70,9 @@ func TestImportWhileTalking(t *testing.T) {
 	if len(bob.read) != 1 || bob.read[0] != "waits for trust" {
 		t.Errorf("read %q", bob.read)
 	}
+	if err := alice.a.Saved(); err != nil {
+		t.Error(err)
+	}
 	if file, _ := os.ReadFile(filepath.Join(alice.a.dir, fingerprintFile)); bytes.Contains(file, []byte("\nevil@z")) {
 		t.Errorf("%s", file)
 	}

@@ -63,7 +63,7 @@ func (c *conversation) standing() standing {
 	switch {
 	case c.wrote:
 		return written
-	case c.state != "", c.a.private[c.contact], c.a.fps.knows(c.contact):
+	case c.state != "", c.a.private.of[c.contact], c.a.fps.knows(c.contact):
 		return known
 	}
 	return others
@@ -73,7 +73,7 @@ func (c *conversation) standing() standing {
 // there is no room for, in the table or among the keys.
 func (c *conversation) mayWork(now time.Time) bool {
 	a, s := c.a, c.standing()
-	crowded := s == others && (len(a.fps.all) >= maxKnown || len(a.private) >= maxKnown)
+	crowded := s == others && (len(a.fps.all) >= maxKnown || len(a.private.of) >= maxKnown)
 	if c.work == nil {
 		c.work = rate.NewLimiter(contactSecond, contactAtOnce)
 	}

@@ -1,52 +1,74 @@
 package otrlayer
 
 import (
-	"bufio"
-	"bytes"
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 )
 
 // privateFile lists the contacts with whom a private conversation was begun and not
 // given up by the person, a JID a line: what was private once does not go back to clear
-// because this program was started anew.
+// because this program was started anew. It is written anew when one is given up, so that
+// every version of otrproxy reads it.
 const privateFile = "private"
 
-func loadPrivate(dir string) (map[string]bool, error) {
-	b, err := os.ReadFile(filepath.Join(dir, privateFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// privates are the contacts whose conversation was private, over restarts.
+type privates struct {
+	lineFile
+	of map[string]bool
+}
+
+func loadPrivate(dir string) (*privates, error) {
+	p := &privates{of: map[string]bool{}}
+	p.lineFile = lineFile{what: "the list of private conversations was not saved", whole: p.format, live: func() int { return len(p.of) }, disk: lineDisk{dir: dir, name: privateFile}}
+	b, lines, err := p.disk.read()
+	if err != nil {
 		return nil, err
 	}
-	m := map[string]bool{}
-	for lines := bufio.NewScanner(bytes.NewReader(b)); lines.Scan(); {
-		if jid := strings.TrimSpace(lines.Text()); jid != "" {
-			m[jid] = true
+	p.lines = lines
+	for line := range strings.Lines(string(b)) {
+		if jid := strings.TrimSpace(line); jid != "" {
+			p.of[jid] = true
 		}
 	}
-	return m, nil
+	return p, nil
+}
+
+// format is the file.
+func (p *privates) format() []byte {
+	list := make([]string, 0, len(p.of))
+	for jid := range p.of {
+		list = append(list, jid+"\n")
+	}
+	slices.Sort(list)
+	return []byte(strings.Join(list, ""))
 }
 
 // keepPrivate notes whether a contact's conversation was private and is not given up.
 func (a *Account) keepPrivate(contact string, private bool) {
-	if a.private[contact] == private && !a.unkept {
+	p := a.private
+	switch {
+	case p.of[contact] == private && !p.unsaved:
+	case private:
+		p.of[contact] = true
+		p.append([]byte(contact + "\n"))
+	default:
+		delete(p.of, contact)
+		p.rewrite()
+	}
+}
+
+// oncePrivate calls f when a conversation that has just become private is one on disk as
+// well, or cannot be. Where the rules demand encryption anyway nothing has to wait for that.
+func (c *conversation) oncePrivate(f func()) {
+	b := c.a.private.pending()
+	if b == nil || c.a.settings().Policy(c.contact).requires() {
+		f()
 		return
 	}
-	if private {
-		a.private[contact] = true
-	} else {
-		delete(a.private, contact)
-	}
-	var list []string
-	for jid := range a.private {
-		list = append(list, jid+"\n")
-	}
-	slices.Sort(list)
-	err := write(a.dir, privateFile, []byte(strings.Join(list, "")))
-	if a.unkept = err != nil; a.unkept {
-		a.events.Log(8, "the list of private conversations was not saved", cause(err))
-	}
+	session := c.active
+	b.then = append(b.then, func() {
+		if c.state == StateEncrypted && c.active == session {
+			f()
+		}
+	})
 }

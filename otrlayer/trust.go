@@ -16,7 +16,8 @@ import (
 // Accept accepts a changed key, unverified, and sends what waits. The person names the
 // key that they decided about: another one may have come in the meantime. It reports
 // whether there was such a key to accept.
-func (a *Account) Accept(contact string, fp Fingerprint) (bool, error) {
+func (a *Account) Accept(contact string, fp Fingerprint) (ok bool, err error) {
+	defer a.onDisk(&err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.convs[contact]
@@ -33,6 +34,7 @@ func (a *Account) Accept(contact string, fp Fingerprint) (bool, error) {
 // Verify records that a person compared a contact's fingerprint, and sends what
 // waits for that. ok is false when the fingerprint is not the one in use.
 func (a *Account) Verify(contact string, fp Fingerprint) (ok bool, err error) {
+	defer a.onDisk(&err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.conv(contact)
@@ -56,6 +58,7 @@ func (a *Account) Verify(contact string, fp Fingerprint) (ok bool, err error) {
 // Distrust takes back that a contact's keys were verified. The keys stay known. It
 // reports whether any was.
 func (a *Account) Distrust(contact string) (was bool, err error) {
+	defer a.onDisk(&err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, k := range a.fps.of(contact) {
@@ -64,9 +67,7 @@ func (a *Account) Distrust(contact string) (was bool, err error) {
 			err = errors.Join(err, a.fps.remember(contact, k.Fingerprint, Unverified))
 		}
 	}
-	if !was && a.fps.unsaved { // the last try could not be saved
-		was, err = true, a.fps.save()
-	}
+	was = was || a.fps.unsaved // the last try could not be saved
 	if c := a.convs[contact]; c != nil {
 		c.reconsider()
 	}
@@ -88,7 +89,7 @@ func (c *conversation) reconsider() {
 func (c *conversation) trusts(now time.Time, fp Fingerprint, t Trust) error {
 	err := c.a.fps.remember(c.contact, fp, t)
 	if t.Sure() {
-		err = errors.Join(err, c.forsake())
+		c.forsake()
 	}
 	if c.otr != nil {
 		c.otr.Accept(fp)
@@ -100,13 +101,13 @@ func (c *conversation) trusts(now time.Time, fp Fingerprint, t Trust) error {
 }
 
 // forsake forgets the contact's keys that nobody has verified, once one is.
-func (c *conversation) forsake() (err error) {
+func (c *conversation) forsake() {
 	var others []string
 	for _, k := range c.a.fps.of(c.contact) {
 		if c.a.fps.trust(c.contact, k.Fingerprint).Sure() {
 			continue
 		}
-		err = errors.Join(err, c.a.fps.forget(c.contact, k.Fingerprint))
+		c.a.fps.forget(c.contact, k.Fingerprint)
 		others = append(others, k.Fingerprint.String())
 		if c.otr != nil {
 			c.otr.Revoke(k.Fingerprint)
@@ -115,7 +116,6 @@ func (c *conversation) forsake() (err error) {
 	if others != nil {
 		c.a.notice(c.contact, "Nothing is sent any more to the other keys known of "+c.contact+", which nobody has verified: "+strings.Join(others, "; ")+".")
 	}
-	return err
 }
 
 // Contacts describes everybody the account knows a key of or has a conversation with,
@@ -127,7 +127,7 @@ func (a *Account) Contacts() (out []Conversation) {
 	for name, c := range a.convs {
 		names[name] = c.wrote || c.state != "" || len(c.held) > 0
 	}
-	for name := range a.private {
+	for name := range a.private.of {
 		names[name] = true
 	}
 	for _, k := range a.fps.all {
@@ -151,7 +151,7 @@ func (a *Account) Knows(contact string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.convs[contact]
-	return len(a.fps.of(contact)) > 0 || a.private[contact] || c != nil && (c.wrote || c.state != "")
+	return len(a.fps.of(contact)) > 0 || a.private.of[contact] || c != nil && (c.wrote || c.state != "")
 }
 
 // described describes a contact, and leaves nothing behind.
@@ -159,7 +159,7 @@ func (a *Account) described(contact string) Conversation {
 	c := a.convs[contact]
 	if c == nil {
 		c = a.fresh(contact)
-		if a.private[contact] {
+		if a.private.of[contact] {
 			c.state = StateFinished
 		}
 	}

@@ -21,8 +21,9 @@ import (
 )
 
 // A backup is the state directory in one file: a tar archive, compressed, encrypted with
-// a passphrase in the format of age. Every file in the directory is written atomically,
-// so a backup may be made while otrproxy runs. Without otrproxy it is read by:
+// a passphrase in the format of age. Every file in the directory is written atomically
+// or by whole lines, and a line that is not whole is not read, so a backup may be made while
+// otrproxy runs. Without otrproxy it is read by:
 // age -d FILE | tar -tz
 
 // backedUp are the names of what belongs into a backup.

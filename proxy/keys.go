@@ -235,8 +235,7 @@ func (i *importing) apply(account string) (err error) {
 		contacts = append(contacts, contact)
 	}
 	slices.Sort(contacts)
-	saved := a.Together()
-	defer func() { err = errors.Join(err, saved()) }()
+	defer func() { err = errors.Join(err, a.Saved()) }()
 	for _, contact := range contacts {
 		keys := i.known[account][contact]
 		moved, err := a.ImportKnown(contact, keys, i.replace)

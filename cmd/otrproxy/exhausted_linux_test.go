@@ -212,7 +212,7 @@ func TestDescriptorsExhausted(t *testing.T) {
 	saved := !strings.Contains(client.Body(st), "too many open files")
 	after := h.stateFiles()
 	for name, text := range before {
-		whole := saved && filepath.Base(name) == "otr.fingerprints" && after[name] == strings.TrimSuffix(text, "\n")+"verified\n"
+		whole := saved && filepath.Base(name) == "otr.fingerprints" && after[name] == text+strings.TrimSuffix(text, "\n")+"verified\n"
 		if after[name] != text && !whole {
 			t.Errorf("%s was changed: %q, before %q", name, after[name], text)
 		}

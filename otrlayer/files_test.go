@@ -1,0 +1,244 @@
+package otrlayer
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"otrproxy/otrlayer/otr"
+)
+
+// A remembering is an account without a key, whose files are in a directory of the test's.
+type remembering struct{ *Account }
+
+func memory(t *testing.T, dir, account string) remembering {
+	t.Helper()
+	a := &Account{dir: dir, jid: account}
+	var err error
+	if a.fps, err = loadFingerprints(dir, fingerprintFile, account); err != nil {
+		t.Fatal(err)
+	}
+	if a.private, err = loadPrivate(dir); err != nil {
+		t.Fatal(err)
+	}
+	a.store = &store{mu: &a.mu, log: func(string, error) {}}
+	a.store.add(&a.fps.lineFile)
+	a.store.add(&a.private.lineFile)
+	return remembering{a}
+}
+
+func (a remembering) remembers(t *testing.T, contact string, fp Fingerprint, trust Trust) {
+	t.Helper()
+	a.mu.Lock()
+	err := a.fps.remember(contact, fp, trust)
+	a.mu.Unlock()
+	if err := errors.Join(err, a.Saved()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (a remembering) becomes(t *testing.T, contact string, private bool) {
+	t.Helper()
+	a.mu.Lock()
+	a.keepPrivate(contact, private)
+	a.mu.Unlock()
+	if err := a.Saved(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (a remembering) file(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(a.dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// Wherever a crash tears the last line, what stands before it is kept, nothing is read out of
+// the rest, and the next line is whole.
+func TestTornLineIsNothing(t *testing.T) {
+	whole := memory(t, t.TempDir(), "alice@x")
+	whole.remembers(t, "bob@y", Fingerprint{1}, Verified)
+	whole.becomes(t, "bob@y", true)
+	before := map[string]string{fingerprintFile: whole.file(t, fingerprintFile), privateFile: whole.file(t, privateFile)}
+	whole.remembers(t, "carol@y.example", Fingerprint{2}, SMP)
+	whole.becomes(t, "carol@y.example", true)
+	for name, kept := range before {
+		full := whole.file(t, name)
+		if !strings.HasPrefix(full, kept) || len(full) == len(kept) {
+			t.Fatalf("%q was not appended to %q", full, kept)
+		}
+		for end := len(kept); end < len(full); end++ {
+			dir := t.TempDir()
+			os.WriteFile(filepath.Join(dir, name), []byte(full[:end]), 0o600)
+			a := memory(t, dir, "alice@x")
+			if name == fingerprintFile {
+				if len(a.fps.all) != 1 || a.fps.trust("bob@y", Fingerprint{1}) != Verified {
+					t.Errorf("of %q: %+v", full[:end], a.fps.all)
+				}
+				a.remembers(t, "dave@z", Fingerprint{3}, Unverified)
+			} else {
+				if len(a.private.of) != 1 || !a.private.of["bob@y"] {
+					t.Errorf("of %q: %v", full[:end], a.private.of)
+				}
+				a.becomes(t, "dave@z", true)
+			}
+			if now := a.file(t, name); !strings.HasPrefix(now, kept) || strings.Count(now, "\n") != 2 || !strings.HasPrefix(now[len(kept):], "dave@z") {
+				t.Errorf("of %q became %q", full[:end], now)
+			}
+		}
+	}
+}
+
+// Of several lines about one key the last counts, and one is kept; other lines all are.
+func TestLastLineCounts(t *testing.T) {
+	dir := t.TempDir()
+	line := func(contact, account, trust string) string {
+		return string(otr.FormatFingerprints([]otr.KnownKey{{Contact: contact, Account: account, Protocol: protocol, Fingerprint: Fingerprint{1}, Trust: trust}}))
+	}
+	os.WriteFile(filepath.Join(dir, fingerprintFile), []byte("# mine\n"+line("bob@y", "alice@x", "verified")+line("carol@y", "alice@x", "")+"# mine\n"+line("bob@y", "alice@x", "")+line("carol@y", "alice@x", "smp")), 0o600)
+	a := memory(t, dir, "alice@x")
+	if a.fps.trust("bob@y", Fingerprint{1}) != Unverified || a.fps.trust("carol@y", Fingerprint{1}) != SMP {
+		t.Errorf("%+v", a.fps.all)
+	}
+	a.fps.rewrite()
+	a.Saved()
+	if got, want := a.file(t, fingerprintFile), "# mine\n"+line("bob@y", "alice@x", "")+line("carol@y", "alice@x", "smp")+"# mine\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// What was taken back does not come back: not for an earlier otrproxy either, which takes the
+// best of several lines.
+func TestTrustTakenBackLeavesNoLine(t *testing.T) {
+	a := memory(t, t.TempDir(), "alice@x")
+	a.remembers(t, "bob@y", Fingerprint{1}, Unverified)
+	a.remembers(t, "bob@y", Fingerprint{1}, Verified)
+	if file := a.file(t, fingerprintFile); strings.Count(file, "\n") != 2 {
+		t.Errorf("not appended: %q", file)
+	}
+	a.remembers(t, "bob@y", Fingerprint{1}, Unverified)
+	a.becomes(t, "bob@y", true)
+	a.becomes(t, "bob@y", false)
+	if file := a.file(t, fingerprintFile); strings.Contains(file, "verified") || strings.Count(file, "\n") != 1 {
+		t.Errorf("%q", file)
+	}
+	if file := a.file(t, privateFile); file != "" {
+		t.Errorf("%q", file)
+	}
+}
+
+// A file that somebody else has changed, replaced or taken away is written anew.
+func TestFileOfAnother(t *testing.T) {
+	for what, change := range map[string]func(path string){
+		"changed":    func(path string) { os.WriteFile(path, []byte("x\talice@x\tprpl-jabber\t"), 0o600) },
+		"taken away": func(path string) { os.Remove(path) },
+		"replaced": func(path string) {
+			b, _ := os.ReadFile(path)
+			os.WriteFile(path+"2", bytes.ToUpper(b), 0o600)
+			os.Rename(path+"2", path)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			a := memory(t, t.TempDir(), "alice@x")
+			a.remembers(t, "bob@y", Fingerprint{1}, Verified)
+			before := a.file(t, fingerprintFile)
+			change(filepath.Join(a.dir, fingerprintFile))
+			a.remembers(t, "carol@y", Fingerprint{2}, Unverified)
+			if got := a.file(t, fingerprintFile); !strings.HasPrefix(got, before) || strings.Count(got, "\n") != 2 {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}
+
+// A thousand new keys cost what their lines have in bytes, and not a thousand files.
+func TestBytesWrittenAreThoseOfTheLines(t *testing.T) {
+	a := memory(t, t.TempDir(), "alice@x")
+	for i := range 1000 {
+		contact := fmt.Sprintf("contact%d@example.org", i)
+		a.remembers(t, contact, Fingerprint{byte(i), byte(i >> 8)}, Unverified)
+		a.becomes(t, contact, true)
+	}
+	size := len(a.file(t, fingerprintFile)) + len(a.file(t, privateFile))
+	if a.store.wrote != size {
+		t.Errorf("%d bytes were written for %d", a.store.wrote, size)
+	}
+	for i := range 1000 { // and what is verified, not more than as much again for each time it doubles
+		a.remembers(t, fmt.Sprintf("contact%d@example.org", i), Fingerprint{byte(i), byte(i >> 8)}, Verified)
+	}
+	if a.store.wrote > 5*size {
+		t.Errorf("%d bytes were written for %d", a.store.wrote, size)
+	}
+}
+
+// A file with more lines than twice what is live is written anew.
+func TestStaleLinesGo(t *testing.T) {
+	dir := t.TempDir()
+	one := otr.FormatFingerprints([]otr.KnownKey{{Contact: "bob@y", Account: "alice@x", Protocol: protocol, Fingerprint: Fingerprint{1}}})
+	os.WriteFile(filepath.Join(dir, fingerprintFile), bytes.Repeat(one, minLines), 0o600)
+	a := memory(t, dir, "alice@x")
+	a.remembers(t, "carol@y", Fingerprint{2}, Verified)
+	if file := a.file(t, fingerprintFile); strings.Count(file, "\n") != 2 {
+		t.Errorf("%d lines", strings.Count(file, "\n"))
+	}
+}
+
+// Under rules that let text leave in clear nobody is told of a private conversation before a
+// crash could no longer take that it was one.
+func TestPrivateIsSaidOnceItIsOnDisk(t *testing.T) {
+	alice, bob := couple(t)
+	alice.policy, bob.policy = Manual, Manual
+	begun := func() bool { return alice.noticed("Private conversation with bob@y started") }
+	alice.a.Start(alice, "bob@y")
+	writing := make(chan struct{})
+	alice.a.mu.Lock()
+	alice.a.store.busy = true // nobody writes
+	alice.a.mu.Unlock()
+	carry(alice, bob)
+	if alice.a.Conversation("bob@y").State != StateEncrypted || begun() {
+		t.Error("said before")
+	}
+	go func() { alice.a.store.work(); close(writing) }()
+	if err := alice.a.Saved(); err != nil || !begun() {
+		t.Errorf("%v, not said: %q", err, alice.notices)
+	}
+	<-writing
+	if private, err := loadPrivate(alice.a.dir); err != nil || !private.of["bob@y"] {
+		t.Error("not on disk", err)
+	}
+}
+
+// FuzzLines: whatever stands in a file of lines, what is read of it is the same after it was
+// written anew.
+func FuzzLines(f *testing.F) {
+	f.Add([]byte("bob@y\talice@x\tprpl-jabber\t0123456789abcdef0123456789abcdef01234567\tverified\nbob@y\talice@x\tprpl-jabber\t0123456789abcdef0123456789abcdef01234567\t\n"))
+	f.Add([]byte("# c\n\n\t\t\t\t\nbob@y\talice@x/P\tprpl-jabber\t0123456789ABCDEF0123456789abcdef01234567\r\nbob@y\tal"))
+	f.Add([]byte("bob@y\talice@x\tprpl-jabber\t0123456789abcdef0123456789abcdef01234567\tveri"))
+	f.Fuzz(func(t *testing.T, file []byte) {
+		dir := t.TempDir()
+		for _, name := range []string{fingerprintFile, privateFile} {
+			os.WriteFile(filepath.Join(dir, name), file, 0o600)
+		}
+		a := memory(t, dir, "alice@x")
+		a.fps.rewrite()
+		a.private.rewrite()
+		if err := a.Saved(); err != nil {
+			t.Fatal(err)
+		}
+		b := memory(t, dir, "alice@x")
+		if !slices.Equal(a.fps.all, b.fps.all) {
+			t.Errorf("%q\n%q", a.fps.all, b.fps.all)
+		}
+		if !bytes.Equal(a.private.format(), b.private.format()) {
+			t.Errorf("%v\n%v", a.private.of, b.private.of)
+		}
+	})
+}
