@@ -58,7 +58,7 @@ func TestFailedReplaceLosesKey(t *testing.T) {
 		t.Fatal("no error")
 	}
 	alice.a.Close()
-	again, err := Open(dir, "alice@x", func() Settings { return Settings{} }, &noEvents{}, nil)
+	again, err := Open(dir, "alice@x", func() Settings { return Settings{} }, &noEvents{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestSealRacesReplace(t *testing.T) {
 	}
 	<-done
 	alice.a.Close()
-	again, err := Open(dir, "alice@x", func() Settings { return Settings{} }, &noEvents{}, v)
+	again, err := Open(dir, "alice@x", func() Settings { return Settings{} }, &noEvents{}, v, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

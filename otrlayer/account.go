@@ -7,10 +7,7 @@ package otrlayer
 
 import (
 	"container/list"
-	"crypto/rand"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -58,6 +55,9 @@ type Settings struct {
 	Reason func(contact string) string
 	// Full reports that memory is short: nothing more is held. Nil for never.
 	Full func() bool
+	// HandsOff reports that the rules want no OTR with anybody: no key is made before
+	// something needs one. Nil for never.
+	HandsOff func() bool
 }
 
 var everyVersion = otr.Set(otr.V2, otr.V3)
@@ -209,10 +209,12 @@ type Account struct {
 	events    Events
 	vault     Vault // nil where keys are kept in clear
 	clock     func() time.Time
-	random    io.Reader
+	maker     *Maker
 	guestOf   *Account // the account that this is a guest of; nil for an account itself
 	inherited bool     // the account has taken over what this guest had; guarded by mu
-	unmade    bool     // it has no directory yet; guarded by mu
+	unmade    bool     // it has no directory yet; changes with keys and mu both held
+
+	keys sync.Mutex // held while the account's key files are read or change; taken before mu
 
 	mu        sync.Mutex
 	key       *otr.PrivateKey
@@ -266,10 +268,14 @@ func Dir(state, jid string) string { return filepath.Join(state, "accounts", fil
 
 // Open reads an account from its directory below state. It has no key where none was
 // made: Prepare makes one, and with it the directory; before, an account leaves nothing
-// behind. Where keys are encrypted, vault may not be nil.
-func Open(state, jid string, settings func() Settings, events Events, vault Vault) (*Account, error) {
+// behind. Where keys are encrypted, vault may not be nil. A nil maker is one of the account's
+// own, without keys to spare.
+func Open(state, jid string, settings func() Settings, events Events, vault Vault, maker *Maker) (*Account, error) {
+	if maker == nil {
+		maker = NewMaker("", nil, nil)
+	}
 	dir := Dir(state, jid)
-	a := &Account{unmade: !exists(dir, ""), jid: jid, dir: dir, settings: settings, events: events, vault: vault, clock: time.Now, random: rand.Reader, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
+	a := &Account{unmade: !exists(dir, ""), jid: jid, dir: dir, settings: settings, events: events, vault: vault, maker: maker, clock: time.Now, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
 		paces: newPaces(), programs: map[string]string{}, low: map[string]bool{}, generated: make(chan struct{})}
 	var err error
 	if a.fps, err = loadFingerprints(dir, fingerprintFile, jid); err != nil {
@@ -301,7 +307,8 @@ func Open(state, jid string, settings func() Settings, events Events, vault Vaul
 }
 
 // make makes the directory of an account that has none yet, with its instance tag. One that
-// has gone meanwhile is not made again: what was in it would be forgotten without a word.
+// has gone meanwhile is not made again: what was in it would be forgotten without a word. The
+// caller holds keys, and not mu.
 func (a *Account) make() error {
 	if !a.unmade {
 		return nil
@@ -312,22 +319,46 @@ func (a *Account) make() error {
 	if err := write(a.dir, instanceFile, otr.AppendInstanceTag(nil, a.jid, protocol, a.tag)); err != nil {
 		return err
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.unmade = false
 	return nil
 }
 
 // Prepare makes the account's directory, where it has none, and its key in the background.
+// Where the rules want no OTR with anybody the key waits until something needs it.
 func (a *Account) Prepare() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := a.make(); err != nil {
+	a.keys.Lock()
+	err := a.make()
+	a.keys.Unlock()
+	if err != nil {
 		return err
 	}
-	if a.key == nil && !a.making && !a.closed {
-		a.making, a.generated = true, make(chan struct{})
-		go a.generate()
+	if off := a.settings().HandsOff; off != nil && off() {
+		return nil
 	}
+	a.maker.Stock()
+	a.NeedKey()
 	return nil
+}
+
+// NeedKey has the account's key made in the background, where there is none, and reports
+// whether it is being made. An account that has left nothing behind so far gets none.
+func (a *Account) NeedKey() (making bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.needKey(true)
+	return a.making
+}
+
+// needKey is NeedKey with the account locked. What could not be made is tried again where
+// that is asked for.
+func (a *Account) needKey(again bool) {
+	if a.key != nil || a.making || a.closed || a.unmade || a.guestOf != nil || a.keyErr != nil && !again {
+		return
+	}
+	a.making, a.generated = true, make(chan struct{})
+	go a.generate()
 }
 
 // fileName is a JID as the name of a directory.
@@ -343,36 +374,34 @@ func fileName(jid string) string {
 	return b.String()
 }
 
-// generating is held while a key is made: many accounts at once would take all processors.
-var generating sync.Mutex
-
+// newKey is a key that nobody else has.
 func (a *Account) newKey() (*otr.PrivateKey, error) {
-	generating.Lock()
-	defer generating.Unlock()
-	a.mu.Lock()
-	closed := a.closed
-	a.mu.Unlock()
-	if closed { // while it waited for others
-		return nil, errors.New("the account was closed")
-	}
-	return otr.GenerateKey(a.random)
+	return a.maker.Key(func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.closed
+	})
 }
 
 func (a *Account) generate() {
 	k, err := a.newKey()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err == nil {
+	a.keys.Lock()
+	defer a.keys.Unlock()
+	if err == nil && !a.hasKey() {
 		err = a.saveKey(k) // not while key files are being encrypted
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.making = false
 	defer close(a.generated)
-	if err != nil {
+	switch {
+	case a.key != nil: // imported meanwhile
+	case err != nil:
 		a.keyErr = err
 		if !a.closed {
 			a.events.Log(8, "no OTR key", cause(err))
 		}
-	} else {
+	default:
 		a.key, a.keyErr = k, nil
 	}
 	now := a.now()
@@ -385,6 +414,12 @@ func (a *Account) generate() {
 		c.attempt(now, false)
 		c.settle(now)
 	}
+}
+
+func (a *Account) hasKey() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.key != nil
 }
 
 // Ready is closed once the account's key is there or could not be made.

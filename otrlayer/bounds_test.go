@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -562,27 +563,32 @@ func TestNegativePriorityChoosesAnew(t *testing.T) {
 	}
 }
 
-// watched is a source of chance that sees whether somebody else could make a key.
-type watched struct{ t *testing.T }
+// watched is a source of chance that sees whether somebody else uses it.
+type watched struct {
+	t  *testing.T
+	mu sync.Mutex
+}
 
-func (w watched) Read(b []byte) (int, error) {
-	if generating.TryLock() {
-		generating.Unlock()
-		w.t.Error("another account could make a key at the same time")
+func (w *watched) Read(b []byte) (int, error) {
+	if !w.mu.TryLock() {
+		w.t.Error("another account makes a key at the same time")
+		return rand.Read(b)
 	}
+	defer w.mu.Unlock()
 	return rand.Read(b)
 }
 
-// One key is made at a time in the process.
+// A maker makes one key at a time.
 func TestKeysAreMadeOneAtATime(t *testing.T) {
 	var accounts []*Account
-	for i := range 2 {
-		a, err := Open(t.TempDir(), fmt.Sprintf("alice%d@x", i), func() Settings { return Settings{} }, &noEvents{}, nil)
+	maker := NewMaker("", nil, nil)
+	maker.random = &watched{t: t}
+	for i := range 3 {
+		a, err := Open(t.TempDir(), fmt.Sprintf("alice%d@x", i), func() Settings { return Settings{} }, &noEvents{}, nil, maker)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(a.Close)
-		a.random = watched{t}
 		a.Prepare()
 		accounts = append(accounts, a)
 	}

@@ -11,7 +11,7 @@ import (
 func (a *Account) Guest() *Account {
 	ready := make(chan struct{})
 	close(ready)
-	return &Account{jid: a.jid, settings: a.settings, events: silent{a.events}, clock: a.clock, random: a.random, guestOf: a,
+	return &Account{jid: a.jid, settings: a.settings, events: silent{a.events}, clock: a.clock, guestOf: a,
 		store: &store{}, fps: &fingerprints{}, spoken: &fingerprints{}, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
 		paces: newPaces(), private: &privates{}, programs: map[string]string{}, low: map[string]bool{}, generated: ready}
 }

@@ -101,7 +101,7 @@ func TestKilledWhileSealing(t *testing.T) {
 	acc := Dir(dir, "alice@x")
 	plain, _ := os.ReadFile(filepath.Join(acc, keyFile))
 	put(t, acc, keyFile+sealedSuffix, sealed(plain))
-	a, err := Open(dir, "alice@x", func() Settings { return Settings{} }, &noEvents{}, sealing{})
+	a, err := Open(dir, "alice@x", func() Settings { return Settings{} }, &noEvents{}, sealing{}, nil)
 	if err != nil {
 		t.Fatalf("the account cannot be used any more: %v", err)
 	}
@@ -122,7 +122,7 @@ func TestSetAsideStaysInClear(t *testing.T) {
 	put(t, acc, keyFile+sealedSuffix, sealed(plain))
 	os.Remove(filepath.Join(acc, keyFile))
 	put(t, acc, keyFile+".replaced-20260101T000000.000", keyOf(t, "alice@x", "old"))
-	a, err := Open(dir, "alice@x", func() Settings { return Settings{} }, &noEvents{}, sealing{})
+	a, err := Open(dir, "alice@x", func() Settings { return Settings{} }, &noEvents{}, sealing{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestMadeInClear(t *testing.T) {
 	dir := t.TempDir()
 	acc := Dir(dir, "alice@x")
 	v := turning{once: &sync.Once{}}
-	a, err := Open(dir, "alice@x", func() Settings { return Settings{} }, &noEvents{}, nil)
+	a, err := Open(dir, "alice@x", func() Settings { return Settings{} }, &noEvents{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,8 +173,8 @@ func TestMadeInClear(t *testing.T) {
 	over := make(chan struct{})
 	v.on = func() {
 		go func() { a.SealKeys(true); close(over) }() // as sealAll does, behind vault.protect
-		if a.mu.TryLock() {                           // nobody holds back: it is done before the key is written
-			a.mu.Unlock()
+		if a.keys.TryLock() {                         // nobody holds back: it is done before the key is written
+			a.keys.Unlock()
 			<-over
 		}
 	}
@@ -205,7 +205,7 @@ func TestReplaceHalfSealed(t *testing.T) {
 				t.Fatal(err)
 			}
 			alice.a.Close()
-			again, err := Open(dir, "alice@x", func() Settings { return Settings{} }, &noEvents{}, v)
+			again, err := Open(dir, "alice@x", func() Settings { return Settings{} }, &noEvents{}, v, nil)
 			if err != nil {
 				t.Fatalf("after a start: %v", err)
 			}
@@ -335,7 +335,7 @@ func TestKeyErrorStays(t *testing.T) {
 		return b, nil
 	}}
 	alice := &person{t: t, events: &noEvents{}, policy: Require, hold: Hold{100, 1 << 20, time.Minute}, event: make(chan struct{}, 100)}
-	a, err := Open(dir, "alice@x", func() Settings { return Settings{Policy: func(string) Policy { return Require }, Hold: alice.hold} }, alice.events, v)
+	a, err := Open(dir, "alice@x", func() Settings { return Settings{Policy: func(string) Policy { return Require }, Hold: alice.hold} }, alice.events, v, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,23 +57,28 @@ func ReadProfile(file []byte) (p Profile, ok bool) {
 // is to be replaced: then it is set aside in the account's directory, and the private
 // conversations end.
 func (a *Account) ImportKey(k *PrivateKey, replace bool) (Moved, error) {
+	a.keys.Lock()
+	defer a.keys.Unlock()
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	own, making := a.key, a.making
+	a.mu.Unlock()
 	switch {
-	case a.making:
-		return Conflict, errors.New("the account's key is just being made; try again in a moment")
-	case a.key != nil && a.key.Fingerprint() == k.Fingerprint():
+	case making:
+		return Conflict, errMaking
+	case own != nil && own.Fingerprint() == k.Fingerprint():
 		return Same, nil
-	case a.key != nil && !replace:
+	case own != nil && !replace:
 		return Conflict, nil
 	}
 	return Imported, a.replaceKey(k)
 }
 
-// replaceKey puts another key of our own in force.
+var errMaking = errors.New("the account's key is just being made; try again in a moment")
+
+// replaceKey puts another key of our own in force. The caller holds keys, and not mu.
 func (a *Account) replaceKey(k *PrivateKey) error {
 	save := a.saveKey
-	if a.key != nil {
+	if a.hasKey() {
 		if err := a.setAside(); err != nil {
 			return err
 		}
@@ -82,6 +87,8 @@ func (a *Account) replaceKey(k *PrivateKey) error {
 	if err := save(k); err != nil {
 		return err // the old key is in force, and on disk
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for _, c := range a.convs {
 		was := c.state
 		if c.current() != nil {
@@ -143,10 +150,13 @@ func (a *Account) Generate() (Fingerprint, error) {
 	if err != nil {
 		return Fingerprint{}, err
 	}
+	a.keys.Lock()
+	defer a.keys.Unlock()
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.making {
-		return Fingerprint{}, errors.New("the account's key is just being made; try again in a moment")
+	making := a.making
+	a.mu.Unlock()
+	if making {
+		return Fingerprint{}, errMaking
 	}
 	return k.Fingerprint(), a.replaceKey(k)
 }
@@ -156,11 +166,13 @@ func (a *Account) Generate() (Fingerprint, error) {
 // here stays. A key nobody verified, beside others that are known here, is a conflict:
 // taken over, it would be used without a question. Saved says when all of it is on disk.
 func (a *Account) ImportKnown(contact string, keys []KnownKey, replace bool) ([]Moved, error) {
+	a.keys.Lock()
+	errs := a.make()
+	a.keys.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	known := len(a.fps.of(contact)) > 0
 	out := make([]Moved, len(keys))
-	errs := a.make()
 	verified := false
 	take := func(i int) {
 		k := keys[i]
@@ -217,12 +229,15 @@ func oneLine(s string) string {
 // ImportTag takes over another program's instance tag, as long as this account has
 // none that anybody has seen.
 func (a *Account) ImportTag(tag uint32) (Moved, error) {
+	a.keys.Lock()
+	defer a.keys.Unlock()
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.tag == tag {
+	same, fixed := a.tag == tag, a.key != nil || a.making || tag < otr.LowestTag
+	a.mu.Unlock()
+	if same {
 		return Same, nil
 	}
-	if a.key != nil || a.making || tag < otr.LowestTag {
+	if fixed {
 		return Conflict, nil
 	}
 	if err := a.make(); err != nil {
@@ -231,6 +246,8 @@ func (a *Account) ImportTag(tag uint32) (Moved, error) {
 	if err := write(a.dir, instanceFile, otr.AppendInstanceTag(nil, a.jid, protocol, tag)); err != nil {
 		return Conflict, err
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.tag = tag
 	return Imported, nil
 }
@@ -300,8 +317,8 @@ const sealedSuffix = ".age"
 
 // SealKeys encrypts the account's key files, or decrypts them.
 func (a *Account) SealKeys(seal bool) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.keys.Lock()
+	defer a.keys.Unlock()
 	return SealKeys(a.dir, a.vault, seal)
 }
 

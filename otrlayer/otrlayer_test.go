@@ -116,7 +116,7 @@ func (p *person) open(dir, jid string) {
 	}
 	a, err := Open(dir, jid, func() Settings {
 		return Settings{Policy: func(string) Policy { return p.policy }, Versions: func(string) []int { return p.allowed }, Hold: p.hold, Largest: 256 << 10, Idle: p.idle}
-	}, p.events, nil)
+	}, p.events, nil, nil)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -700,7 +700,7 @@ func TestBrokenKeyFileIsLeftAlone(t *testing.T) {
 	os.MkdirAll(acc, 0o700)
 	path := filepath.Join(acc, keyFile)
 	os.WriteFile(path, []byte("(privkeys (account"), 0o600)
-	_, err := Open(dir, "a@x", func() Settings { return Settings{} }, &noEvents{}, nil)
+	_, err := Open(dir, "a@x", func() Settings { return Settings{} }, &noEvents{}, nil, nil)
 	if err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("%v", err)
 	}
@@ -709,7 +709,7 @@ func TestBrokenKeyFileIsLeftAlone(t *testing.T) {
 	}
 	os.WriteFile(path, nil, 0o644)
 	os.Chmod(path, 0o644)
-	if _, err := Open(dir, "a@x", func() Settings { return Settings{} }, &noEvents{}, nil); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+	if _, err := Open(dir, "a@x", func() Settings { return Settings{} }, &noEvents{}, nil, nil); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("%v", err)
 	}
 }

@@ -100,6 +100,7 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 		return c.copied(now, o, m, w)
 	}
 	if a.key == nil && (w.Kind == otr.Query || w.Kind == otr.Encoded) {
+		a.needKey(false)
 		switch size := len(m.Text) + len(m.ID) + len(m.From); {
 		case len(c.early) < maxEarly && a.total.early < maxAllEarly && size <= maxEarlyBytes:
 			c.early = append(c.early, arrival{o, m})

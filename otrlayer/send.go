@@ -45,6 +45,7 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 		}
 		return v
 	}
+	a.needKey(false)
 	c := a.conv(m.Contact)
 	defer c.settle(now)
 	c.outlet, c.wrote = o, true
@@ -447,6 +448,7 @@ func (a *Account) Start(o Outlet, contact string) {
 
 func (c *conversation) start(now time.Time) {
 	if c.a.key == nil {
+		c.a.needKey(true)
 		c.a.notice(c.contact, "Your OTR key is still being made; try again in a moment.")
 		return
 	}

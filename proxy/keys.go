@@ -53,6 +53,8 @@ func (p *Proxy) keyShow(_ context.Context, c control.Call) (control.Reply, error
 		if fp, ok := a.Fingerprint(); ok {
 			l.State, l.Fingerprint, l.URI = "ready", fp.Hex(), fingerprintURI(a.JID(), fp)
 			fmt.Fprintf(&b, "%s %s\n%s\n", l.Account, fp, l.URI)
+		} else if c.Arg("account") != "" && a.NeedKey() {
+			fmt.Fprintf(&b, "%s has no key yet; it is being made: ask again in a moment\n", l.Account)
 		} else {
 			fmt.Fprintf(&b, "%s has no key yet; it is made at the first login\n", l.Account)
 		}
@@ -349,7 +351,7 @@ func (p *Proxy) sealAll(seal bool) (err error) {
 			err = errors.Join(err, fmt.Errorf("the login of %s: %w", jid, e))
 		}
 	}
-	return err
+	return errors.Join(err, p.maker.Reseal())
 }
 
 func (p *Proxy) keyUnlock(_ context.Context, c control.Call) (control.Reply, error) {

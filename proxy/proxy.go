@@ -70,6 +70,7 @@ type Proxy struct {
 	ca           *authority
 	pins         *pinStore
 	vault        *vault
+	maker        *otrlayer.Maker // of all accounts' keys
 	hook         *hook
 	disk         disk
 	watchers     watchers
@@ -142,6 +143,7 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 	if p.vault, err = openVault(cfg.State); err != nil {
 		return fail(err)
 	}
+	p.maker = otrlayer.NewMaker(cfg.State, p.vault, p.logged)
 	if p.vault.locked() {
 		p.log.Warn("the private keys are locked; nobody can log in before: otrproxy key unlock")
 	}
@@ -299,6 +301,7 @@ func (p *Proxy) Shutdown(within time.Duration) {
 		old.expires.Stop()
 		old.giveBack(otrlayer.CauseUncertain)
 	}
+	p.maker.Close()
 	for _, a := range accounts {
 		<-a.Ready() // a key that is just being written
 		a.Close()
@@ -317,6 +320,9 @@ func (p *Proxy) Shutdown(within time.Duration) {
 			p.log.Error("messages that were not sent could not be given back: no client is connected", "account", p.name(a.JID()), "messages", n)
 		}
 	}
+	for _, a := range accounts {
+		a.Saved() // what has come behind Close
+	}
 	p.peers.close()
 	p.state.Close()
 }
@@ -334,7 +340,7 @@ func (p *Proxy) account(jid string) (*otrlayer.Account, error) {
 	if _, err := os.Stat(otrlayer.Dir(p.state.Dir, jid)); err != nil { // of one more, nobody knows whether it is enrolled
 		p.offers.forget()
 	}
-	a, err := otrlayer.Open(p.state.Dir, jid, p.settings(jid), accountEvents{p, jid}, p.vault)
+	a, err := otrlayer.Open(p.state.Dir, jid, p.settings(jid), accountEvents{p, jid}, p.vault, p.maker)
 	if err != nil {
 		return nil, err
 	}
@@ -363,6 +369,7 @@ func (p *Proxy) settings(jid string) func() otrlayer.Settings {
 			Largest:  cfg.Limits.Stanza,
 			Reason:   func(contact string) string { return cfg.RuleFor(jid, contact).Reason },
 			Full:     p.memory.tight,
+			HandsOff: func() bool { return cfg.HandsOff(jid) },
 		}
 		last.Store(&made{cfg, set})
 		return set
@@ -395,7 +402,11 @@ func (e accountEvents) Happened(contact string, what otrlayer.Event) {
 func (e accountEvents) Handshake(result string) { e.p.metrics.handshake(result) }
 func (e accountEvents) Swallowed()              {}
 func (e accountEvents) Log(level int, what string, err error) {
-	e.p.log.Log(context.Background(), slog.Level(level), what, "err", err)
+	e.p.logged(level, what, err)
+}
+
+func (p *Proxy) logged(level int, what string, err error) {
+	p.log.Log(context.Background(), slog.Level(level), what, "err", err)
 }
 
 // name is a JID or domain as it may stand in the log: hashed, unless the

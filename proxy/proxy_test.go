@@ -130,7 +130,7 @@ var testKeys = func() func(t *testing.T) map[string][]byte {
 			defer os.RemoveAll(dir)
 			for user := range users() {
 				jid := user + "@" + domain
-				a, err := otrlayer.Open(dir, jid, func() otrlayer.Settings { return otrlayer.Settings{} }, quiet{}, nil)
+				a, err := otrlayer.Open(dir, jid, func() otrlayer.Settings { return otrlayer.Settings{} }, quiet{}, nil, nil)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -42,7 +42,7 @@ func loadUser(n int) string { return "user" + strconv.Itoa(n) }
 // everybodysKeys gives all accounts a key: the same one, for making one takes a while.
 func everybodysKeys(state string, n int) error {
 	first := loadUser(0) + "@" + domain
-	a, err := otrlayer.Open(state, first, func() otrlayer.Settings { return otrlayer.Settings{} }, deaf{}, nil)
+	a, err := otrlayer.Open(state, first, func() otrlayer.Settings { return otrlayer.Settings{} }, deaf{}, nil, nil)
 	if err != nil {
 		return err
 	}
