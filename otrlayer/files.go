@@ -16,6 +16,7 @@ import (
 // file is written anew where a line goes or what stood in it changes, and when too many of
 // its lines are out of date. A line that has no end was torn by a crash while it was
 // written: it is not read, as libotr does not read it, and goes before the next line comes.
+// In private it is read: one contact too many does no harm, and one too few would.
 //
 // A change is made in memory under the account's lock and queued. One goroutine writes what
 // is queued without that lock, as much at once as there is. What a person asks for by a
@@ -201,30 +202,34 @@ var errOther = errors.New("the file is another one")
 
 func (d *lineDisk) path() string { return filepath.Join(d.dir, d.name) }
 
-// read is what is in the file, without a line that was torn, and how many lines that are.
-func (d *lineDisk) read() (content []byte, lines int, err error) {
+// read is what is in the file: its lines, and what follows the last of them, which was torn
+// or has been written by hand.
+func (d *lineDisk) read() (lines, torn []byte, err error) {
 	file, err := os.Open(d.path())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	defer file.Close()
 	st, err := file.Stat()
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
-	if content, err = io.ReadAll(file); err != nil {
-		return nil, 0, err
+	content, err := io.ReadAll(file)
+	if err != nil {
+		return nil, nil, err
 	}
-	if whole := bytes.LastIndexByte(content, '\n') + 1; whole < len(content) {
-		content = content[:whole]
-	} else if int64(len(content)) == st.Size() {
+	whole := bytes.LastIndexByte(content, '\n') + 1
+	if whole == len(content) && int64(whole) == st.Size() {
 		d.seen = st
 	}
-	return content, bytes.Count(content, []byte("\n")), nil
+	return content[:whole], content[whole:], nil
 }
+
+// count is how many lines there are.
+func count(lines []byte) int { return bytes.Count(lines, []byte("\n")) }
 
 // append adds lines to the file, where it is as it was left.
 func (d *lineDisk) append(lines []byte) (n int, err error) {

@@ -130,8 +130,8 @@ type fingerprints struct {
 func loadFingerprints(dir, name, account string) (*fingerprints, error) {
 	f := &fingerprints{account: account}
 	f.lineFile = lineFile{what: "fingerprint not saved", whole: func() []byte { return otr.FormatFingerprints(f.all) }, live: func() int { return len(f.all) }, disk: lineDisk{dir: dir, name: name}}
-	b, lines, err := f.disk.read()
-	f.lines, f.all = lines, lastOfEach(otr.ParseFingerprints(b))
+	lines, _, err := f.disk.read()
+	f.lines, f.all = count(lines), lastOfEach(otr.ParseFingerprints(lines))
 	f.index()
 	return f, err
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"otrproxy/otrlayer/otr"
 )
@@ -192,7 +193,7 @@ func TestNoKeyUnderNever(t *testing.T) {
 	off := true
 	policy := Never
 	maker := stocked(t, state, nil, "alice@x")
-	alice := &person{t: t, events: &noEvents{}, hold: Hold{100, 1 << 20, 0}, event: make(chan struct{}, 100)}
+	alice := &person{t: t, events: &noEvents{}, hold: Hold{100, 1 << 20, time.Minute}, event: make(chan struct{}, 100)}
 	a, err := Open(state, "alice@x", func() Settings {
 		return Settings{Policy: func(string) Policy { return policy }, Hold: alice.hold, HandsOff: func() bool { return off }}
 	}, alice.events, nil, maker)
@@ -212,7 +213,8 @@ func TestNoKeyUnderNever(t *testing.T) {
 	off, policy = false, Require // the rules have changed
 	a.Send(alice, Message{Contact: "bob@y", To: "bob@y", ID: "2", Text: "hello"})
 	<-a.Ready()
-	if _, ok := a.Fingerprint(); !ok || len(alice.take()) != 2 { // the first text, and what asks
-		t.Errorf("a key: %v", ok)
+	n := len(alice.take())
+	if _, ok := a.Fingerprint(); !ok || n != 2 { // the first text, and what asks
+		t.Errorf("a key: %v, %v", ok, n)
 	}
 }

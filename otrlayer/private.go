@@ -20,12 +20,12 @@ type privates struct {
 func loadPrivate(dir string) (*privates, error) {
 	p := &privates{of: map[string]bool{}}
 	p.lineFile = lineFile{what: "the list of private conversations was not saved", whole: p.format, live: func() int { return len(p.of) }, disk: lineDisk{dir: dir, name: privateFile}}
-	b, lines, err := p.disk.read()
+	lines, torn, err := p.disk.read()
 	if err != nil {
 		return nil, err
 	}
-	p.lines = lines
-	for line := range strings.Lines(string(b)) {
+	p.lines = count(lines)
+	for line := range strings.Lines(string(lines) + string(torn)) {
 		if jid := strings.TrimSpace(line); jid != "" {
 			p.of[jid] = true
 		}
