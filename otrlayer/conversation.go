@@ -48,9 +48,11 @@ type conversation struct {
 	told      bool      // that messages wait, in the present attempt
 	unreached bool      // the person knows that what asked for it has come back
 
-	read   []*reading      // the data messages read last
-	echoes map[echo]echoed // the protocol's messages got last
-	recent []*Message      // sent in the last minute, in case the contact could not read them
+	read   []*reading            // the data messages read last
+	bySum  map[[32]byte]*reading // the same, by their ciphertext
+	coming bool                  // some of them may still come to another client
+	echoes map[echo]echoed       // the protocol's messages got last
+	recent []*Message            // sent in the last minute, in case the contact could not read them
 
 	textBytes int // size of the texts in read and recent
 	// unread is how many messages the contact says it could not read, by the full JID of
@@ -231,6 +233,13 @@ func (c *conversation) describe() Conversation {
 // it has got, that is taken to last a moment. It reports false when nobody takes it.
 func (c *conversation) emit(preferred Outlet, v Verdict) bool {
 	now := c.a.now()
+	if only := c.a.outlets; len(only) == 1 { // there is no choice
+		if !only[0].Emit(v) {
+			return false
+		}
+		c.carrier, c.carried = only[0], now
+		return true
+	}
 	waiting := c.carrier != nil && c.a.attached(c.carrier) && c.carrier.Pending()
 	var order []Outlet
 	if waiting || now.Sub(c.carried) < oneCarrier {

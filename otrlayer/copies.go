@@ -40,6 +40,10 @@ type reading struct {
 func (c *conversation) remember(now time.Time, o Outlet, sum [32]byte, said Reading) *reading {
 	r := &reading{sum: sum, at: now, said: said, by: []Outlet{o}}
 	c.read = append(c.read, r)
+	if c.bySum == nil {
+		c.bySum = map[[32]byte]*reading{}
+	}
+	c.bySum[sum] = r
 	most := maxRead
 	if c.a.total.read >= maxAllRead {
 		most = fewRead
@@ -48,8 +52,10 @@ func (c *conversation) remember(now time.Time, o Outlet, sum [32]byte, said Read
 		for _, old := range c.read[:over] {
 			c.showLate(old)
 			c.a.unkeep(&old.kept)
+			delete(c.bySum, old.sum)
 		}
-		c.read = slices.Delete(c.read, 0, over)
+		clear(c.read[:over])
+		c.read = c.read[over:]
 	}
 	return r
 }
@@ -72,12 +78,7 @@ func (c *conversation) showLate(r *reading) {
 
 // known finds a data message that has been read.
 func (c *conversation) known(sum [32]byte) *reading {
-	for _, r := range c.read {
-		if r.sum == sum {
-			return r
-		}
-	}
-	return nil
+	return c.bySum[sum]
 }
 
 // again is the text once more, for a client that has not got it: the server brought

@@ -55,15 +55,18 @@ func (c *conversation) mirrored(o Outlet, m Incoming, r *reading) {
 	if !r.said.Deliver || m.Delayed {
 		return
 	}
-	for _, old := range c.read {
-		if old == r {
-			break
+	if c.coming {
+		for _, old := range c.read {
+			if old == r {
+				break
+			}
+			c.showLate(old)
 		}
-		c.showLate(old)
 	}
 	r.mirrored = Mirrored{By: o, From: m.From, To: m.To, ID: m.ID, Type: m.Type, Text: r.said.Text, Copied: m.Copy}
 	seen, coming := c.a.mirror(r.mirrored)
 	r.by, r.coming = append(r.by, seen...), coming
+	c.coming = len(coming) > 0
 }
 
 // An echo is a message of the protocol, as one client's session has got it.

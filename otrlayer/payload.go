@@ -21,7 +21,14 @@ func toPayload(text string, reads format) string {
 	if reads == plainText {
 		return text
 	}
-	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
+	return escapes.Replace(text)
+}
+
+var escapes = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+
+// payloadLen is the length of what toPayload makes for a program that is not known.
+func payloadLen(text string) int {
+	return len(text) + 4*strings.Count(text, "&") + 3*(strings.Count(text, "<")+strings.Count(text, ">"))
 }
 
 // A format is what a program takes the text inside data messages for.

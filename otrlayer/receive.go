@@ -110,8 +110,10 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 		}
 		return unread(w)
 	}
-	echo := w.Kind != otr.Error && !m.Delayed && c.echo(now, o, m)
-	if echo && !(w.Kind == otr.Encoded && w.Type == otr.Data) {
+	// Of data messages only those matter that cannot be read: the others are known by their
+	// ciphertext.
+	data := w.Kind == otr.Encoded && w.Type == otr.Data
+	if !data && w.Kind != otr.Error && !m.Delayed && c.echo(now, o, m) {
 		return Reading{}
 	}
 	switch w.Kind {
@@ -122,7 +124,7 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 	case otr.Fragment:
 		return c.fragment(now, o, m, w)
 	case otr.Encoded:
-		return c.encoded(now, o, m, w, echo)
+		return c.encoded(now, o, m, w)
 	case otr.Foreign:
 		if !m.Delayed {
 			c.tell(now, topicDamaged, c.contact+" sent an encrypted message that cannot be read: it is of an OTR version other than 2 and 3, or damaged.")
@@ -282,14 +284,13 @@ func (c *conversation) fragment(now time.Time, o Outlet, m Incoming, w otr.Messa
 	if err != nil || !ok {
 		return Reading{}
 	}
-	return c.encoded(now, o, m, whole, false)
+	return c.encoded(now, o, m, whole)
 }
 
-// encoded gives an encoded message to the engine. An echo has come to another client
-// already.
-func (c *conversation) encoded(now time.Time, o Outlet, m Incoming, w otr.Message, echo bool) Reading {
+// encoded gives an encoded message to the engine.
+func (c *conversation) encoded(now time.Time, o Outlet, m Incoming, w otr.Message) Reading {
 	if w.Type == otr.Data {
-		return c.data(now, o, m, w, echo)
+		return c.data(now, o, m, w)
 	}
 	if m.Delayed || !c.mayAnswer(m) {
 		return Reading{}
@@ -317,7 +318,7 @@ func (c *conversation) encoded(now time.Time, o Outlet, m Incoming, w otr.Messag
 }
 
 // data decrypts a data message.
-func (c *conversation) data(now time.Time, o Outlet, m Incoming, w otr.Message, echo bool) Reading {
+func (c *conversation) data(now time.Time, o Outlet, m Incoming, w otr.Message) Reading {
 	sum := w.Sum()
 	if r := c.known(sum); r != nil {
 		return r.again(o)
@@ -329,7 +330,7 @@ func (c *conversation) data(now time.Time, o Outlet, m Incoming, w otr.Message, 
 	s := c.live[res.Session]
 	if err != nil || s == nil {
 		c.a.events.Log(0, "a data message was refused", err)
-		return c.unreadable(now, m, w, echo)
+		return c.unreadable(now, m, w, w.Kind == otr.Encoded && !m.Delayed && c.echo(now, o, m))
 	}
 	if !m.Delayed {
 		c.moved(s, m.From)

@@ -211,7 +211,7 @@ var (
 // encodedLen is the size of the data message that carries a text.
 func encodedLen(text string) int {
 	const overhead = 700 // header, next key, revealed MAC keys
-	return base64.StdEncoding.EncodedLen(len(toPayload(text, unknown))) + overhead
+	return base64.StdEncoding.EncodedLen(payloadLen(text)) + overhead
 }
 
 // encrypt sends a message on the live session.
@@ -295,6 +295,9 @@ func (c *conversation) forgetRecent(now time.Time) {
 
 // calm forgets the complaints of a program; "" for those of all.
 func (c *conversation) calm(from string) {
+	if len(c.unread)+len(c.heard) == 0 {
+		return
+	}
 	maps.DeleteFunc(c.unread, func(k string, _ int) bool { return from == "" || k == from })
 	maps.DeleteFunc(c.heard, func(k complaint, _ int) bool { return from == "" || k.from == from })
 }

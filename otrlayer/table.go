@@ -193,7 +193,7 @@ func (c *conversation) discard() {
 		c.showLate(r)
 		c.a.unkeep(&r.kept)
 	}
-	c.read, c.early, c.echoes = nil, nil, nil
+	c.read, c.bySum, c.early, c.echoes = nil, nil, nil, nil
 	if c.otr != nil {
 		c.otr.Forget()
 		c.otr = nil

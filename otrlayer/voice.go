@@ -75,7 +75,7 @@ const turns = "\u202d\u202e\u2066\u2067\u2068"
 // a bracket, or what may look like one, followed by our name. Symbols between the name's
 // letters do not count: nobody knows how wide they are.
 func imitations(text string) (at []int) {
-	if strings.IndexFunc(text, bracket) < 0 { // most texts
+	if !brackets(text) { // most texts
 		return nil
 	}
 	missing := func(i int) {
@@ -190,6 +190,23 @@ func bracket(r rune) bool {
 	}
 	return !unicode.In(r, unicode.L, unicode.N, unicode.Z, unicode.M, unicode.Pi, unicode.Pf, unicode.Pd, unicode.Po) && !unseen(r)
 }
+
+// brackets reports whether there is any in a text.
+func brackets(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c >= utf8.RuneSelf || bracketASCII[c] {
+			return strings.IndexFunc(text[i:], bracket) >= 0
+		}
+	}
+	return false
+}
+
+var bracketASCII = func() (t [utf8.RuneSelf]bool) {
+	for r := range rune(utf8.RuneSelf) {
+		t[r] = bracket(r)
+	}
+	return t
+}()
 
 // breaks are characters at which programs may begin a new line.
 func breaks(r rune) bool { return strings.ContainsRune("\n\r\v\f\u2028\u2029", r) }

@@ -506,13 +506,19 @@ func marked(root stanza.Element) bool {
 }
 
 // picked is the text of a message that is read: the one without a language first.
-func picked(root stanza.Element) (body *stanza.Element) {
+func picked(root stanza.Element) *stanza.Element {
+	var body stanza.Element
+	found := false
 	for el := range root.Children() {
-		if el.Is(stanza.NSClient, "body") && el.Inner().Len() > 0 && (body == nil || body.RawAttr("xml:lang") != nil && el.RawAttr("xml:lang") == nil) {
-			body = &el
+		if el.Is(stanza.NSClient, "body") && el.Inner().Len() > 0 && (!found || body.RawAttr("xml:lang") != nil && el.RawAttr("xml:lang") == nil) {
+			body, found = el, true
 		}
 	}
-	return body
+	if !found {
+		return nil
+	}
+	picked := body // nothing is kept where there is none
+	return &picked
 }
 
 // priority is that of a presence (RFC 6121, section 4.7.2.3); 0 where it has none.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 
@@ -242,7 +243,9 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		e.SetText(*body, text)
 		return e.AppendTo(nil)
 	}
+	s.sending.Store(true)
 	v := s.account().Send(s, *m)
+	s.sending.Store(false)
 	switch v.Action() {
 	case otrlayer.Block:
 		s.block(root, v.Cause(), contact)
@@ -307,10 +310,10 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 		}
 		return ok // the reader of the client is at work and flushes
 	case otrlayer.Encrypted:
-		extra := append([]byte{}, m.Extra...)
-		extra = append(extra, "<encryption xmlns='"+nsEME+"' namespace='"+nsOTR+"' name='OTR'/><no-copy xmlns='"+nsHints+"'/><no-permanent-store xmlns='"+nsHints+"'/><private xmlns='"+nsCarbons+"'/>"...)
+		const beside = "<encryption xmlns='" + nsEME + "' namespace='" + nsOTR + "' name='OTR'/><no-copy xmlns='" + nsHints + "'/><no-permanent-store xmlns='" + nsHints + "'/><private xmlns='" + nsCarbons + "'/></message>"
 		ok = s.server.message(mark{slip: m.Slip()}, func(b []byte) []byte {
-			return stanza.Message{To: v.To(), ID: m.ID, Type: orChat(filter.SafeType(m.Type)), Body: v.Body(), Extra: extra}.AppendTo(b)
+			b = stanza.Message{To: v.To(), ID: m.ID, Type: orChat(filter.SafeType(m.Type)), Body: v.Body(), Extra: m.Extra}.AppendTo(b)
+			return append(bytes.TrimSuffix(b, []byte("</message>")), beside...)
 		})
 		if ok {
 			s.p.metrics.count(out, message, encrypted)
@@ -324,7 +327,9 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 			return stanza.Message{To: v.To(), ID: ownID + streamID(), Type: "chat", Body: v.Body(), Extra: []byte(hints)}.AppendTo(b)
 		})
 	}
-	s.server.kick()
+	if !s.sending.Load() { // else the reader of the client is at work, and flushes behind it
+		s.server.kick()
+	}
 	return ok
 }
 

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -176,4 +178,163 @@ func TestPassingAllocatesNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// collected keeps what is written to it.
+type collected struct {
+	nowhere
+	b []byte
+}
+
+func (c *collected) Write(b []byte) (int, error) {
+	c.b = append(c.b, b...)
+	return len(b), nil
+}
+
+// A duet is two sessions of one proxy that write to each other, each as the other's server.
+type duet struct {
+	tb         testing.TB
+	alice, bob *session
+	open       []byte
+	sent       [2]*collected // to the server, by alice and by bob
+	shown      *collected    // to bob's client
+}
+
+func newDuet(tb testing.TB, rule config.Rule) *duet {
+	d := &duet{tb: tb, alice: lone(tb, rule), shown: &collected{}}
+	p := d.alice.p
+	join := func(name string) *session {
+		a, err := p.account(name + "@path.example")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if err := a.Prepare(); err != nil {
+			tb.Fatal(err)
+		}
+		<-a.Ready()
+		s := &session{p: p, jid: a.JID(), strange: map[string]bool{}, quiet: map[string]bool{}}
+		s.of.Store(a)
+		s.used.Do(func() {})
+		s.greet.Do(func() {})
+		full := a.JID() + "/duet"
+		s.resource.Store(&full)
+		s.contacts.watches("alice@path.example", true)
+		s.contacts.watches("bob@path.example", true)
+		return s
+	}
+	d.alice, d.bob = join("alice"), join("bob")
+	for i, s := range []*session{d.alice, d.bob} {
+		d.sent[i] = &collected{}
+		s.client, s.server = newOutbox(nowhere{}, nil), newOutbox(d.sent[i], nil)
+		s.attach()
+	}
+	d.bob.client = newOutbox(d.shown, nil)
+	return d
+}
+
+// stanzas are those in some bytes.
+func (d *duet) stanzas(raw []byte, f func(*stanza.Stanza)) {
+	scan := stanza.NewScanner(io.MultiReader(strings.NewReader(openForever), bytes.NewReader(raw)), stanza.Limits{})
+	scan.Next()
+	for {
+		st, err := scan.Next()
+		if err != nil {
+			return
+		}
+		f(st)
+	}
+}
+
+// says has a client send something.
+func (d *duet) says(s *session, raw string) {
+	d.stanzas([]byte(raw), func(st *stanza.Stanza) {
+		if err := s.outgoing(st); err != nil {
+			d.tb.Fatal(err)
+		}
+	})
+	sentOff(s.server)
+}
+
+// sentOff returns once a leg has written what is queued.
+func sentOff(o *outbox) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.writing {
+		o.room.Wait()
+	}
+	o.drain()
+}
+
+// carry brings what was sent to the other session, until nothing is on its way.
+func (d *duet) carry() {
+	for i, to := range []*session{d.bob, d.alice} {
+		from := []*session{d.alice, d.bob}[i]
+		if raw := d.sent[i].b; len(raw) > 0 {
+			d.sent[i].b = nil
+			d.stanzas(raw, func(st *stanza.Stanza) {
+				e := st.Edit()
+				e.SetAttr(st.Root(), "from", from.full())
+				addressed, err := stanza.Parse(e.AppendTo(nil))
+				if err != nil {
+					d.tb.Fatal(err)
+				}
+				to.incoming(addressed)
+			})
+			for _, o := range []*outbox{d.alice.server, d.bob.server, d.alice.client, d.bob.client} {
+				sentOff(o)
+			}
+			d.carry()
+			return
+		}
+	}
+}
+
+// BenchmarkPrivate is a text from one client to the other through both sessions: under never,
+// and encrypted and decrypted.
+func BenchmarkPrivate(b *testing.B) {
+	for _, size := range []int{100, 1000} {
+		for _, rule := range []config.Rule{never, requires} {
+			b.Run(fmt.Sprintf("%s/%d", rule.Policy, size), func(b *testing.B) {
+				d := newDuet(b, rule)
+				raw := "<message to='bob@path.example' type='chat' id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11'><body>" + strings.Repeat("word ", size/5) + "</body></message>"
+				d.says(d.alice, raw)
+				d.carry()
+				d.says(d.alice, raw)
+				d.carry()
+				if !bytes.Contains(d.shown.b, []byte("word word word")) {
+					b.Fatalf("not shown: %s", d.shown.b)
+				}
+				d.shown.b, d.bob.client.conn = nil, nowhere{}
+				out, err := stanza.Parse([]byte(raw))
+				if err != nil {
+					b.Fatal(err)
+				}
+				scan := stanza.NewScanner(io.MultiReader(strings.NewReader(openForever), &taken{d.sent[0]}), stanza.Limits{})
+				scan.Next()
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := d.alice.outgoing(out); err != nil {
+						b.Fatal(err)
+					}
+					d.alice.server.flush()
+					st, err := scan.Next()
+					if err != nil {
+						b.Fatal(err)
+					}
+					d.bob.incoming(st)
+					d.bob.client.flush()
+				}
+			})
+		}
+	}
+}
+
+// taken reads what was collected.
+type taken struct{ from *collected }
+
+func (t *taken) Read(b []byte) (int, error) {
+	// Servers say who a message is from.
+	raw := bytes.Replace(t.from.b, []byte("<message "), []byte("<message from='alice@path.example/duet' "), 1)
+	t.from.b = t.from.b[:0]
+	return copy(b, raw), nil
 }

@@ -72,6 +72,7 @@ type session struct {
 
 	// Owned by the goroutine that reads the client.
 	pace     pace
+	sending  atomic.Bool // a text of the client's is with the account
 	metOut   lastAddress
 	ruledOut lastRule
 	passing  otrlayer.Message // the one at hand

@@ -2,6 +2,7 @@ package stanza
 
 import (
 	"bytes"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -10,6 +11,13 @@ import (
 // of a peer can end somebody's stream.
 func AppendEscaped(dst []byte, s string) []byte {
 	for i := 0; i < len(s); {
+		run := i
+		for i < len(s) && unescaped[s[i]] {
+			i++
+		}
+		if dst = append(dst, s[run:i]...); i == len(s) {
+			break
+		}
 		c := s[i]
 		if c < utf8.RuneSelf {
 			i++
@@ -28,8 +36,6 @@ func AppendEscaped(dst []byte, s string) []byte {
 				dst = append(dst, "&#xD;"...)
 			case textClass[c] == control:
 				dst = append(dst, "\uFFFD"...)
-			default:
-				dst = append(dst, c)
 			}
 			continue
 		}
@@ -42,6 +48,14 @@ func AppendEscaped(dst []byte, s string) []byte {
 	}
 	return dst
 }
+
+// unescaped are the characters that stand as they are.
+var unescaped = func() (t [256]bool) {
+	for c := range utf8.RuneSelf {
+		t[c] = (c >= 0x20 || c == '\t' || c == '\n') && !strings.ContainsRune("<>&'\"", rune(c))
+	}
+	return t
+}()
 
 // AppendAttr appends one attribute with a space before it.
 func AppendAttr(dst []byte, name, value string) []byte {

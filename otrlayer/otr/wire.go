@@ -101,6 +101,8 @@ type Message struct {
 
 	body  []byte // base64 of an encoded message
 	piece piece
+
+	decoded []byte // body as bytes, for Sum and then one Receive; nil where it was not decoded yet
 }
 
 const (
@@ -324,12 +326,14 @@ func parseEncoded(t []byte) (m Message, err error) {
 
 // Sum identifies an encoded message by what it says, so that a caller can tell what it
 // has seen however it is written: the same bytes have several spellings in base64, and
-// anybody can change what follows the authentic part of a data message.
+// anybody can change what follows the authentic part of a data message. What is decoded for it
+// serves one call of Receive, which opens it in place.
 func (m *Message) Sum() [sha256.Size]byte {
 	b, err := m.decode()
 	if err != nil {
 		return sha256.Sum256(m.body)
 	}
+	m.decoded = b
 	if part := authentic(m, b); part != nil {
 		return sha256.Sum256(part)
 	}
@@ -358,6 +362,9 @@ func authentic(m *Message, b []byte) []byte {
 // decode is the whole encoded message as bytes, its head included. It is read in every
 // spelling that stands for the same bytes: with blanks in it, with other padding.
 func (m *Message) decode() ([]byte, error) {
+	if m.decoded != nil {
+		return m.decoded, nil
+	}
 	b := make([]byte, base64.StdEncoding.DecodedLen(len(m.body)))
 	n, err := decodeBase64(b, m.body)
 	if err != nil {

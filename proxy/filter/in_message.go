@@ -257,12 +257,14 @@ func (in *In) message(w *anew, root stanza.Element, within bool) {
 		if !ok && in.From != Contact && in.Rule.Allows(config.Services) && string(el.NS()) != nsClient && writable(el) {
 			f, ok = Form{Any: true}, true
 		}
-		switch sent, _ := moment(el.Attr("stamp")); {
+		switch {
 		case !ok || !in.may(root, el):
 			continue
-		case string(el.NS()) == NSDelay && sent.Before(in.NotBefore):
-			w.delay(el, in.NotBefore)
 		case string(el.NS()) == NSDelay:
+			sent, _ := moment(el.Attr("stamp"))
+			if sent.Before(in.NotBefore) {
+				sent = in.NotBefore
+			}
 			w.delay(el, sent)
 		default:
 			w.element(&f, el, []byte(nsClient))
