@@ -228,8 +228,10 @@ func FuzzLines(f *testing.F) {
 			os.WriteFile(filepath.Join(dir, name), file, 0o600)
 		}
 		a := memory(t, dir, "alice@x")
+		a.mu.Lock()
 		a.fps.rewrite()
 		a.private.rewrite()
+		a.mu.Unlock()
 		if err := a.Saved(); err != nil {
 			t.Fatal(err)
 		}

@@ -195,7 +195,6 @@ func (c *collected) Write(b []byte) (int, error) {
 type duet struct {
 	tb         testing.TB
 	alice, bob *session
-	open       []byte
 	sent       [2]*collected // to the server, by alice and by bob
 	shown      *collected    // to bob's client
 }

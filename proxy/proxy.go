@@ -50,6 +50,9 @@ type Options struct {
 
 	Link        func() string               // mints the address of the web page; nil for none
 	Notifier    Notifier                    // runs the command of "notify"; nil for this process
+	// CommandAtStart says that this process starts no programs later: without a Notifier, a
+	// command of "notify" that a reload brings begins with the next start.
+	CommandAtStart bool
 	Confinement func() *control.Confinement // what the process has taken from itself; nil for nothing
 	Welcome     func() net.Addr             // where the page for devices is served; nil for nowhere
 
@@ -213,6 +216,12 @@ func (p *Proxy) Reload(cfg *config.Config) error {
 		p.log.Warn("listen, state, metrics, web, confine and onboarding change with the next start only")
 		kept := *cfg
 		kept.Listen, kept.State, kept.Metrics, kept.Web, kept.Confine, kept.Onboarding = old.Listen, old.State, old.Metrics, old.Web, old.Confine, old.Onboarding
+		cfg = &kept
+	}
+	if len(cfg.Notify.Command) > 0 && p.opt.CommandAtStart && p.opt.Notifier == nil {
+		p.log.Warn("the command of notify is new, and begins with the next start: this process may start no programs")
+		kept := *cfg
+		kept.Notify = config.Notify{}
 		cfg = &kept
 	}
 	if !p.ca.covers(slices.Collect(maps.Keys(cfg.Domains)), cfg.Names) {

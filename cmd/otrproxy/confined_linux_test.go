@@ -459,3 +459,22 @@ func nameServer(t *testing.T, ip string) *dns.Server {
 	}()
 	return s
 }
+
+// Without a command of notify there is one process; one that a reload brings is announced.
+func TestNoHelperWithoutCommand(t *testing.T) {
+	if !confine.Available().Whole {
+		need.Missing(t, "kernel-with-Landlock-and-seccomp")
+	}
+	h := newHome(t)
+	conf := fmt.Sprintf("listen: [%q]\nconfine: require\ndomains: {example.org: {connect: \"localhost:1\"}}\n", freeAddress(t))
+	h.configure(conf)
+	d := h.run()
+	d.says(t, "msg=ready")
+	if helpers := children(d.cmd.Process.Pid); len(helpers) != 0 {
+		t.Errorf("it has started %v", helpers)
+	}
+	h.configure(conf + "notify: {command: [true]}\n")
+	d.cmd.Process.Signal(syscall.SIGHUP)
+	d.says(t, "the command of notify is new, and begins with the next start")
+	d.says(t, "msg=\"configuration re-read\"")
+}

@@ -50,11 +50,11 @@ func run(cfg *config.Config, logTo io.Writer) error {
 	manager := fromManager(log)
 	var confinement atomic.Pointer[control.Confinement]
 	opt := proxy.Options{Version: version, Log: log, Listen: manager.listen, Confinement: confinement.Load}
-	told, err := startTeller(cfg, log)
-	if err != nil {
-		return err
-	}
-	if told != nil {
+	if opt.CommandAtStart = needsTeller(cfg); opt.CommandAtStart && len(cfg.Notify.Command) > 0 {
+		told, err := startTeller(cfg, log)
+		if err != nil {
+			return err
+		}
 		defer told.close()
 		opt.Notifier = told
 	}

@@ -23,7 +23,9 @@ import (
 
 // The command of "notify" is run by a process of its own: the proxy gives up the right to
 // start programs. That process is started before, does nothing else, takes the command
-// from the configuration file and from nowhere else, and ends with the proxy.
+// from the configuration file and from nowhere else, and ends with the proxy. It takes as much
+// memory as a small proxy does, so there is none where no command is configured: one that a
+// reload brings begins with the next start.
 
 // tellWord starts it. It is not for people.
 const tellWord = "run-notify"
@@ -47,12 +49,13 @@ type teller struct {
 	log  *slog.Logger
 }
 
-// startTeller starts the process. Where this one can go on to start programs, or there is
-// no configuration file that could name one, there is none.
+// needsTeller reports whether this process will give up the right to start programs.
+func needsTeller(cfg *config.Config) bool {
+	return cfg.File != "" && cfg.Confine != "off" && confine.Available().Alone
+}
+
+// startTeller starts the process, where the configuration has a command.
 func startTeller(cfg *config.Config, log *slog.Logger) (*teller, error) {
-	if cfg.File == "" || cfg.Confine == "off" || !confine.Available().Alone {
-		return nil, nil
-	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -107,9 +110,6 @@ func (t *teller) do(o order) error {
 
 // close ends the process, with what it runs, and waits for it.
 func (t *teller) close() {
-	if t == nil {
-		return
-	}
 	t.in.Close()
 	t.cmd.Wait()
 }
