@@ -67,9 +67,11 @@ func (p *Proxy) accept(l net.Listener) {
 			over := func() {
 				conn.Close()
 				p.gate.leave(v)
+				p.calm.broken()
 				p.wg.Done()
 			}
 			s := p.enter(conn, v, loopbackOnly(conn), "")
+			p.calm.broken()
 			if s == nil {
 				over()
 				return

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"runtime/debug"
 	runtimemetrics "runtime/metrics"
 	"sync"
 	"time"
@@ -17,6 +18,36 @@ type memory struct {
 }
 
 const memoryGlance = 100 * time.Millisecond
+
+// A calm gives back to the system what logins and their ends have needed, once there was none
+// for a while: the collector would do so hours later where nothing happens.
+type calm struct {
+	mu    sync.Mutex
+	timer *time.Timer
+}
+
+// calmAfter is how long nobody has come or gone then.
+const calmAfter = time.Minute
+
+// broken notes that somebody comes or goes.
+func (c *calm) broken() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timer == nil {
+		c.timer = time.AfterFunc(calmAfter, debug.FreeOSMemory)
+		return
+	}
+	c.timer.Reset(calmAfter)
+}
+
+// end has nothing given back any more.
+func (c *calm) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+}
 
 // tight reports whether memory is short.
 func (m *memory) tight() bool {

@@ -86,6 +86,7 @@ type Proxy struct {
 	guesses      *guesses
 	peers        peers
 	memory       memory
+	calm         calm
 	metrics      *metrics
 	commands     control.Table
 	started      time.Time
@@ -323,6 +324,7 @@ func (p *Proxy) Shutdown(within time.Duration) {
 	p.cancel()
 	p.gate.close()
 	p.wg.Wait()
+	p.calm.end()
 	p.hook.close()
 	for _, a := range accounts {
 		if n := a.Owed(); n > 0 {

@@ -33,6 +33,10 @@ const (
 	maxReaders  = 50
 )
 
+// garbage is how much of it there may be, in percent of what is in use, before it is collected.
+// A stanza that passes makes none, so that half of what is usual costs next to nothing.
+const garbage = 50
+
 // farewell is how long contacts and clients get to take the last words.
 const farewell = 5 * time.Second
 
@@ -44,6 +48,7 @@ var signals = make(chan os.Signal, 4)
 func run(cfg *config.Config, logTo io.Writer) error {
 	confine.Cores()
 	log := logger(cfg, logTo)
+	debug.SetGCPercent(garbage)
 	debug.SetMemoryLimit(int64(cfg.Limits.Memory)) // the collector works harder before clients are refused
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -128,6 +133,7 @@ func run(cfg *config.Config, logTo io.Writer) error {
 	case slices.ContainsFunc(cfg.Listen, func(a string) bool { return !config.Loopback(a) }):
 		log.Info("other devices can connect; to let them get the local CA from a page, set \"onboarding\", such as onboarding: \"0.0.0.0:5288\"")
 	}
+	debug.FreeOSMemory() // what only the start has needed
 	log.Info("ready", "version", version, "state", cfg.State)
 	manager.ready()
 	go manager.follow(ctx, p)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"otrproxy/stanza"
 )
@@ -195,9 +197,9 @@ var (
 	language  = matches(`[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*`)
 	boolean   = oneOf("true", "false", "0", "1")
 	// software is how programs call themselves and their versions: a short line.
-	software = matches(`[^\p{C}\p{Zl}\p{Zp}]{0,100}`)
+	software = line(100)
 	// secret is a room's password, which no program shows.
-	secret = matches(`[^\p{C}\p{Zl}\p{Zp}]{0,64}`)
+	secret = line(64)
 	// base64Text is what programs make of bytes; blanks make it wider than base64.
 	base64Text = matches(`[A-Za-z0-9+/=\s]*`)
 	address    = matches(`[^\s<>"'&]+(?:/[^<>"'&]*)?`)
@@ -221,10 +223,24 @@ func opaqueToken(s string) bool {
 	return blank(s) || number(s) || boolean(s) || stamp(s) || knownNS(s) || hexName(s) && strings.ContainsAny(s, "0123456789")
 }
 
-// short is a check for text in one line.
+// short is a check for text in one line of so many bytes.
 func short(limit int) Check {
-	line := matches(`[^\p{C}\p{Zl}\p{Zp}]*`)
-	return func(s string) bool { return len(s) <= limit && line(s) }
+	return func(s string) bool { return len(s) <= limit && oneLine(s) }
+}
+
+// line is a check for text in one line of so many characters.
+func line(limit int) Check {
+	return func(s string) bool { return utf8.RuneCountInString(s) <= limit && oneLine(s) }
+}
+
+// oneLine reports whether a text has no end of a line, and nothing that is not seen.
+func oneLine(s string) bool {
+	for _, r := range s {
+		if r >= utf8.RuneSelf && unicode.In(r, unicode.C, unicode.Zl, unicode.Zp) || r < ' ' || r == 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 // programName is how programs call themselves, their systems and their versions: up to

@@ -102,7 +102,7 @@ func load() error {
 		return err
 	}
 	conf := filepath.Join(dir, "otrproxy.yaml")
-	text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\nlog: {level: info}\ndomains: {%s: {connect: %q, tls: direct, trust: pin, pins: [%q]}}\nlimits: {sessions: 20000}\n", state, domain, s.Addr(), s.Pin())
+	text := fmt.Sprintf("listen: [\"127.0.0.1:0\"]\nstate: %q\nlog: {level: info}\ndomains: {%s: {connect: %q, tls: direct, trust: pin, pins: [%q]}}\nlimits: {sessions: 20000, accounts: 100000}\n", state, domain, s.Addr(), s.Pin())
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return err
 	}
