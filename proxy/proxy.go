@@ -48,13 +48,13 @@ type Options struct {
 	Resolver *net.Resolver  // nil for the system's
 	DNSSEC   string         // host:port of a DNS server on this machine that validates; "" for what the system has
 
-	Link        func() string               // mints the address of the web page; nil for none
-	Notifier    Notifier                    // runs the command of "notify"; nil for this process
+	Link     func() string // mints the address of the web page; nil for none
+	Notifier Notifier      // runs the command of "notify"; nil for this process
 	// CommandAtStart says that this process starts no programs later: without a Notifier, a
 	// command of "notify" that a reload brings begins with the next start.
 	CommandAtStart bool
-	Confinement func() *control.Confinement // what the process has taken from itself; nil for nothing
-	Welcome     func() net.Addr             // where the page for devices is served; nil for nowhere
+	Confinement    func() *control.Confinement // what the process has taken from itself; nil for nothing
+	Welcome        func() net.Addr             // where the page for devices is served; nil for nowhere
 
 	// The network; nil for this machine's.
 	Listen func(network, addr string) (net.Listener, error)
