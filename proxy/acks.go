@@ -230,8 +230,8 @@ func (s *session) binding(root, bind stanza.Element) bool {
 func (p *Proxy) awaitEnd(s *session, wanted string) {
 	p.mu.Lock()
 	var ending []*session
-	for x := range p.sessions {
-		if w := x.wanted.Load(); x != s && x.jid == s.jid && w != nil && *w == wanted && x.closing.Load() {
+	for x := range p.sessions.of[s.jid] {
+		if w := x.wanted.Load(); x != s && w != nil && *w == wanted && x.closing.Load() {
 			ending = append(ending, x)
 		}
 	}

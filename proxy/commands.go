@@ -253,7 +253,7 @@ func (p *Proxy) outlet(jid string) otrlayer.Outlet {
 func (p *Proxy) Connected() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.sessions)
+	return p.sessions.n
 }
 
 // sessionsOf are the sessions of an account's person, the oldest first. Strangers' are none.
@@ -264,12 +264,8 @@ func (p *Proxy) sessionsOf(jid string) []*session {
 // everySession are all sessions of an account, of all accounts for "", the oldest first.
 func (p *Proxy) everySession(jid string) (out []*session) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	for s := range p.sessions {
-		if jid == "" || s.jid == jid {
-			out = append(out, s)
-		}
-	}
+	out = p.sessions.all(jid)
+	p.mu.Unlock()
 	slices.SortFunc(out, func(a, b *session) int { return a.since.Compare(b.since) })
 	return out
 }

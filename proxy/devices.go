@@ -95,8 +95,8 @@ func (s *session) carbon(m otrlayer.Mirrored) stanza.Message {
 func (s *session) ownCopy(sender address) bool {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
-	for x := range s.p.sessions {
-		if x != s && x.jid == s.jid && x.full() == sender.full {
+	for x := range s.p.sessions.of[s.jid] {
+		if x != s && x.full() == sender.full {
 			return true
 		}
 	}

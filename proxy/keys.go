@@ -337,11 +337,14 @@ func (p *Proxy) keyPassphrase(_ context.Context, c control.Call) (control.Reply,
 
 // sealAll encrypts the key files of all accounts, or decrypts them.
 func (p *Proxy) sealAll(seal bool) (err error) {
-	p.mu.Lock() // no account is opened meanwhile
-	defer p.mu.Unlock()
+	p.keyFiles.Lock() // no account is opened meanwhile
+	defer p.keyFiles.Unlock()
+	p.mu.Lock()
+	open := maps.Clone(p.accounts)
+	p.mu.Unlock()
 	for _, jid := range otrlayer.Accounts(p.state.Dir) {
 		one := func() error { return otrlayer.SealKeys(otrlayer.Dir(p.state.Dir, jid), p.vault, seal) }
-		if a := p.accounts[jid]; a != nil {
+		if a := open[jid]; a != nil {
 			one = func() error { return a.SealKeys(seal) }
 		}
 		if e := one(); e != nil {

@@ -141,7 +141,7 @@ func (l liveState) Collect(ch chan<- prometheus.Metric) {
 	}
 	held, sessions, accounts := 0, 0, l.p.open()
 	l.p.mu.Lock()
-	sessions = len(l.p.sessions)
+	sessions = l.p.sessions.n
 	l.p.mu.Unlock()
 	for _, a := range accounts {
 		for _, c := range a.Conversations() {

@@ -28,7 +28,6 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -98,13 +97,15 @@ type Proxy struct {
 	reloaded chan struct{} // a signal for who waits by the old configuration
 	wg       sync.WaitGroup
 
-	passing     sync.Mutex // one change of the passphrase at a time
-	remembering sync.Mutex // guards what accounts remember of the service contact, and of their logins
+	passing     sync.Mutex   // one change of the passphrase at a time
+	keyFiles    sync.RWMutex // held while an account is opened, and alone while the key files of all change; taken before mu
+	remembering sync.Mutex   // guards what accounts remember of the service contact, and of their logins
 
 	mu           sync.Mutex
 	listeners    []net.Listener
-	sessions     map[*session]struct{}
+	sessions     everybody
 	accounts     map[string]*otrlayer.Account
+	opening      map[string]*opening
 	refusals     map[string]*refusal
 	certificates map[string]*certificateSeen // last seen, by domain
 	moves        map[string]moved            // where servers have sent their clients
@@ -169,7 +170,7 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 // prepared is a proxy without its state.
 func prepared(cfg *config.Config, opt Options) *Proxy {
 	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, started: time.Now(), vault: &vault{}, passwords: newPasswords(), guesses: newGuesses(), reloaded: make(chan struct{}, 1),
-		sessions: map[*session]struct{}{}, accounts: map[string]*otrlayer.Account{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[plainly]time.Time{}, seats: map[place]int{}, unmade: map[string][]func(){}, fresh: map[string]int{}, suspended: map[[2]string]*suspended{}}
+		accounts: map[string]*otrlayer.Account{}, opening: map[string]*opening{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[plainly]time.Time{}, seats: map[place]int{}, unmade: map[string][]func(){}, fresh: map[string]int{}, suspended: map[[2]string]*suspended{}}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -302,10 +303,7 @@ func (p *Proxy) Shutdown(within time.Duration) {
 	for _, a := range p.accounts {
 		accounts = append(accounts, a)
 	}
-	sessions := make([]*session, 0, len(p.sessions))
-	for s := range p.sessions {
-		sessions = append(sessions, s)
-	}
+	sessions := p.sessions.all("")
 	p.mu.Unlock()
 	for _, old := range left {
 		old.expires.Stop()
@@ -336,27 +334,6 @@ func (p *Proxy) Shutdown(within time.Duration) {
 	}
 	p.peers.close()
 	p.state.Close()
-}
-
-// account opens an account, or finds it open.
-func (p *Proxy) account(jid string) (*otrlayer.Account, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if a := p.accounts[jid]; a != nil {
-		return a, nil
-	}
-	if p.vault.locked() { // also where there is no key yet: it could not be saved
-		return nil, otrlayer.ErrLocked
-	}
-	if _, err := os.Stat(otrlayer.Dir(p.state.Dir, jid)); err != nil { // of one more, nobody knows whether it is enrolled
-		p.offers.forget()
-	}
-	a, err := otrlayer.Open(p.state.Dir, jid, p.settings(jid), accountEvents{p, jid}, p.vault, p.maker)
-	if err != nil {
-		return nil, err
-	}
-	p.accounts[jid] = a
-	return a, nil
 }
 
 // settings are what an account takes from the configuration in force, made once for each.

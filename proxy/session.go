@@ -199,7 +199,7 @@ func (s *session) relay() {
 		s.p.mu.Unlock()
 		return
 	}
-	s.p.sessions[s] = struct{}{}
+	s.p.sessions.add(s)
 	s.p.mu.Unlock()
 	if st := s.stranger.Load(); st != nil && !s.p.passwords.joins(st, s) {
 		s.decided(st)
@@ -229,7 +229,7 @@ func (s *session) relay() {
 		account.GiveBack(k.message(), k.cause)
 	}
 	s.p.mu.Lock()
-	delete(s.p.sessions, s)
+	s.p.sessions.remove(s)
 	s.p.mu.Unlock()
 	s.leaves()
 	s.p.changed()
