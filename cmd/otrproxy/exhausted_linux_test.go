@@ -122,6 +122,7 @@ func TestDiskFull(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	h.word("contact", "verify", "alice@example.org", "bob@example.org", bobsKey)
 	before := h.stateFiles()
 	fill()
 	unchanged := func() {
@@ -143,7 +144,7 @@ func TestDiskFull(t *testing.T) {
 	pin := "sha256:" + strings.Repeat("AB:", 31) + "AB"
 	for _, words := range [][]string{
 		{"pin", "add", "example.org", pin},
-		{"contact", "verify", "alice@example.org", "bob@example.org", bobsKey},
+		{"contact", "distrust", "alice@example.org", "bob@example.org"}, // its file is written anew
 		{"key", "generate", "alice@example.org", "--replace"},
 		{"key", "generate", "carol@example.org"},
 	} {
