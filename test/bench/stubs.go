@@ -2,11 +2,8 @@
 
 package main
 
-func (b *bench) otr() error        { return nil }
-func (b *bench) logins() error     { return nil }
 func (b *bench) memory() error     { return nil }
 func (b *bench) check(bool) error  { return nil }
-func loginFloor([]string) error    { return nil }
 func conversations([]string) error { return nil }
 
 const landedFile = "x"

@@ -44,7 +44,6 @@ type kind struct {
 	start   func(b *bench, t *thing) error
 	policy  string // of ours; "" for others
 	writes  bool   // it writes by write(2), which the system counts; send(2) it does not
-	floor   bool   // the others are measured by it
 }
 
 var (
@@ -167,6 +166,10 @@ func (t *thing) launch(ready func(line string) bool, argv ...string) error {
 
 func (b *bench) startCopy(t *thing) error {
 	return t.launch(func(line string) bool { t.addr = line; return true }, b.self, "copy", b.pem(), t.addr)
+}
+
+func (b *bench) startLoginFloor(t *thing) error {
+	return t.launch(func(line string) bool { t.addr = line; return true }, b.self, "login-floor", b.pem(), t.addr)
 }
 
 func (b *bench) startOurs(t *thing) error {

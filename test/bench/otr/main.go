@@ -1,7 +1,7 @@
-// Command otr measures our OTR engine beside libotr, in one run: the two take turns,
-// so that both meet the same noise. Times are those of both sides together, with
-// keys of testdata; the measures are described in libotr_bench.c, which takes those
-// of libotr.
+// Command otr says what our OTR engine costs, as libotr_bench.c says it of libotr, where the
+// measures are described: a line "NAME NANOSECONDS ALLOCATIONS" for each, both sides
+// together, with keys of testdata, and last "memory BYTES". The benchmark has the two
+// take turns.
 package main
 
 import (
@@ -11,21 +11,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
-	"slices"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"otrproxy/otrlayer/otr"
 )
 
-var (
-	rounds = flag.Int("rounds", 7, "turns each engine gets")
-	each   = flag.Duration("each", 400*time.Millisecond, "how long we measure one thing in one turn")
-)
+var each = flag.Duration("each", 400*time.Millisecond, "how long one thing is measured")
 
 const keyFile = "otrlayer/otr/testdata/otr.private_key"
 
@@ -39,95 +31,44 @@ func main() {
 
 // A measure is one thing that both engines do.
 type measure struct {
-	name, what string
-	run        func(p *pair) error // once
-	perRun     float64             // how many of what is counted in a run
-	ours       []float64
-	libotr     []float64
-	allocs     float64
+	name   string
+	run    func(p *pair) error // once
+	perRun float64             // how many of what is counted in a run
 }
 
 func bench() error {
-	dir, err := os.MkdirTemp("", "otrproxy-bench")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	program := filepath.Join(dir, "libotr_bench")
-	if out, err := exec.Command("cc", "-O2", "-o", program, "test/interop/peers/libotr_bench.c", "-lotr", "-lgcrypt").CombinedOutput(); err != nil {
-		return fmt.Errorf("libotr_bench could not be built (Debian: libotr5-dev gcc): %w\n%s", err, out)
-	}
 	oneWay := func(size int) func(*pair) error {
 		text := bytes.Repeat([]byte("a"), size)
 		return func(p *pair) error { return p.carry(0, text) }
-	}
-	measures := []*measure{
-		{name: "ake", what: "key exchange", run: (*pair).exchange, perRun: 1},
-		{name: "oneway100", what: "one way, 100 B", run: oneWay(100), perRun: 1},
-		{name: "oneway1k", what: "one way, 1 kB", run: oneWay(1000), perRun: 1},
-		{name: "oneway10k", what: "one way, 10 kB", run: oneWay(10000), perRun: 1},
-		{name: "alternating", what: "alternating, 100 B", run: func(p *pair) error {
-			text := bytes.Repeat([]byte("a"), 100)
-			return errors.Join(p.carry(0, text), p.carry(1, text))
-		}, perRun: 2},
-		{name: "smp", what: "comparing a secret", run: (*pair).compare, perRun: 1},
 	}
 	people, err := configs()
 	if err != nil {
 		return err
 	}
-	var memory []float64 // of libotr
-	for range *rounds {
-		out, err := exec.Command(program, keyFile, keyFile).Output()
-		if err != nil {
-			return fmt.Errorf("libotr_bench: %w", err)
+	for _, m := range []measure{
+		{"ake", (*pair).exchange, 1},
+		{"oneway100", oneWay(100), 1},
+		{"oneway1k", oneWay(1000), 1},
+		{"oneway10k", oneWay(10000), 1},
+		{"alternating", func(p *pair) error {
+			text := bytes.Repeat([]byte("a"), 100)
+			return errors.Join(p.carry(0, text), p.carry(1, text))
+		}, 2},
+		{"smp", (*pair).compare, 1},
+	} {
+		if err := m.take(people); err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
 		}
-		theirs := map[string]float64{}
-		for line := range strings.Lines(string(out)) {
-			var name string
-			var value float64
-			if _, err := fmt.Sscan(line, &name, &value); err != nil {
-				return fmt.Errorf("libotr_bench says %q: %w", line, err)
-			}
-			theirs[name] = value
-		}
-		memory = append(memory, theirs["memory"])
-		for _, m := range measures {
-			if err := m.take(people); err != nil {
-				return fmt.Errorf("%s: %w", m.what, err)
-			}
-			m.libotr = append(m.libotr, theirs[m.name])
-		}
-	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\tlibotr\tours\tours / libotr\tallocations\t")
-	for _, m := range measures {
-		var ratios []float64
-		for i := range m.ours {
-			ratios = append(ratios, m.ours[i]/m.libotr[i])
-		}
-		slices.Sort(ratios)
-		fmt.Fprintf(w, "%s\t%s\t%s\t%.2f (%.2f-%.2f)\t%.1f\t\n", m.what, nanoseconds(median(m.libotr)), nanoseconds(median(m.ours)), median(ratios), ratios[0], ratios[len(ratios)-1], m.allocs)
 	}
 	size, err := memoryOfOne(people)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "live conversation\t%.0f B\t%.0f B\t%.2f\t\t\n", median(memory), size, size/median(memory))
-	fmt.Fprintf(w, "\t(medians of %d turns; allocations are those of both sides, per run)\t\t\t\t\n", *rounds)
-	return w.Flush()
+	fmt.Printf("memory %.0f 0\n", size)
+	return nil
 }
 
-func median(v []float64) float64 {
-	v = slices.Sorted(slices.Values(v))
-	return v[len(v)/2]
-}
-
-func nanoseconds(ns float64) string {
-	return fmt.Sprintf("%.1f us", ns/1000)
-}
-
-// take measures our engine once.
+// take measures one thing and prints it.
 func (m *measure) take(configs [2]otr.Config) error {
 	p := newPair(configs)
 	if err := p.exchange(); err != nil {
@@ -141,9 +82,10 @@ func (m *measure) take(configs [2]otr.Config) error {
 			return err
 		}
 	}
-	m.ours = append(m.ours, float64(time.Since(start).Nanoseconds())/float64(n)/m.perRun)
+	took := float64(time.Since(start).Nanoseconds())
 	runtime.ReadMemStats(&after)
-	m.allocs = float64(after.Mallocs-before.Mallocs) / float64(n) / m.perRun
+	runs := float64(n) * m.perRun
+	fmt.Printf("%s %.0f %.1f\n", m.name, took/runs, float64(after.Mallocs-before.Mallocs)/runs)
 	return nil
 }
 
