@@ -152,8 +152,9 @@ func (t *thing) logIn(users []string) (l loggedIn, err error) {
 			return err
 		}
 		l.waits[i] = time.Since(start)
+		err = c.Send("<presence/>") // as whoever comes to stay
 		c.Close()
-		return nil
+		return err
 	})
 	if err != nil {
 		return l, err
