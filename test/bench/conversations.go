@@ -99,7 +99,7 @@ func newSpeaker(state, jid string, which int) (*speaker, error) {
 	}
 	a, err := otrlayer.Open(state, jid, func() otrlayer.Settings {
 		return otrlayer.Settings{Policy: func(string) otrlayer.Policy { return otrlayer.Require }, Hold: otrlayer.Hold{Messages: 100, Bytes: 1 << 20, For: time.Minute}, Largest: 256 << 10}
-	}, unheard{}, nil)
+	}, unheard{}, nil, nil)
 	if err != nil {
 		return nil, err
 	}
