@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.
 # A count, not a time: go test ends time-limited fuzzing with a false "deadline exceeded" now and then.
 FUZZTIME ?= 20000x
 
-.PHONY: build test prepare lint unit fuzz scenarios bench dist clean
+.PHONY: build test prepare lint unit fuzz scenarios bench bench-check bench-check dist clean
 
 build:
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o otrproxy ./cmd/otrproxy
@@ -32,12 +32,15 @@ fuzz:
 scenarios:
 	@test/scenarios.sh
 
+# What the proxy costs, beside others; ARGS as in "go run ./test/bench -help".
 bench:
-	@test/install.sh haproxy libotr5-dev libgcrypt20-dev
-	$(GO) test -run xxx -bench . -benchmem ./stanza ./proxy/filter
-	$(GO) run ./test/bench
-	$(GO) run ./test/bench load
-	$(GO) run ./test/bench/otr
+	@test/install.sh haproxy nginx libnginx-mod-stream stunnel4 libotr5-dev libgcrypt20-dev gcc
+	$(GO) test -run xxx -bench . -benchmem ./stanza ./proxy/filter ./proxy
+	$(GO) run ./test/bench $(ARGS)
+
+# Whether it costs more than what was landed last (test/bench/landed.json).
+bench-check:
+	$(GO) run ./test/bench check
 
 # What is handed out: the same commit gives the same bytes, anywhere.
 dist:

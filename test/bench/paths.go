@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 )
@@ -80,6 +81,9 @@ func (r *runner) turn(l load, n int, note bool) error {
 			return err
 		}
 		r.asking = allocs - before
+		if os.Getenv("DBG") != "" {
+			println(l.name, int(r.asking))
+		}
 	}
 	r.start()
 	writes, counted := r.t.written()

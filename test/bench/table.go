@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -80,3 +81,11 @@ func (t table) row(name string, cells ...string) {
 func (t table) print() error { return t.w.Flush() }
 
 func us(d time.Duration) float64 { return float64(d) / 1e3 }
+
+// rounded is the figure with as many places as mean anything.
+func (f figure) rounded() figure {
+	for _, v := range []*float64{&f.Median, &f.Q1, &f.Q3} {
+		*v = math.Round(*v*1000) / 1000
+	}
+	return f
+}
