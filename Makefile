@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.
 # A count, not a time: go test ends time-limited fuzzing with a false "deadline exceeded" now and then.
 FUZZTIME ?= 20000x
 
-.PHONY: build test prepare lint unit fuzz scenarios bench bench-check bench-check dist clean
+.PHONY: build test prepare lint unit fuzz scenarios bench bench-check dist clean
 
 build:
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o otrproxy ./cmd/otrproxy

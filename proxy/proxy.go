@@ -12,7 +12,7 @@
 //	              by DNS where that is asked (dane.go, dnssec.go); renewal.go, how that changes
 //	scram.go      takes the login of an account that is enrolled (enrol.go), without its password
 //	login.go      logs in there with the strongest mechanism both have
-//	session.go    relays, one reader and one writer (leg.go) for each leg; acks.go knows what the server has taken
+//	session.go    relays, one reader (wire.go) and one writer (leg.go) for each leg; acks.go knows what the server has taken
 //	outgoing.go   what a client's message may do; guard.go, its presence and requests
 //	incoming.go   what a server's stanza may do; copies.go, a carbon or an archive's result; asked.go, an answer
 package proxy
