@@ -26,13 +26,14 @@ type gauge struct {
 
 const (
 	ratioBand = 0.10 // of a ratio, within which nothing is said to have changed
-	countBand = 0.05 // a stanza: what rounding and the runtime's own make
+	countBand = 0.05 // a stanza: what rounding makes
+	countPart = 0.01 // of a count: what goes by time and not by stanzas
 )
 
 // band is how much more than landed may be noise: what lies between median and quartile in
 // both runs, and no less than the kind of figure always has.
 func (landed gauge) band(now gauge) float64 {
-	least := countBand
+	least := max(countBand, countPart*landed.Median)
 	if !landed.Count {
 		least = ratioBand * landed.Median
 	}
@@ -121,7 +122,7 @@ func (b *bench) gauges() (map[string]gauge, error) {
 	}
 	defer stop()
 	loads := []load{pipelined, mixed, pingPong}
-	if err := b.race(list, loads, b.turns(20, 5)); err != nil {
+	if err := errors.Join(b.race(list, loads, b.turns(20, 5)), b.count(list, loads)); err != nil {
 		return nil, err
 	}
 	now := map[string]gauge{}

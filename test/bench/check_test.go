@@ -28,7 +28,8 @@ func TestCompare(t *testing.T) {
 		{"the same count", count(1, 1, 1), count(1, 1, 1), ""},
 		{"fewer", count(12, 12, 12), count(1, 1, 1), ""},
 		{"a count within rounding", count(1, 1, 1), count(1.04, 1.04, 1.04), ""},
-		{"one allocation in ten stanzas more", count(12, 12, 12), count(12.1, 12.1, 12.1), "12.10, landed 12.00: 0.10 more"},
+		{"a hundredth more", count(12, 12, 12), count(12.1, 12.1, 12.1), ""},
+		{"one allocation in four stanzas more", count(12, 12, 12), count(12.25, 12.25, 12.25), "12.25, landed 12.00: 0.25 more"},
 		{"a count from none", count(0, 0, 0), count(0.06, 0.06, 0.06), "0.06, landed 0.00"},
 		{"a count that wavers", count(0.1, 0.08, 0.16), count(0.2, 0.15, 0.22), ""},
 	} {

@@ -37,7 +37,7 @@ func engine(argv ...string) (said, error) {
 
 // oneWayOf is a load of messages with a text of a size.
 func oneWayOf(size int) load {
-	return load{fmt.Sprintf("one way, %d B", size), func(b *bench) int { return b.some(3000, 500) }, func(p *pair, n int) (int, []time.Duration, error) {
+	return load{fmt.Sprintf("one way, %d B", size), func(b *bench) int { return b.some(3000, 500) }, 0, func(p *pair, n int) (int, []time.Duration, error) {
 		return p.oneWay(n, size, nil)
 	}}
 }
@@ -78,7 +78,7 @@ func (b *bench) otr() error {
 		for range 3 { // as long as the engines' turns, about
 			for _, l := range loads {
 				for _, r := range list {
-					if err := r.turn(l, l.messages(b), true); err != nil {
+					if err := r.turn(l, l.messages(b)); err != nil {
 						return err
 					}
 				}

@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 )
@@ -24,7 +23,6 @@ type course struct {
 type runner struct {
 	*pair
 	courses map[string]*course
-	asking  float64 // allocations that asking for their number takes
 }
 
 func (b *bench) runner(k kind) (*runner, error) {
@@ -67,75 +65,99 @@ func (b *bench) runners(kinds ...kind) (list []*runner, stop func(), err error) 
 	return list, stop, nil
 }
 
-// turn has a load pass once. Turns that only warm up are not noted.
-func (r *runner) turn(l load, n int, note bool) error {
-	var allocs float64
-	var err error
-	ours := r.t.policy != ""
-	if ours {
-		before, err := r.t.allocated()
-		if err != nil {
-			return err
-		}
-		if allocs, err = r.t.allocated(); err != nil {
-			return err
-		}
-		r.asking = allocs - before
-		if os.Getenv("DBG") != "" {
-			println(l.name, int(r.asking))
-		}
-	}
+// pass has a load pass once, and makes sure of it.
+func (r *runner) pass(l load, n int) (stanzas int, rtt []time.Duration, done took, err error) {
 	r.start()
 	writes, counted := r.t.written()
 	cpu, err := r.t.cpu()
 	if err != nil {
-		return err
+		return 0, nil, took{}, err
 	}
-	stanzas, rtt, err := l.run(r.pair, n)
+	if stanzas, rtt, err = l.run(r.pair, n); err != nil {
+		return 0, nil, took{}, fmt.Errorf("%s, %s: %w", r.t.name, l.name, err)
+	}
+	after, err := r.t.cpu()
 	if err != nil {
-		return fmt.Errorf("%s, %s: %w", r.t.name, l.name, err)
+		return 0, nil, took{}, err
 	}
-	cpuAfter, err := r.t.cpu()
-	if err != nil {
-		return err
-	}
-	writesAfter, _ := r.t.written()
-	allocsAfter := 0.0
-	if ours {
-		if allocsAfter, err = r.t.allocated(); err != nil {
-			return err
-		}
+	done = took{cpu: after - cpu, counted: counted}
+	if counted {
+		writesAfter, _ := r.t.written()
+		done.writes = writesAfter - writes
 	}
 	if err := r.settle(); err != nil {
-		return fmt.Errorf("%s, %s: %w", r.t.name, l.name, err)
+		return 0, nil, took{}, fmt.Errorf("%s, %s: %w", r.t.name, l.name, err)
 	}
-	if !note {
-		return nil
+	return stanzas, rtt, done, nil
+}
+
+// took is what a thing took of one turn.
+type took struct {
+	cpu     time.Duration
+	writes  int
+	counted bool // the writes are known
+}
+
+// turn has a load pass, and notes what the thing took.
+func (r *runner) turn(l load, n int) error {
+	stanzas, rtt, done, err := r.pass(l, n)
+	if err != nil {
+		return err
 	}
-	c := r.courses[l.name]
-	if c == nil {
-		c = &course{}
-		r.courses[l.name] = c
-	}
+	c := r.noted(l)
 	each := float64(stanzas)
 	if r.t.cmd != nil {
-		c.cpu = append(c.cpu, us(cpuAfter-cpu)/each)
+		c.cpu = append(c.cpu, us(done.cpu)/each)
 	}
-	if counted {
-		c.writes = append(c.writes, float64(writesAfter-writes)/each)
-	}
-	if ours {
-		c.allocs = append(c.allocs, max(0, allocsAfter-allocs-r.asking)/each)
+	if done.counted {
+		c.writes = append(c.writes, float64(done.writes)/each)
 	}
 	c.rtt = append(c.rtt, rtt...)
 	return nil
 }
 
-// rounds has all take turns.
+// allocations notes what ours allocates a stanza. The runtime counts by the span, some
+// thousands at once, so it takes many stanzas to know.
+func (r *runner) allocations(b *bench, l load) error {
+	if r.t.policy == "" {
+		return nil
+	}
+	for range 2 {
+		first, err := r.t.allocated()
+		if err != nil {
+			return err
+		}
+		before, err := r.t.allocated()
+		if err != nil {
+			return err
+		}
+		stanzas, _, _, err := r.pass(l, l.many(b))
+		if err != nil {
+			return err
+		}
+		after, err := r.t.allocated()
+		if err != nil {
+			return err
+		}
+		asking := before - first
+		c := r.noted(l)
+		c.allocs = append(c.allocs, max(0, after-before-asking)/float64(stanzas))
+	}
+	return nil
+}
+
+func (r *runner) noted(l load) *course {
+	if r.courses[l.name] == nil {
+		r.courses[l.name] = &course{}
+	}
+	return r.courses[l.name]
+}
+
+// race has all take turns.
 func (b *bench) race(list []*runner, loads []load, rounds int) error {
 	for _, r := range list {
 		for _, l := range loads {
-			if err := r.turn(l, b.some(1000, 300), false); err != nil {
+			if _, _, _, err := r.pass(l, b.some(1000, 300)); err != nil { // warm up
 				return err
 			}
 		}
@@ -145,9 +167,21 @@ func (b *bench) race(list []*runner, loads []load, rounds int) error {
 		slices.Reverse(order) // whoever comes after another does not gain by it
 		for _, l := range loads {
 			for _, r := range order {
-				if err := r.turn(l, l.messages(b), true); err != nil {
+				if err := r.turn(l, l.messages(b)); err != nil {
 					return err
 				}
+			}
+		}
+	}
+	return nil
+}
+
+// count counts the allocations of all.
+func (b *bench) count(list []*runner, loads []load) error {
+	for _, r := range list {
+		for _, l := range loads {
+			if err := r.allocations(b, l); err != nil {
+				return err
 			}
 		}
 	}
@@ -179,7 +213,7 @@ func (b *bench) paths() error {
 	defer stop()
 	loads := []load{pipelined, mixed, pingPong}
 	rounds := b.turns(20, 3)
-	if err := b.race(list, loads, rounds); err != nil {
+	if err := errors.Join(b.race(list, loads, rounds), b.count(list, loads)); err != nil {
 		return err
 	}
 	floor, ha := find(list, goCopy), find(list, haproxy)
@@ -212,7 +246,7 @@ func (b *bench) paths() error {
 	fmt.Println("\nA message passes twice: to the server, and from it. Ours require has both people behind it: it encrypts and decrypts.")
 	sealed := int64(0)
 	for _, r := range list {
-		if err := r.turn(late, late.messages(b), false); err != nil {
+		if _, _, _, err := r.pass(late, late.messages(b)); err != nil {
 			return err
 		}
 		sealed += r.t.sealed.Load()

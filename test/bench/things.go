@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -138,9 +137,7 @@ func (t *thing) launch(ready func(line string) bool, argv ...string) error {
 	t.cmd = exec.Command(argv[0], argv[1:]...)
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	t.cmd.Stdout, t.cmd.Stderr = w, w
-	runtime.LockOSThread() // the parent that Pdeathsig speaks of is a thread
 	err = t.cmd.Start()
-	runtime.UnlockOSThread()
 	w.Close()
 	if err != nil {
 		t.cmd = nil
@@ -216,10 +213,7 @@ func (t *thing) configured(b *bench, conf func(addr string) string, argv func(fi
 	}
 	defer said.Close()
 	t.cmd.Stdout, t.cmd.Stderr = said, said
-	runtime.LockOSThread()
-	err = t.cmd.Start()
-	runtime.UnlockOSThread()
-	if err != nil {
+	if err := t.cmd.Start(); err != nil {
 		t.cmd = nil
 		return err
 	}
@@ -231,8 +225,8 @@ func (t *thing) configured(b *bench, conf func(addr string) string, argv func(fi
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	b2, _ := os.ReadFile(said.Name())
-	return fmt.Errorf("it does not listen: %s", b2)
+	text, _ := os.ReadFile(said.Name())
+	return fmt.Errorf("it does not listen: %s", text)
 }
 
 func (b *bench) startHAProxy(t *thing) error {
