@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"io"
 	"math/bits"
-	"sync"
 
 	"filippo.io/bigmod"
 )
@@ -182,8 +181,9 @@ const (
 // side. It takes 240 kB.
 type powerTable [digits][limbs][16]uint
 
-// powers is the only one, made when the first key is: in 2 ms, and public.
-var powers = sync.OnceValue(func() *powerTable {
+// powers is the only one, made at the start in 2 ms, and public: the engine has no state that
+// its callers would have to share with care.
+var powers = func() *powerTable {
 	t := new(powerTable)
 	base := generator.nat(bigmod.NewNat())
 	for i := range t {
@@ -197,12 +197,12 @@ var powers = sync.OnceValue(func() *powerTable {
 		base = e // base^16
 	}
 	return t
-})
+}()
 
 // ofGenerator computes e = generator^secret in constant time: one multiplication for
 // each digit and no squaring, since the table has them.
 func (e *element) ofGenerator(secret *[secretSize]byte) {
-	t := powers()
+	t := powers
 	product := bigmod.NewNat().SetUint(1).ExpandFor(primeP)
 	factor := bigmod.NewNat().ExpandFor(primeP)
 	for i := range t {

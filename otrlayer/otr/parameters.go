@@ -5,7 +5,6 @@ import (
 	"math/big"
 	"math/bits"
 	"runtime"
-	"sync"
 )
 
 // The primes of a new long-term key: q of 160 bits and p of 1024, where q divides p-1
@@ -89,7 +88,7 @@ func nextPrime(first, step *big.Int) *big.Int {
 // sieve crosses out each k where a small prime divides first + k*step. It would cross
 // out a small prime itself as well; the candidates are far larger.
 func sieve(first, step *big.Int) (crossed [candidates]bool) {
-	for _, p := range smallPrimes() {
+	for _, p := range smallPrimes {
 		prime := uint(p)
 		s := modulo(step, prime)
 		if s == 0 {
@@ -126,7 +125,7 @@ func inverse(a, prime uint) uint {
 
 // smallPrimes are the odd ones below 2^16: products of two fit a word of 32 bits, and
 // more would save nothing.
-var smallPrimes = sync.OnceValue(func() (list []uint16) {
+var smallPrimes = func() (list []uint16) {
 	var composite [1 << 16]bool
 	for i := uint(3); i < uint(len(composite)); i += 2 {
 		if composite[i] {
@@ -138,4 +137,4 @@ var smallPrimes = sync.OnceValue(func() (list []uint16) {
 		}
 	}
 	return list
-})
+}()

@@ -60,7 +60,7 @@ func TestSieveCrossesOutMultiplesOnly(t *testing.T) {
 		for i := 0; i < len(crossed); i += 1 + random.IntN(100) {
 			c.Mul(step, c.SetInt64(int64(i))).Add(c, first)
 			divided := false
-			for _, p := range smallPrimes() {
+			for _, p := range smallPrimes {
 				prime.SetUint64(uint64(p))
 				if rest.Mod(step, prime).Sign() != 0 && rest.Mod(c, prime).Sign() == 0 {
 					divided = true
