@@ -141,11 +141,11 @@ func pass(to, from *tls.Conn, below *wire) error {
 	}
 }
 
-// copyBetween is the copy as a process: it prints its address, and copies between
-// whoever connects and the address it is given.
-func copyBetween(args []string) error {
+// between is a process between clients and a server: it takes the file of a certificate and
+// the server's address, prints its own, and has each client that connects served.
+func between(args []string, serve func(c net.Conn, cert tls.Certificate, upstream string)) error {
 	if len(args) != 2 {
-		return fmt.Errorf("copy: want the file of the certificate, and the address")
+		return fmt.Errorf("want the file of the certificate, and the address")
 	}
 	cert, err := tls.LoadX509KeyPair(args[0], args[0])
 	if err != nil {
@@ -161,9 +161,12 @@ func copyBetween(args []string) error {
 		if err != nil {
 			return err
 		}
-		go connect(c, cert, args[1])
+		go serve(c, cert, args[1])
 	}
 }
+
+// copyBetween is the copy as a process.
+func copyBetween(args []string) error { return between(args, connect) }
 
 func connect(c net.Conn, cert tls.Certificate, upstream string) {
 	defer c.Close()

@@ -32,28 +32,10 @@ const (
 // It binds the resource there and answers the client's request with it; then it only waits
 // for the client to go. It is Go as well, and uses the tests' client upstream.
 func loginFloor(args []string) error {
-	if len(args) != 2 {
-		return errors.New("login-floor: want the file of the certificate, and the address")
-	}
-	cert, err := tls.LoadX509KeyPair(args[0], args[0])
-	if err != nil {
-		return err
-	}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, CurvePreferences: curves})
-	if err != nil {
-		return err
-	}
-	fmt.Println(l.Addr())
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		go func() {
-			defer c.Close()
-			serveLogin(c, args[1])
-		}()
-	}
+	return between(args, func(c net.Conn, cert tls.Certificate, upstream string) {
+		defer c.Close()
+		serveLogin(tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}, CurvePreferences: curves}), upstream)
+	})
 }
 
 func serveLogin(c net.Conn, upstream string) error {
