@@ -114,6 +114,7 @@ func run(cfg *config.Config, logTo io.Writer) error {
 		defer srv.Close()
 	}
 	manager.unused()
+	debug.FreeOSMemory()            // what only the start has needed; it cannot go back once memory is locked
 	held, err := confined(cfg, log) // everything that needs more is open
 	if err != nil {
 		p.Shutdown(0)
@@ -133,7 +134,6 @@ func run(cfg *config.Config, logTo io.Writer) error {
 	case slices.ContainsFunc(cfg.Listen, func(a string) bool { return !config.Loopback(a) }):
 		log.Info("other devices can connect; to let them get the local CA from a page, set \"onboarding\", such as onboarding: \"0.0.0.0:5288\"")
 	}
-	debug.FreeOSMemory() // what only the start has needed
 	log.Info("ready", "version", version, "state", cfg.State)
 	manager.ready()
 	go manager.follow(ctx, p)
