@@ -343,7 +343,7 @@ func (a *Account) Prepare() error {
 }
 
 // NeedKey has the account's key made in the background, where there is none, and reports
-// whether it is being made. An account that has left nothing behind so far gets none.
+// whether it is being made. An account without a directory gets none.
 func (a *Account) NeedKey() (making bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

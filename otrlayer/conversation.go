@@ -340,15 +340,10 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 	}
 	was := c.state
 	c.activate(now, id)
-	tell := func(t topic, line string) {
-		if !c.tell(now, t, line) {
-			c.untold = line // until the person writes to them
-		}
-	}
 	began := func(line string) {
 		told := c.mayTell(now, topicPrivate)
 		if !told {
-			c.untold = line
+			c.untold = line // until the person writes to them
 		}
 		c.oncePrivate(func() {
 			if told {
@@ -367,9 +362,12 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 		for _, k := range c.a.fps.of(c.contact) {
 			old = append(old, k.Fingerprint.String())
 		}
-		tell(topicKey, "The key of "+c.contact+" has CHANGED. New: "+fp.String()+". Known before: "+strings.Join(old, "; ")+
-			". Nothing is sent until you decide. Ask them by another way, such as the phone, to read you their fingerprint, and write !otr verify and what they read out; "+
-			"or accept the new key without that: !otr send "+fp.String())
+		line := "The key of " + c.contact + " has CHANGED. New: " + fp.String() + ". Known before: " + strings.Join(old, "; ") +
+			". Nothing is sent until you decide. Ask them by another way, such as the phone, to read you their fingerprint, and write !otr verify and what they read out; " +
+			"or accept the new key without that: !otr send " + fp.String()
+		if !c.tell(now, topicKey, line) {
+			c.untold = line
+		}
 		c.a.events.Happened(c.contact, EventKeyChanged)
 	case was == StateEncrypted && before != nil && before.trust == trust && before.Version == s.Version:
 		// a refresh; nothing a person needs to know

@@ -37,11 +37,7 @@ func (a *Account) guestSends(o Outlet, m Message) Verdict {
 	case policy != Opportunistic && policy != Manual, a.guestOf.Private(m.Contact), typedWish(m.Text), speaksOTR(m.Text):
 		return refused
 	}
-	v := Verdict{action: Plain, message: &m, to: m.To}
-	if !o.Emit(v) {
-		return Verdict{cause: CauseUpstream, message: &m}
-	}
-	return v
+	return emitted(o, Verdict{action: Plain, message: &m, to: m.To})
 }
 
 // guestReceives reads a text for a guest: as for the account's person, but that nothing is

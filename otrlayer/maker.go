@@ -233,7 +233,7 @@ type spares struct {
 	mu sync.Mutex // guards the file
 }
 
-// SpareFile is the name of that file, and with .age behind it where it is encrypted.
+// SpareFile is the name of that file; where it is encrypted, the name ends in .age as well.
 const SpareFile = "spare.private_keys"
 
 // names are the name that the file has as the vault is now, and the one that it has not.

@@ -39,11 +39,7 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 		return Verdict{cause: CauseQueueFull, message: &m}
 	}
 	if policy == Never { // the rules have changed since the caller looked
-		v := Verdict{action: Plain, message: &m, to: m.To}
-		if !o.Emit(v) {
-			return Verdict{cause: CauseUpstream, message: &m}
-		}
-		return v
+		return emitted(o, Verdict{action: Plain, message: &m, to: m.To})
 	}
 	a.needKey(false)
 	c := a.conv(m.Contact)
@@ -91,10 +87,7 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 			v.body = m.Text + otr.WhitespaceTag(set.versions(m.Contact))
 			c.offered = true
 		}
-		if !o.Emit(v) {
-			return Verdict{cause: CauseUpstream, message: &m}
-		}
-		return v
+		return emitted(o, v)
 	case Held:
 		if set.Largest > 0 && encodedLen(m.Text) > set.Largest {
 			return Verdict{cause: CauseTooLarge, message: &m}
@@ -138,10 +131,16 @@ func (a *Account) Pass(o Outlet, m *Message) Cause {
 
 func (a *Account) pass(o Outlet, m *Message) Cause {
 	m.outlet = o
-	if !o.Emit(Verdict{action: Plain, message: m, to: m.To}) {
-		return CauseUpstream
+	return emitted(o, Verdict{action: Plain, message: m, to: m.To}).cause
+}
+
+// emitted emits a verdict through a session, and is that verdict; a refusal where the session
+// takes nothing more.
+func emitted(o Outlet, v Verdict) Verdict {
+	if !o.Emit(v) {
+		return Verdict{cause: CauseUpstream, message: v.message}
 	}
-	return CauseNone
+	return v
 }
 
 // PassInClear is Pass for a message the rules let leave as long as the conversation

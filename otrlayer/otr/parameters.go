@@ -12,8 +12,8 @@ import (
 //
 // The standard draws up to 4096 candidates for p one by one. Here only the first is
 // drawn; the others follow it in steps of 2q, as appendix C.9 does for RSA, because
-// then a sieve can cross out nine of ten before the costly test. A prime behind a long
-// gap is found a little more often than one behind a short gap. p is public and as hard
+// then a sieve can cross out nine of ten before the costly test. A prime after a long
+// gap is found a little more often than one after a short gap. p is public and as hard
 // to break, so nobody gains by that. When the range holds no prime, which happens once
 // in 100,000 times, q and the range are drawn afresh.
 
