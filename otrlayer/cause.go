@@ -24,11 +24,12 @@ const (
 	CauseUncertain   Cause = "uncertain"   // the connection was lost before the server said that it had taken the message
 	CauseStranger    Cause = "stranger"    // the client logged in with a password that is not the one known here
 	CauseUnread      Cause = "unread"      // the contact's program said that it could not read the message
+	CauseRoom        Cause = "room"        // the address is a room, where OTR does not reach
 )
 
 // Causes is the closed set, for metrics that exist from the start.
 var Causes = []Cause{CauseExpired, CauseQueueFull, CauseMemory, CauseFinished, CauseKeyChanged, CauseUnverified, CauseNoKey,
-	CauseEngine, CauseUnprotected, CauseShutdown, CauseDropped, CauseBounced, CauseOwnOTR, CauseTooLarge, CauseUpstream, CauseUncertain, CauseUnread, CauseStranger}
+	CauseEngine, CauseUnprotected, CauseShutdown, CauseDropped, CauseBounced, CauseOwnOTR, CauseTooLarge, CauseUpstream, CauseUncertain, CauseUnread, CauseStranger, CauseRoom}
 
 // ruled reports whether it is a rule of the household that stops a message.
 func (c Cause) ruled() bool {
@@ -91,6 +92,8 @@ func (c Cause) Sentence(contact string) string {
 		return "Not sent: the connection to the server was lost. Send it again once you are connected."
 	case CauseUnread:
 		return "Sent, but the program of " + contact + " said that it could not read it: its private conversation had ended. Write it again."
+	case CauseRoom:
+		return "Not sent: you are in the room " + contact + " now, and OTR cannot protect what is said in a room to one person."
 	case CauseStranger:
 		return "Not sent: you logged in with another password than the one known here, so nothing of yours is encrypted yet. The message of otrproxy says what to do."
 	case CauseUncertain:

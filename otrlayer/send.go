@@ -471,8 +471,8 @@ func (a *Account) End(o Outlet, contact string) {
 	a.notice(contact, "The private conversation with "+contact+" is over.")
 }
 
-// Drop gives back all messages that wait for a contact, and says how many.
-func (a *Account) Drop(contact string) int {
+// Drop gives back all messages that wait for a contact, for a cause, and says how many.
+func (a *Account) Drop(contact string, cause Cause) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.convs[contact]
@@ -480,7 +480,7 @@ func (a *Account) Drop(contact string) int {
 		return 0
 	}
 	defer c.settle(a.now())
-	return c.giveBack(CauseDropped)
+	return c.giveBack(cause)
 }
 
 // A HeldMessage is one that waits for a private conversation.

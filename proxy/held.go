@@ -20,7 +20,7 @@ func (p *Proxy) heldCommands() control.Table {
 			Args: []control.Arg{accountArg, contactArg, {Name: "fingerprint", Kind: control.Rest, Optional: true, Label: "Fingerprint of the new key"}}, Run: p.with(p.release)},
 		{Name: "held drop", Short: "drop", Help: "gives back the messages that wait for a contact", Chat: true,
 			Args: []control.Arg{accountArg, contactArg}, Run: p.with(func(a *otrlayer.Account, contact string, _ control.Call) (control.Reply, error) {
-				return done("%s taken back.", plural(a.Drop(contact), "message"))
+				return done("%s taken back.", plural(a.Drop(contact, otrlayer.CauseDropped), "message"))
 			})},
 	}
 }

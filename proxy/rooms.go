@@ -190,10 +190,15 @@ func (s *session) fromRoom(root stanza.Element, from address, typ string) {
 	case !codes["110"]: // somebody else's
 	case typ == "unavailable" && !codes["303"]: // 303: under another name
 		s.rooms.ends(from.bare)
-	case typ == "" && s.rooms.enters(from.bare) && s.isRoom(from.bare):
-		_, service, _ := strings.Cut(from.bare, "@")
-		s.p.roomServices.note(bareDomain(s.jid), service)
-		s.tellOfRoom(from.bare)
+	case typ == "" && s.rooms.enters(from.bare):
+		switch {
+		case s.isRoom(from.bare):
+			_, service, _ := strings.Cut(from.bare, "@")
+			s.p.roomServices.note(bareDomain(s.jid), service)
+			s.tellOfRoom(from.bare)
+		case s.unsure(from.bare): // what waits for it would have it asked, again and again
+			s.account().Drop(from.bare, otrlayer.CauseRoom)
+		}
 	}
 }
 

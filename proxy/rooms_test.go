@@ -234,12 +234,18 @@ func TestTextBesideAnInvitationStays(t *testing.T) {
 }
 
 // Whoever wrote to somebody in a room before coming in has no private conversation with
-// the room: each occupant would answer for all.
+// the room: each occupant would answer for all. What waited for one comes back.
 func TestNoConversationWithARoom(t *testing.T) {
 	for _, rules := range []string{"otr: [{policy: opportunistic}]\n", groupchatRule} {
 		c := onStage(t, rules, func(*stage) {})
 		c.send([]string{"<message to='tea@conf.example/bob' type='chat' id='early'><body>hi bob</body></message>"})
-		joins(t, c.s, c.alice, "tea@conf.example")
+		c.alice.Send("<presence to='tea@conf.example/alice'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+		seen(c.alice)
+		returned := strings.Contains(allRaw(fromServer(t, c.s, c.alice, "<presence from='tea@conf.example/alice'>"+letIn+"</presence>")), "you are in the room tea@conf.example now")
+		if returned != (rules == groupchatRule) {
+			t.Errorf("%q: what waited came back: %v", rules, returned)
+		}
+		c.send(nil) // what was asked for before it was a room has arrived
 		before := len(c.s.Received())
 		got := allRaw(fromServer(t, c.s, c.alice, "<message from='tea@conf.example/eve' type='chat'><body>?OTRv23?</body></message><message from='tea@conf.example/eve' type='chat'><body>psst</body></message>"))
 		c.send(nil)
