@@ -11,16 +11,20 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
-// peers knows whose a connection from this machine is, by the kernel's lists of connections.
-// They are opened before the process is confined, and read again where it matters.
+// peers knows whose a connection from this machine is: the kernel is asked for the one, or
+// its lists are read where it does not answer. Both are opened before the process is confined.
 type peers struct {
 	mu    sync.Mutex
+	diag  *diag // nil where there is none
 	lists []*os.File
 }
 
 func (p *peers) open() {
+	p.diag, _ = openDiag() // without it there are the lists
 	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		if f, err := os.Open(name); err == nil {
 			p.lists = append(p.lists, f)
@@ -35,6 +39,10 @@ func (p *peers) close() {
 		f.Close()
 	}
 	p.lists = nil
+	if p.diag != nil {
+		p.diag.close()
+		p.diag = nil
+	}
 }
 
 // user is the other end's user, in words; "" for who comes from elsewhere, or where that is
@@ -47,6 +55,11 @@ func (p *peers) user(conn net.Conn) string {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.diag != nil {
+		if uid, ok := p.diag.userOf(there.AddrPort(), here.AddrPort()); ok {
+			return fmt.Sprint(" user ", uid)
+		}
+	}
 	for _, f := range p.lists {
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			continue
@@ -67,13 +80,20 @@ func userOf(list io.Reader, from, to netip.AddrPort) (uid int, ok bool) {
 		}
 		local, err := addrIn(f[1])
 		remote, err2 := addrIn(f[2])
-		if err != nil || err2 != nil || local != plainAddr(from) || remote != plainAddr(to) {
+		state, err3 := strconv.ParseUint(f[3], 16, 8)
+		if err != nil || err2 != nil || err3 != nil || !isOpen(int(state)) || local != plainAddr(from) || remote != plainAddr(to) {
 			continue
 		}
 		uid, err := strconv.Atoi(f[7])
 		return uid, err == nil
 	}
 	return 0, false
+}
+
+// isOpen reports whether in that state of TCP a socket has somebody who has it open; of the
+// others the kernel says that they are user 0's.
+func isOpen(state int) bool {
+	return state == unix.BPF_TCP_ESTABLISHED || state == unix.BPF_TCP_CLOSE_WAIT
 }
 
 func plainAddr(a netip.AddrPort) netip.AddrPort {
