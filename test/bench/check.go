@@ -21,21 +21,26 @@ const landedFile = "test/bench/landed.json"
 // A gauge is one figure that is kept from run to run. Less is better.
 type gauge struct {
 	figure
-	Count bool `json:"count,omitempty"` // of calls or allocations a stanza, in place of a ratio
+	Count   bool `json:"count,omitempty"`   // of calls or allocations a stanza, in place of a ratio
+	Batches bool `json:"batches,omitempty"` // and how many go at once is a matter of chance
 }
 
 const (
 	ratioBand = 0.10 // of a ratio, within which nothing is said to have changed
 	countBand = 0.05 // a stanza: what rounding makes
 	countPart = 0.01 // of a count: what goes by time and not by stanzas
+	batchPart = 0.25 // of a count of what batches
 )
 
 // band is how much more than landed may be noise: what lies between median and quartile in
 // both runs, and no less than the kind of figure always has.
 func (landed gauge) band(now gauge) float64 {
 	least := max(countBand, countPart*landed.Median)
-	if !landed.Count {
+	switch {
+	case !landed.Count:
 		least = ratioBand * landed.Median
+	case now.Batches:
+		least = max(countBand, batchPart*landed.Median)
 	}
 	return max(least, landed.Q3-landed.Median+now.Median-now.Q1)
 }
@@ -142,7 +147,7 @@ func (b *bench) gauges() (map[string]gauge, error) {
 				if !ok {
 					continue // where the system does not count writes
 				}
-				now[r.t.name+", "+l.name+", "+g.what] = gauge{f.rounded(), g.count}
+				now[r.t.name+", "+l.name+", "+g.what] = gauge{f.rounded(), g.count, g.what == "writes" && l.name != pingPong.name}
 			}
 		}
 	}

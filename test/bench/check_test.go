@@ -9,8 +9,9 @@ import (
 
 // What got worse beyond noise is named, and nothing else.
 func TestCompare(t *testing.T) {
-	ratio := func(median, q1, q3 float64) gauge { return gauge{figure{median, q1, q3}, false} }
-	count := func(median, q1, q3 float64) gauge { return gauge{figure{median, q1, q3}, true} }
+	ratio := func(median, q1, q3 float64) gauge { return gauge{figure{median, q1, q3}, false, false} }
+	count := func(median, q1, q3 float64) gauge { return gauge{figure{median, q1, q3}, true, false} }
+	batch := func(median float64) gauge { return gauge{figure{median, median, median}, true, true} }
 	for _, c := range []struct {
 		name        string
 		landed, now gauge
@@ -31,6 +32,8 @@ func TestCompare(t *testing.T) {
 		{"a hundredth more", count(12, 12, 12), count(12.1, 12.1, 12.1), ""},
 		{"one allocation in four stanzas more", count(12, 12, 12), count(12.25, 12.25, 12.25), "12.25, landed 12.00: 0.25 more"},
 		{"a count from none", count(0, 0, 0), count(0.06, 0.06, 0.06), "0.06, landed 0.00"},
+		{"another batch", batch(0.56), batch(0.62), ""},
+		{"batches that have fallen apart", batch(0.56), batch(1.02), "0.46 more, of which 0.14 may be noise"},
 		{"a count that wavers", count(0.1, 0.08, 0.16), count(0.2, 0.15, 0.22), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -47,7 +50,7 @@ func TestCompare(t *testing.T) {
 
 // What is not measured any more is named; what is new has nothing to be compared with.
 func TestCompareNames(t *testing.T) {
-	one := gauge{figure{1, 1, 1}, false}
+	one := gauge{figure{1, 1, 1}, false, false}
 	worse := compare(map[string]gauge{"a": one, "b": one}, map[string]gauge{"b": one, "c": one})
 	if len(worse) != 1 || worse[0] != "a: it was not measured" {
 		t.Errorf("got %q", worse)

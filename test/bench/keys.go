@@ -4,10 +4,13 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/crypto/argon2"
 
 	"otrproxy/otrlayer"
 )
@@ -18,8 +21,17 @@ const keyFile = "otrlayer/otr/testdata/otr.private_key"
 // keyOwners are whose they are, in the order of the file.
 var keyOwners = []string{"alice@example.org", "bob@example.org"}
 
+// verifier is how the proxy knows everybody's password, made to cost next to nothing:
+// thousands of first logins take minutes of hashing, and leave its memory behind.
+var verifier = func() []byte {
+	salt := []byte("everybody's salt")
+	b64 := base64.RawStdEncoding.EncodeToString
+	sum := argon2.IDKey([]byte(password), salt, 1, 8, 1, 32)
+	return fmt.Appendf(nil, "password: $argon2id$v=%d$m=8,t=1,p=1$%s$%s\n", argon2.Version, b64(salt), b64(sum))
+}()
+
 // giveKeys gives accounts keys, by turns, so that two neighbours have different ones: who
-// meets their own key refuses. They have been greeted as well.
+// meets their own key refuses. They have been greeted as well, and their password is known.
 func giveKeys(state string, jids ...string) error {
 	file, err := os.ReadFile(keyFile)
 	if err != nil {
@@ -36,7 +48,8 @@ func giveKeys(state string, jids ...string) error {
 		dir := otrlayer.Dir(state, jid)
 		err := errors.Join(os.MkdirAll(dir, 0o700),
 			os.WriteFile(filepath.Join(dir, "otr.private_key"), key, 0o600),
-			os.WriteFile(filepath.Join(dir, "service"), []byte("greeted\n"), 0o600))
+			os.WriteFile(filepath.Join(dir, "service"), []byte("greeted\n"), 0o600),
+			os.WriteFile(filepath.Join(dir, "login.verifier"), verifier, 0o600))
 		if err != nil {
 			return err
 		}

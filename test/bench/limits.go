@@ -4,6 +4,9 @@ package main
 
 import "golang.org/x/sys/unix"
 
+// manyFiles are what thousands of sessions take, in the clients' process or in the middle.
+const manyFiles = 24_000
+
 // openFiles raises what this process and those it starts may have open, as far as it may,
 // and returns it.
 func openFiles(wanted uint64) uint64 {

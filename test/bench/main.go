@@ -89,6 +89,7 @@ var children = map[string]func(args []string) error{
 	"copy":          copyBetween,
 	"login-floor":   loginFloor,
 	"conversations": conversations,
+	"crowd":         crowdOf,
 }
 
 func fail(err error) {
@@ -114,7 +115,7 @@ func (b *bench) run(f func() error) (err error) {
 	if err := writePEM(b.pem()); err != nil {
 		return err
 	}
-	b.files = int(openFiles(65536))
+	b.files = int(openFiles(manyFiles))
 	debug.SetGCPercent(400) // clients and server take no more of the cores than they must
 	return f()
 }

@@ -3,10 +3,18 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"os/exec"
+	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"otrproxy/test/client"
@@ -23,14 +31,109 @@ const (
 	wobble    = 64 << 10         // bytes, which are no change
 )
 
+// crowdKinds are the things whose sessions are measured; ours with whatever policy, for
+// nobody talks.
+var crowdKinds = map[string]kind{"ours": require, "Go copy": goCopy, "haproxy": haproxy}
+
+// A size is what a crowd takes, in resident bytes of what is in the middle.
+type size struct {
+	Program  int // at the start
+	Sessions int // there are; fewer than wanted where time was up
+	Short    int // with them, once it stays the same
+	Silent   int // and after silence
+}
+
 // A crowd is one thing with its idle sessions.
 type crowd struct {
-	t             *thing
-	wanted        int
-	all           []*client.Client
-	program       int // bytes resident at the start
-	used          int // after a first login, which leaves behind what is made once
-	short, silent int // with them: shortly after, and after silence
+	t   *thing
+	all []*client.Client
+	size
+}
+
+// crowdOf is a crowd as a process, for how many files one may have open is bounded. It is
+// given the directory and program of the run, what is in the middle, and how many sessions;
+// it prints its size once those are there, and again when it is told to go on.
+func crowdOf(args []string) error {
+	if len(args) != 4 {
+		return errors.New("crowd: want a directory, the proxy, a thing and a number")
+	}
+	n, err := strconv.Atoi(args[3])
+	if err != nil {
+		return err
+	}
+	b := &bench{dir: args[0], proxy: args[1], files: int(openFiles(manyFiles))}
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	debug.SetGCPercent(400)
+	c, err := b.crowd(crowdKinds[args[2]], n)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	out := json.NewEncoder(os.Stdout)
+	if err := out.Encode(c.size); err != nil {
+		return err
+	}
+	if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+		return err
+	}
+	if c.Silent, err = c.t.settled(); err != nil {
+		return err
+	}
+	return out.Encode(c.size)
+}
+
+// A distant crowd is one of another process.
+type distant struct {
+	name   string
+	wanted int
+	cmd    *exec.Cmd
+	on     io.WriteCloser
+	said   *json.Decoder
+	size
+}
+
+func (b *bench) distant(name string, n int) (*distant, error) {
+	d := &distant{name: name, wanted: n, cmd: exec.Command(b.self, "crowd", b.dir, b.proxy, name, strconv.Itoa(n))}
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	d.cmd.Stderr = os.Stderr
+	out, err := d.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if d.on, err = d.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if err := d.cmd.Start(); err != nil {
+		return nil, err
+	}
+	d.said = json.NewDecoder(out)
+	if err := d.said.Decode(&d.size); err != nil {
+		d.close()
+		return nil, fmt.Errorf("%d sessions of %s: %w; %s", n, name, err, d.cmd.ProcessState)
+	}
+	return d, nil
+}
+
+// later takes the size again.
+func (d *distant) later() error {
+	_, err := d.on.Write([]byte{'\n'})
+	if err == nil {
+		err = d.said.Decode(&d.size)
+	}
+	if err != nil {
+		d.close()
+		return fmt.Errorf("%d sessions of %s: %w; %s", d.wanted, d.name, err, d.cmd.ProcessState)
+	}
+	return nil
+}
+
+// close ends the process, and with it what it has started.
+func (d *distant) close() {
+	d.on.Close()
+	d.cmd.Process.Kill()
+	d.cmd.Wait()
 }
 
 // settled is the resident memory once it stays the same.
@@ -53,7 +156,7 @@ func (b *bench) crowd(k kind, n int) (*crowd, error) {
 	if t == nil || err != nil {
 		return nil, err
 	}
-	c := &crowd{t: t, wanted: n}
+	c := &crowd{t: t}
 	if err := c.gather(names); err != nil {
 		c.close()
 		return nil, fmt.Errorf("%s: %w", k.name, err)
@@ -72,13 +175,10 @@ func (c *crowd) gather(names []string) error {
 		}
 	}
 	var err error
-	if c.program, err = c.t.settled(); err != nil {
+	if c.Program, err = c.t.settled(); err != nil {
 		return err
 	}
-	if _, err := c.t.logIn([]string{"alice"}); err != nil {
-		return err
-	}
-	if c.used, err = c.t.settled(); err != nil {
+	if _, err := c.t.logIn([]string{"alice"}); err != nil { // what is made once is made
 		return err
 	}
 	var mu sync.Mutex
@@ -99,7 +199,8 @@ func (c *crowd) gather(names []string) error {
 	if err != nil {
 		return err
 	}
-	c.short, err = c.t.settled()
+	c.Sessions = len(c.all)
+	c.Short, err = c.t.settled()
 	return err
 }
 
@@ -111,48 +212,44 @@ func (c *crowd) close() {
 }
 
 func (b *bench) memory() error {
-	sizes := []int{1, 100, 1000, 5000}
+	sizes, wait := []int{1, 100, 1000, 5000}, silence
 	if b.quick {
-		sizes = []int{1, 50, 200}
+		sizes, wait = []int{1, 50, 200}, 0
 	}
-	sizes = b.fitting(sizes, 3)
-	var crowds []*crowd
+	var crowds []*distant
 	defer func() {
-		for _, c := range crowds {
-			c.close()
+		for _, d := range crowds {
+			d.close()
 		}
 	}()
-	for _, k := range []kind{require, goCopy, haproxy} {
-		k.name = strings.TrimSuffix(k.name, " require") // nobody talks
-		for _, n := range sizes {
-			c, err := b.crowd(k, n)
-			if err != nil {
-				return err
-			}
-			if c == nil {
-				break // it is not installed, and has said so
-			}
-			crowds = append(crowds, c)
+	for _, name := range []string{"ours", "Go copy", "haproxy"} {
+		if k := crowdKinds[name]; k.program != "" && !installed(k.program) {
+			fmt.Printf("%s is left out: %s is not installed\n", name, k.program)
+			continue
 		}
-	}
-	wait := silence
-	if b.quick {
-		wait = 0
-	}
-	time.Sleep(wait)
-	t := newTable(fmt.Sprintf("Memory of idle sessions, resident: once it stays the same for %s, and %s later", unchanged, wait),
-		"program alone", "after one login", "with sessions", "a session", "later", "a session")
-	for _, c := range crowds {
-		var err error
-		if c.silent, err = c.t.settled(); err != nil {
+		list, err := b.crowds(name, append([]int{0}, sizes...)) // those of none are what the others are measured by
+		if crowds = append(crowds, list...); err != nil {
 			return err
 		}
-		n := len(c.all)
-		name := fmt.Sprintf("%s, %d", c.t.name, n)
-		if n < c.wanted {
-			name += fmt.Sprintf(" (of %d: time was up)", c.wanted)
+	}
+	time.Sleep(wait)
+	if err := all(len(crowds), func(i int) error { return crowds[i].later() }); err != nil {
+		return err
+	}
+	t := newTable(fmt.Sprintf("Memory of idle sessions, resident: after a login and with sessions, once it stays the same for %s, and after %s more", unchanged, wait),
+		"at the start", "with sessions", "a session", "later", "a session")
+	var none *distant
+	for _, d := range crowds {
+		if d.wanted == 0 {
+			none = d
+			t.row(d.name+", 0", megabytes(d.Program), megabytes(d.Short), "", megabytes(d.Silent), "")
+			continue
 		}
-		t.row(name, megabytes(c.program), megabytes(c.used), megabytes(c.short), kilobytes(c.short-c.used, n), megabytes(c.silent), kilobytes(c.silent-c.used, n))
+		name := fmt.Sprintf("%s, %d", d.name, d.Sessions)
+		if d.Sessions < d.wanted {
+			name += fmt.Sprintf(" (of %d: time was up)", d.wanted)
+		}
+		t.row(name, megabytes(d.Program), megabytes(d.Short), kilobytes(d.Short-none.Short, d.Sessions), megabytes(d.Silent), kilobytes(d.Silent-none.Silent, d.Sessions))
 	}
 	if err := t.print(); err != nil {
 		return err
@@ -160,17 +257,32 @@ func (b *bench) memory() error {
 	return b.conversations(sizes)
 }
 
-// fitting leaves out what takes more open files than there may be: each session has two here.
-func (b *bench) fitting(sizes []int, things int) (fit []int) {
-	left := b.files/2 - 500
-	for _, n := range sizes {
-		if left -= things * n; left < 0 {
-			fmt.Printf("%d sessions are left out: only %d files may be open (ulimit -n)\n", n, b.files)
-			break
+// crowds begins crowds of one thing, all at once.
+func (b *bench) crowds(name string, sizes []int) (list []*distant, err error) {
+	fit := slices.DeleteFunc(sizes, func(n int) bool {
+		tooMany := b.files < 2*n+500 // each session has two in the process of its clients and server
+		if tooMany {
+			fmt.Printf("%d sessions of %s are left out: only %d files may be open (ulimit -n)\n", n, name, b.files)
 		}
-		fit = append(fit, n)
+		return tooMany
+	})
+	list = make([]*distant, len(fit))
+	err = all(len(fit), func(i int) (err error) {
+		list[i], err = b.distant(name, fit[i])
+		return err
+	})
+	return slices.DeleteFunc(list, func(d *distant) bool { return d == nil }), err
+}
+
+// all does something for 0 to n-1 at once.
+func all(n int, f func(i int) error) error {
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { errs[i] = f(i) })
 	}
-	return fit
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 func (b *bench) conversations(sizes []int) error {

@@ -69,7 +69,7 @@ func (b *bench) otr() error {
 	defer stop()
 	without, with := list[0], list[1]
 	loads := []load{oneWayOf(100), oneWayOf(1000)}
-	rounds := b.turns(7, 1)
+	rounds := b.turns(5, 1)
 	values := map[string]map[string][]float64{"ours": {}, "libotr": {}, "allocs": {}}
 	if err := b.race(list, loads, 0); err != nil { // warm up
 		return err

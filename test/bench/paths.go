@@ -212,7 +212,7 @@ func (b *bench) paths() error {
 	}
 	defer stop()
 	loads := []load{pipelined, mixed, pingPong}
-	rounds := b.turns(20, 3)
+	rounds := b.turns(15, 3)
 	if err := errors.Join(b.race(list, loads, rounds), b.count(list, loads)); err != nil {
 		return err
 	}
