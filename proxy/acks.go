@@ -41,6 +41,129 @@ type acks struct {
 	id      string // under which the session can be resumed, "" for not
 	within  time.Duration
 	handled uint32 // stanzas of the server's that have been handed to the client
+	owing   bool   // the server has asked how many that are
+}
+
+// A tally is what a leg counts for its other side, once that has been asked to say what it
+// has taken. What the two tell each other costs a packet each way. So that leaves at once
+// where there was nothing lately, and of a run of messages seldom, or with what is written
+// anyway.
+type tally struct {
+	counting bool
+	stanzas  uint32 // queued since it counts
+	unasked  int    // persons' messages queued since it was last asked
+	asked    moment // when it was; zero for never
+	owes     bool   // it has asked how many of its own have been handed on
+	handled  uint32 // that many
+	answered moment // when it was last told; zero for never
+	due      *time.Timer
+}
+
+const (
+	tallyEvery = time.Second
+	maxUnasked = 100 // messages that may have left without a question what was taken
+)
+
+// count begins to count stanzas behind what asks the other side to do the same; from
+// is how many it has taken already.
+func (o *outbox) count(ask string, from uint32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.put(func(b []byte) []byte { return append(b, ask...) }) {
+		o.counting, o.stanzas = true, from
+	}
+}
+
+// uncounted ends that: the other side does not count.
+func (o *outbox) uncounted() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.counting, o.unasked = false, 0
+	for i := range o.marks {
+		o.marks[i].counted = false
+	}
+	if o.wrote == nil {
+		o.forget()
+	}
+}
+
+// taken notes how many stanzas the other side has taken, and reports whether those were
+// all.
+func (o *outbox) taken(n uint32) (all bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.marks = slices.DeleteFunc(o.marks, func(k mark) bool { return k.taken(n) })
+	return len(o.marks) == 0
+}
+
+// pending reports whether the other side counts, and has not taken everything yet.
+func (o *outbox) pending() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.counting && len(o.marks) > 0
+}
+
+// answer has the other side told how many of its stanzas have been handed on. It never waits.
+func (o *outbox) answer(handled uint32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || o.err != nil {
+		return
+	}
+	if o.owes, o.handled = true, handled; !o.writing { // else who writes sees to it
+		o.sayLater()
+	}
+}
+
+// say queues what is due of the tally, behind what is queued, and reports whether that asks
+// what was taken. All is due at the end.
+func (o *outbox) say(end bool) (asked bool) {
+	if !o.owes && o.unasked == 0 || o.closed || o.err != nil {
+		return false
+	}
+	now := clock()
+	if o.owes && (end || len(o.buf) > 0 || until(o.answered, now) <= 0) {
+		o.open()
+		o.buf = append(strconv.AppendUint(append(o.buf, "<a xmlns='"+nsSM+"' h='"...), uint64(o.handled), 10), "'/>"...)
+		o.owes, o.answered = false, now
+	}
+	if o.unasked > 0 && (end || o.unasked >= maxUnasked || until(o.asked, now) <= 0) {
+		o.open()
+		o.buf = append(o.buf, askTaken...)
+		o.unasked, o.asked, asked = 0, now, true
+	}
+	if o.owes || o.unasked > 0 {
+		o.sayLater()
+	}
+	return asked
+}
+
+// until is how long it takes until it is time to say again what was last said then.
+func until(last, now moment) time.Duration {
+	if last == 0 {
+		return 0
+	}
+	return tallyEvery - time.Duration(now-last)
+}
+
+// sayLater writes what is due once it is.
+func (o *outbox) sayLater() {
+	if o.due != nil {
+		return
+	}
+	pause, now := tallyEvery, clock()
+	if o.owes {
+		pause = until(o.answered, now)
+	}
+	if o.unasked > 0 {
+		pause = min(pause, until(o.asked, now))
+	}
+	o.due = time.AfterFunc(pause, func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.due = nil
+		o.drain()
+	})
 }
 
 // A resumption is a suspended session that the server has been asked to go on with.
@@ -74,8 +197,13 @@ func (s *session) counting() {
 
 // inAck handles what a server says about counting. It is for us alone.
 func (s *session) inAck(root stanza.Element) {
-	h, err := strconv.ParseUint(root.Attr("h"), 10, 32)
-	known := err == nil
+	var h uint64
+	known := false
+	if v := root.Attr("h"); v != "" {
+		var err error
+		h, err = strconv.ParseUint(v, 10, 32)
+		known = err == nil
+	}
 	switch string(root.Local()) {
 	case "enabled":
 		s.counts.Store(true)
@@ -86,9 +214,7 @@ func (s *session) inAck(root stanza.Element) {
 			}
 		}
 	case "r":
-		s.client.flush()
-		s.server.queue([]byte("<a xmlns='" + nsSM + "' h='" + strconv.FormatUint(uint64(s.handled), 10) + "'/>"))
-		s.server.kick()
+		s.owing = true
 	case "a":
 		if known {
 			all := s.server.taken(uint32(h))
@@ -117,6 +243,15 @@ func (s *session) inAck(root stanza.Element) {
 		}
 		s.p.metrics.wentOn(false)
 		close(r.done)
+	}
+}
+
+// acknowledge tells the server how many of its stanzas have been handed to the client, where
+// it has asked: one answer is enough for all it has asked before (section 4).
+func (s *session) acknowledge() {
+	if s.owing {
+		s.owing = false
+		s.server.answer(s.handled)
 	}
 }
 

@@ -79,10 +79,7 @@ type outbox struct {
 	// remembered until the other side gives a sign of life (alive).
 	wrote func(asked bool)
 
-	// Counting, once the other side has been asked to say what it has taken (XEP-0198).
-	counting bool
-	stanzas  uint32 // queued since then
-	asks     bool   // a person's message is queued since it was last asked
+	tally
 }
 
 // queues are kept for the legs that have something to say: most have nothing, most of the
@@ -134,7 +131,9 @@ func (o *outbox) message(k mark, f func([]byte) []byte) bool {
 	}
 	k.end, k.counted, k.n = o.sent+int64(o.inFlight+len(o.buf)), o.counting, o.stanzas
 	o.marks = append(o.marks, k)
-	o.asks = o.counting
+	if o.counting {
+		o.unasked++
+	}
 	return true
 }
 
@@ -170,51 +169,17 @@ func (o *outbox) put(f func([]byte) []byte) bool {
 	if o.closed || o.err != nil {
 		return false
 	}
-	if o.buf == nil {
-		o.box = queues.Get().(*[]byte)
-		o.buf = (*o.box)[:0]
-	}
+	o.open()
 	o.buf = f(o.buf)
 	return true
 }
 
-// count begins to count stanzas behind what asks the other side to do the same; from
-// is how many it has taken already.
-func (o *outbox) count(ask string, from uint32) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.put(func(b []byte) []byte { return append(b, ask...) }) {
-		o.counting, o.stanzas = true, from
+// open has room for what is queued.
+func (o *outbox) open() {
+	if o.buf == nil {
+		o.box = queues.Get().(*[]byte)
+		o.buf = (*o.box)[:0]
 	}
-}
-
-// uncounted ends that: the other side does not count.
-func (o *outbox) uncounted() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.counting = false
-	for i := range o.marks {
-		o.marks[i].counted = false
-	}
-	if o.wrote == nil {
-		o.forget()
-	}
-}
-
-// taken notes how many stanzas the other side has taken, and reports whether those were
-// all.
-func (o *outbox) taken(n uint32) (all bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.marks = slices.DeleteFunc(o.marks, func(k mark) bool { return k.taken(n) })
-	return len(o.marks) == 0
-}
-
-// pending reports whether the other side counts, and has not taken everything yet.
-func (o *outbox) pending() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.counting && len(o.marks) > 0
 }
 
 // forget drops the marks of what has been written and will not be confirmed.
@@ -274,6 +239,7 @@ func (o *outbox) build(f func([]byte) []byte) bool {
 func (o *outbox) seal(b []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.say(true)
 	o.put(func(dst []byte) []byte { return append(dst, b...) })
 	o.closed = true
 }
@@ -304,10 +270,10 @@ func (o *outbox) drain() {
 		return
 	}
 	o.writing = true
-	for len(o.buf) > 0 && o.err == nil {
-		asked := o.asks
-		if asked {
-			o.buf, o.asks = append(o.buf, askTaken...), false
+	for o.err == nil {
+		asked := o.say(false)
+		if len(o.buf) == 0 {
+			break
 		}
 		out, box := o.buf, o.box
 		o.buf, o.box = nil, nil

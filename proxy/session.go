@@ -116,6 +116,7 @@ func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *
 	u.wire.before = func() { // a client that does not read holds up whom the server's words reach
 		s.heldUp.Store(true)
 		s.client.flush()
+		s.acknowledge()
 		s.client.wait()
 		s.heldUp.Store(false)
 	}

@@ -21,14 +21,20 @@ type counted struct {
 	confirmed uint32   // stanzas that the client has said it has
 	kept      [][]byte // those behind them
 	away      bool     // the connection is gone
+	asked     bool     // and has not answered: one question at a time, as servers do
 }
 
-// keep keeps a stanza; it reports whether there is a connection to send it on.
-func (c *counted) keep(b []byte) bool {
+const askTaken = "<r xmlns='" + nsSM + "'/>"
+
+// keep keeps a stanza; it reports whether there is a connection to send it on, and whether to
+// ask for an answer.
+func (c *counted) keep(b []byte) (sends, asks bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.kept = append(c.kept, append([]byte(nil), b...))
-	return !c.away
+	asks = !c.away && !c.asked
+	c.asked = c.asked || asks
+	return !c.away, asks
 }
 
 func (c *counted) lost() {
@@ -37,12 +43,15 @@ func (c *counted) lost() {
 	c.away = true
 }
 
-func (c *counted) confirm(h uint32) {
+// confirm notes what the client has; it reports whether to ask again, for the rest.
+func (c *counted) confirm(h uint32) (asks bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := h - c.confirmed; n <= uint32(len(c.kept)) {
 		c.kept, c.confirmed = c.kept[n:], h
 	}
+	c.asked = len(c.kept) > 0
+	return c.asked
 }
 
 // unconfirmed is what a client may not have got, of what is worth keeping.
@@ -90,8 +99,8 @@ func (x *session) count(root stanza.Element) {
 			x.write([]byte("<a xmlns='" + nsSM + "' h='" + strconv.FormatUint(uint64(x.sm.received.Load()), 10) + "'/>"))
 		}
 	case "a":
-		if x.sm != nil {
-			x.sm.confirm(uint32(h))
+		if x.sm != nil && x.sm.confirm(uint32(h)) {
+			x.write([]byte(askTaken))
 		}
 	case "resume":
 		x.resume(root.Attr("previd"), uint32(h))
@@ -133,6 +142,9 @@ func (x *session) resume(id string, h uint32) {
 	x.sm.away = false
 	for _, kept := range x.sm.kept {
 		b = append(b, kept...)
+	}
+	if x.sm.asked = len(x.sm.kept) > 0; x.sm.asked {
+		b = append(b, askTaken...)
 	}
 	x.sm.mu.Unlock()
 	x.conn.Write(b)

@@ -340,10 +340,13 @@ func (x *session) deliver(b []byte) {
 	x.outMu.Lock()
 	defer x.outMu.Unlock()
 	if sm := x.sm; sm != nil {
-		if !sm.keep(b) {
+		sends, asks := sm.keep(b)
+		if !sends {
 			return
 		}
-		b = append(slices.Clip(b), "<r xmlns='"+nsSM+"'/>"...)
+		if asks {
+			b = append(slices.Clip(b), askTaken...)
+		}
 	}
 	x.conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
 	x.conn.Write(b)
