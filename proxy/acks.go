@@ -40,7 +40,8 @@ type acks struct {
 	// Owned by the goroutine that reads the server.
 	id      string // under which the session can be resumed, "" for not
 	within  time.Duration
-	handled uint32 // stanzas of the server's that have been handed to the client
+	handled uint32 // stanzas of the server's that are queued for the client
+	reached uint32 // those that have been handed to it
 	owing   bool   // the server has asked how many that are
 }
 
@@ -55,6 +56,7 @@ type tally struct {
 	asked    moment // when it was; zero for never
 	owes     bool   // it has asked how many of its own have been handed on
 	handled  uint32 // that many
+	told     uint32 // it knows of so many
 	answered moment // when it was last told; zero for never
 	due      *time.Timer
 }
@@ -103,21 +105,27 @@ func (o *outbox) pending() bool {
 	return o.counting && len(o.marks) > 0
 }
 
-// answer has the other side told how many of its stanzas have been handed on. It never waits.
-func (o *outbox) answer(handled uint32) {
+// handed notes how many of the other side's stanzas have been handed on, and has it told where
+// it has asked. It never waits.
+func (o *outbox) handed(on uint32, asked bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed || o.err != nil {
 		return
 	}
-	if o.owes, o.handled = true, handled; !o.writing { // else who writes sees to it
+	if o.handled = on; asked {
+		o.owes = true
+	}
+	if o.owes && !o.writing { // else who writes sees to it
 		o.sayLater()
 	}
 }
 
 // say queues what is due of the tally, behind what is queued, and reports whether that asks
-// what was taken. All is due at the end.
+// what was taken. All is due at the end: what the other side does not know of it would send
+// once more.
 func (o *outbox) say(end bool) (asked bool) {
+	o.owes = o.owes || end && o.handled != o.told
 	if !o.owes && o.unasked == 0 || o.closed || o.err != nil {
 		return false
 	}
@@ -125,7 +133,7 @@ func (o *outbox) say(end bool) (asked bool) {
 	if o.owes && (end || len(o.buf) > 0 || until(o.answered, now) <= 0) {
 		o.open()
 		o.buf = append(strconv.AppendUint(append(o.buf, "<a xmlns='"+nsSM+"' h='"...), uint64(o.handled), 10), "'/>"...)
-		o.owes, o.answered = false, now
+		o.owes, o.told, o.answered = false, o.handled, now
 	}
 	if o.unasked > 0 && (end || o.unasked >= maxUnasked || until(o.asked, now) <= 0) {
 		o.open()
@@ -246,13 +254,14 @@ func (s *session) inAck(root stanza.Element) {
 	}
 }
 
-// acknowledge tells the server how many of its stanzas have been handed to the client, where
-// it has asked: one answer is enough for all it has asked before (section 4).
+// acknowledge notes how many of the server's stanzas have been handed to the client, and tells
+// it where it has asked: one answer is enough for all it has asked before (section 4).
 func (s *session) acknowledge() {
-	if s.owing {
-		s.owing = false
-		s.server.answer(s.handled)
+	if s.client.empty() {
+		s.reached = s.handled
 	}
+	s.server.handed(s.reached, s.owing)
+	s.owing = false
 }
 
 // handle counts a stanza of the server's.
@@ -266,7 +275,7 @@ func (s *session) handle() {
 func (s *session) resume(r *resumption, h uint32) {
 	old := r.old
 	s.counts.Store(true)
-	s.handled, s.id, s.within = old.handled, old.id, resumeWithin
+	s.handled, s.reached, s.id, s.within = old.handled, old.handled, old.id, resumeWithin
 	s.contacts.goesOn(old.roster)
 	s.mu.Lock()
 	s.unannounced = true

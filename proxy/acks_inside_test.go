@@ -84,24 +84,25 @@ func TestRunAsksSeldomAndToItsEnd(t *testing.T) {
 	}
 }
 
-// Whoever asks gets the latest number: at once, or with the next stanza, or a moment later.
+// Whoever asks gets the latest number: at once, or with the next stanza, or a moment later; and
+// at the end without asking, or it would send once more what has arrived.
 func TestAnswerGoesWithTheNextStanza(t *testing.T) {
 	o, conn := counting()
-	o.answer(1)
+	o.handed(1, true)
 	if got := conn.next(t); got != "<a xmlns='"+nsSM+"' h='1'/>" {
 		t.Errorf("first: %s", got)
 	}
-	o.answer(2)
-	o.answer(3)
+	o.handed(2, true)
+	o.handed(3, false)
 	sends(o)
 	if got := conn.next(t); got != "<message/><a xmlns='"+nsSM+"' h='3'/>"+askTaken {
 		t.Errorf("with a stanza: %s", got)
 	}
-	o.answer(4)
+	o.handed(4, true)
 	if got := conn.next(t); got != "<a xmlns='"+nsSM+"' h='4'/>" {
 		t.Errorf("later: %s", got)
 	}
-	o.answer(5)
+	o.handed(5, false) // nobody has asked
 	o.seal([]byte("</stream:stream>"))
 	o.flush()
 	if got := conn.next(t); got != "<a xmlns='"+nsSM+"' h='5'/></stream:stream>" {

@@ -253,6 +253,13 @@ func (o *outbox) flush() {
 	o.drain()
 }
 
+// empty reports whether all that was queued has been written.
+func (o *outbox) empty() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err == nil && !o.writing && len(o.buf) == 0
+}
+
 // kick is flush for everybody else: it never waits.
 func (o *outbox) kick() {
 	o.mu.Lock()
