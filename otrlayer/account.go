@@ -85,7 +85,7 @@ type Message struct {
 	Type    string // XMPP's message type
 	Slight  bool   // it says nothing a person wrote
 	Text    string
-	Extra   []byte                   // what may stand beside the ciphertext, ready to send
+	Extra   []byte                   // what may stand beside the ciphertext, ready to send; valid as long as Raw
 	Raw     []byte                   // the stanza as it came; valid only during Send or Pass
 	RawID   []byte                   // the ID in the place of ID, for Pass; valid only during it
 	Rewrite func(body string) []byte // the stanza as it came with another body; valid only during Send

@@ -1,6 +1,7 @@
 package otrlayer
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"maps"
@@ -332,7 +333,7 @@ func (c *conversation) hold(now time.Time, limit Hold, m *Message, cause Cause) 
 		return Verdict{cause: CauseMemory, message: m}
 	}
 	kept := *m
-	kept.Raw, kept.Rewrite = nil, nil
+	kept.Raw, kept.Rewrite, kept.Extra = nil, nil, bytes.Clone(m.Extra)
 	kept.expires = now.Add(limit.For)
 	c.held = append(c.held, &kept)
 	c.heldBytes += size

@@ -48,6 +48,9 @@ func Defused(text string) string {
 	return b.String()
 }
 
+// Harmless reports whether Defused leaves a text as it is.
+func Harmless(text []byte) bool { return !brackets(text) || len(imitations(string(text))) == 0 }
+
 // Mentions reports whether something in a text looks like the proxy's mark.
 func Mentions(text string) bool { return len(imitations(text)) > 0 }
 
@@ -192,10 +195,10 @@ func bracket(r rune) bool {
 }
 
 // brackets reports whether there is any in a text.
-func brackets(text string) bool {
+func brackets[T string | []byte](text T) bool {
 	for i := range len(text) {
 		if c := text[i]; c >= utf8.RuneSelf || bracketASCII[c] {
-			return strings.IndexFunc(text[i:], bracket) >= 0
+			return strings.IndexFunc(string(text[i:]), bracket) >= 0
 		}
 	}
 	return false

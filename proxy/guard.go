@@ -44,8 +44,8 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 		}
 	}
 	rule := s.ruledOut.by(s.p.Config(), s.jid, to.bare)
-	write := func(b []byte) []byte { return append(b, st.Raw...) }
-	if s.strict(rule, to.bare) {
+	strict := s.strict(rule, to.bare)
+	if strict {
 		if !filter.PresenceType(typ) {
 			s.refuse(root, stanza.Error{Type: "modify", Condition: "bad-request", Text: "This is no type of presence."})
 			return
@@ -53,9 +53,13 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 		if s.foreign(root) {
 			return
 		}
-		write = filter.PresenceOut(st, rule, everybody)
 	}
-	s.server.stanza(write)
+	s.server.stanza(func(b []byte) []byte {
+		if strict {
+			return filter.PresenceOut(b, st, rule, everybody)
+		}
+		return append(b, st.Raw...)
+	})
 	s.p.metrics.count(out, presence, passed)
 }
 
@@ -86,7 +90,7 @@ func (s *session) outIQ(st *stanza.Stanza, to address) {
 	root := st.Root()
 	typ := root.Attr("type")
 	switch {
-	case (typ == "result" || typ == "error") && s.answersPush(root.Attr("id")):
+	case (typ == "result" || typ == "error") && s.answersPush(root.AttrBytes("id")):
 		return
 	}
 	about, over := s.aboutUs(st)

@@ -165,7 +165,18 @@ func (s *session) ruleFor(from address) *config.Rule {
 
 // expects reports whether what people say from an address is expected to be encrypted.
 func (s *session) expects(from address) bool {
-	return s.account().Expects(s.contactOf(from)) || from.also != "" && s.account().Expects(from.also)
+	return s.expected(s.contactOf(from)) || from.also != "" && s.account().Expects(from.also)
+}
+
+// expected is that for one way to read the address. Most often the rule says it.
+func (s *session) expected(contact string) bool {
+	switch policy := s.ruledIn.by(s.p.Config(), s.jid, contact).Policy; {
+	case policy.Requires():
+		return true
+	case policy == config.Never:
+		return false
+	}
+	return s.account().Expects(contact)
 }
 
 // alsoMarked has a text that is shown as it came carry the mark, where some programs read its
@@ -179,11 +190,16 @@ func (s *session) alsoMarked(from address, r otrlayer.Reading) otrlayer.Reading 
 
 // voiceUnder is what becomes of words under a rule.
 func (s *session) voiceUnder(rule *config.Rule) filter.Voice {
-	v := filter.Voice{Quote: otrlayer.Defused, Mark: inClear, Covers: s.covers}
+	v := s.voice
 	if rule.Drop {
 		v.Mark = func(string) string { return "" }
 	}
 	return v
+}
+
+// speaks has the session know what becomes of words.
+func (s *session) speaks() {
+	s.voice = filter.Voice{Fits: otrlayer.Harmless, Quote: otrlayer.Defused, Mark: inClear, Covers: s.covers}
 }
 
 // inClear is a text that came in clear with the mark of that; OTR in it is nobody's to read.
@@ -219,6 +235,12 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 		s.carbonsSettled(root)
 		s.changed(root)
 	}
+	attaches := false
+	defer func() {
+		if attaches { // behind the answer: what is owed to the client comes now
+			s.attach()
+		}
+	}()
 	var e *stanza.Edit // of what is said about the service contact
 	rosters, impostors, n, services := 0, 0, 0, false
 	fromServer := !from.ok || from.bare == s.jid || from.bare == bareDomain(s.jid)
@@ -258,7 +280,7 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 				bound := full.String()
 				s.resource.Store(&bound)
 				s.counting()
-				defer s.attach() // behind the answer: what is owed to the client comes now
+				attaches = true
 			}
 		}
 	}
@@ -438,9 +460,12 @@ func (s *session) guarded(from address, r otrlayer.Reading) bool {
 }
 
 // showing says how a message is shown whose text was read.
-func (s *session) showing(from address, body *stanza.Element, r otrlayer.Reading) *filter.In {
+func (s *session) showing(from address, body *stanza.Element, r otrlayer.Reading) filter.In {
 	rule := s.ruleFor(from)
-	in := &filter.In{Voice: s.voiceUnder(rule), Rule: rule, Body: r.Text, Clear: !r.Encrypted && !r.Unreadable, Asks: !r.Unreadable && (r.Answerable || body == nil), NotBefore: r.NotBefore, Now: time.Now()}
+	in := filter.In{Voice: s.voiceUnder(rule), Rule: rule, Body: r.Text, Clear: !r.Encrypted && !r.Unreadable, Asks: !r.Unreadable && (r.Answerable || body == nil), NotBefore: r.NotBefore}
+	if !in.NotBefore.IsZero() {
+		in.Now = time.Now()
+	}
 	switch {
 	case !strings.Contains(from.bare, "@"), from.bare == s.jid && !from.resource:
 		in.From = filter.Service
@@ -457,7 +482,8 @@ func (s *session) outside(root stanza.Element, from address, archived bool) otrl
 	if !strings.Contains(from.bare, "@") || !s.expects(from) { // services send forms
 		return otrlayer.Reading{Deliver: true}
 	}
-	says := s.showing(from, nil, otrlayer.Reading{}).Said(root)
+	show := s.showing(from, nil, otrlayer.Reading{})
+	says := show.Said(root)
 	if says == nil {
 		return otrlayer.Reading{Deliver: true}
 	}
@@ -488,8 +514,8 @@ func (s *session) open(st *stanza.Stanza, body *stanza.Element, text string) {
 	s.p.metrics.count(in, message, passed)
 }
 
-func (s *session) asItCame(body *stanza.Element, text string) *filter.Open {
-	return &filter.Open{Voice: filter.Voice{Quote: otrlayer.Defused, Mark: inClear, Covers: s.covers}, Body: body, Text: text, Other: scrubbed}
+func (s *session) asItCame(body *stanza.Element, text string) filter.Open {
+	return filter.Open{Voice: s.voice, Body: body, Text: text, Other: scrubbed, Clean: otrlayer.Clean}
 }
 
 // scrubbed is a text that the engine must not see: OTR in it becomes a placeholder, and

@@ -203,14 +203,19 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		pass()
 		return
 	}
-	c := filter.Compose(root, rule)
+	scratch := written.Get().(*[]byte)
+	defer written.Put(scratch)
+	c := filter.Compose(root, rule, *scratch)
 	body := c.Body
 	m.Extra = c.Extra
-	if m.ID = root.Attr("id"); body != nil {
+	if body != nil {
 		m.Text = body.Text()
 	}
-	if body == nil || c.Opaque != nil || c.Sealed || m.Text == "" {
-		// No text that OTR could carry.
+	carries := body != nil && c.Opaque == nil && !c.Sealed && m.Text != "" // a text that OTR can carry
+	if carries || !requires {
+		m.ID = root.Attr("id") // what only passes bears its own
+	}
+	if !carries {
 		if !requires && s.account().PassInClear(s, m) {
 			return
 		}
@@ -227,7 +232,9 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 			m.Raw = c.EndToEnd(root)
 			pass()
 		case len(c.Extra)+len(c.Files) > 0:
-			m.Raw = c.Alone(root)
+			from := len(c.Extra)
+			*scratch = c.AppendAlone(c.Extra, root)
+			m.Raw = (*scratch)[from:]
 			pass()
 		default: // hints and markers alone: nothing a person wrote
 			s.p.metrics.count(out, message, blocked)

@@ -57,6 +57,7 @@ func lone(tb testing.TB, rule config.Rule) *session {
 	}
 	s := &session{p: p, jid: a.JID(), strange: map[string]bool{}, quiet: map[string]bool{}}
 	s.of.Store(a)
+	s.speaks()
 	s.used.Do(func() {})
 	s.greet.Do(func() {})
 	full := "alice@path.example/bench"
@@ -73,7 +74,6 @@ type passage struct {
 	before func(s *session)
 	in     bool // from the server
 	raw    string
-	allocs float64 // pieces of memory that a stanza may take
 }
 
 const chat = " id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11' type='chat'><body>see you at the station at six, as ever</body><active xmlns='http://jabber.org/protocol/chatstates'/><origin-id xmlns='urn:xmpp:sid:0' id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11'/><request xmlns='urn:xmpp:receipts'/></message>"
@@ -88,17 +88,21 @@ var (
 	requires = config.Rule{Policy: config.Require, Allow: []config.Allow{config.Groupchat, config.Receipts, config.Chatstates, config.Status}}
 
 	passing = []passage{
-		{"out/never/message", never, nil, false, "<message to='bob@path.example/bench'" + chat, 0},
-		{"in/never/message", never, nil, true, "<message from='bob@path.example/bench' to='alice@path.example/bench'" + chat, 0},
-		{"out/never/presence", never, nil, false, "<presence to='bob@path.example'><show>away</show></presence>", 0},
-		{"in/never/presence", never, nil, true, "<presence from='bob@path.example/phone' to='alice@path.example/bench'><show>away</show><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://gajim.org' ver='oXbRy8rwyfWHHzNyc3mXvqHtuLk='/></presence>", 0},
-		{"in/never/iq", never, nil, true, "<iq type='get' id='p1' from='path.example' to='alice@path.example/bench'><ping xmlns='urn:xmpp:ping'/></iq>", 1},
-		{"out/require/room", requires, inRoom, false, "<message to='room@muc.path.example' id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11' type='groupchat'><body>hello all</body></message>", 0},
-		{"out/require/chat state", requires, nil, false, "<message to='bob@path.example/bench' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>", 11},
-		{"out/require/presence", requires, nil, false, "<presence><show>away</show><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://gajim.org' ver='oXbRy8rwyfWHHzNyc3mXvqHtuLk='/></presence>", 25},
-		{"in/require/presence", requires, nil, true, "<presence from='bob@path.example/phone' to='alice@path.example/bench'><show>away</show><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://gajim.org' ver='oXbRy8rwyfWHHzNyc3mXvqHtuLk='/></presence>", 6},
-		{"in/require/room", requires, inRoom, true, "<message from='room@muc.path.example/nick' to='alice@path.example/bench' id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11' type='groupchat'><body>hello all</body></message>", 8},
-		{"in/require/chat state", requires, nil, true, "<message from='bob@path.example/bench' to='alice@path.example/bench' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>", 13},
+		{"out/never/message", never, nil, false, "<message to='bob@path.example/bench'" + chat},
+		{"in/never/message", never, nil, true, "<message from='bob@path.example/bench' to='alice@path.example/bench'" + chat},
+		{"out/never/presence", never, nil, false, "<presence to='bob@path.example'><show>away</show></presence>"},
+		{"in/never/presence", never, nil, true, "<presence from='bob@path.example/phone' to='alice@path.example/bench'><show>away</show><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://gajim.org' ver='oXbRy8rwyfWHHzNyc3mXvqHtuLk='/></presence>"},
+		{"in/never/iq", never, nil, true, "<iq type='get' id='p1' from='path.example' to='alice@path.example/bench'><ping xmlns='urn:xmpp:ping'/></iq>"},
+		{"out/require/room", requires, inRoom, false, "<message to='room@muc.path.example' id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11' type='groupchat'><body>hello all</body></message>"},
+		{"out/require/chat state", requires, nil, false, "<message to='bob@path.example/bench' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>"},
+		{"out/require/presence", requires, nil, false, "<presence><show>away</show><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://gajim.org' ver='oXbRy8rwyfWHHzNyc3mXvqHtuLk='/></presence>"},
+		{"in/require/presence", requires, nil, true, "<presence from='bob@path.example/phone' to='alice@path.example/bench'><show>away</show><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://gajim.org' ver='oXbRy8rwyfWHHzNyc3mXvqHtuLk='/></presence>"},
+		{"in/require/room", requires, inRoom, true, "<message from='room@muc.path.example/nick' to='alice@path.example/bench' id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11' type='groupchat'><body>hello all</body></message>"},
+		{"out/require/receipt", requires, nil, false, "<message to='bob@path.example/bench' id='r1'><received xmlns='urn:xmpp:receipts' id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11'/></message>"},
+		{"out/require/request", requires, nil, false, "<iq type='result' id='p1' to='path.example'/>"},
+		{"in/require/receipt", requires, nil, true, "<message from='bob@path.example/bench' to='alice@path.example/bench' id='r1'><received xmlns='urn:xmpp:receipts' id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11'/></message>"},
+		{"in/require/request", requires, nil, true, "<iq type='get' id='p1' from='path.example' to='alice@path.example/bench'><ping xmlns='urn:xmpp:ping'/></iq>"},
+		{"in/require/chat state", requires, nil, true, "<message from='bob@path.example/bench' to='alice@path.example/bench' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>"},
 	}
 )
 
@@ -147,8 +151,7 @@ func BenchmarkPassing(b *testing.B) {
 	}
 }
 
-// TestPassingAllocatesNothing counts, and so does not depend on the machine. What has to be
-// looked at word by word under a rule that demands encryption takes some memory still.
+// TestPassingAllocatesNothing counts, and so does not depend on the machine.
 func TestPassingAllocatesNothing(t *testing.T) {
 	for _, k := range passing {
 		t.Run(k.name, func(t *testing.T) {
@@ -172,8 +175,8 @@ func TestPassingAllocatesNothing(t *testing.T) {
 			}
 			before := done()
 			const n = 2000
-			if got := testing.AllocsPerRun(n, step); got > k.allocs {
-				t.Errorf("%v allocations a stanza, and %v were enough", got, k.allocs)
+			if got := testing.AllocsPerRun(n, step); got > 0 {
+				t.Errorf("%v allocations a stanza", got)
 			}
 			if got := done() - before; got != n+1 {
 				t.Errorf("%v of %v stanzas passed", got, n+1)

@@ -306,11 +306,13 @@ func (s *session) rosterPush(yes bool) {
 }
 
 // answersPush reports whether an answer is to a push of ours.
-func (s *session) answersPush(id string) bool {
+func (s *session) answersPush(id []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	was := s.pushed[id]
-	delete(s.pushed, id)
+	was := s.pushed[string(id)]
+	if was {
+		delete(s.pushed, string(id))
+	}
 	return was
 }
 

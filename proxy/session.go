@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"otrproxy/otrlayer"
+	"otrproxy/proxy/filter"
 	"otrproxy/stanza"
 )
 
@@ -35,7 +36,8 @@ type session struct {
 
 	client, server         *outbox
 	fromClient, fromServer *stanza.Scanner
-	clientIn               *inlet // below fromClient
+	clientIn               *inlet       // below fromClient
+	voice                  filter.Voice // what becomes of words, where no rule says otherwise
 
 	// of is the account; for a stranger a guest of it, until it shows that they are its person
 	// (promote). joining guards that change, and the session's end.
@@ -121,6 +123,7 @@ func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *
 		s.heldUp.Store(false)
 	}
 	s.server.wrote, u.wire.heard = s.wrote, s.heard
+	s.speaks()
 	return s
 }
 

@@ -9,7 +9,7 @@ import (
 // AppendEscaped appends character data that is safe in text and in attribute
 // values. Characters that XML 1.0 does not allow become U+FFFD, so that no text
 // of a peer can end somebody's stream.
-func AppendEscaped(dst []byte, s string) []byte {
+func AppendEscaped[T string | []byte](dst []byte, s T) []byte {
 	for i := 0; i < len(s); {
 		run := i
 		for i < len(s) && unescaped[s[i]] {
@@ -39,7 +39,8 @@ func AppendEscaped(dst []byte, s string) []byte {
 			}
 			continue
 		}
-		r, n := utf8.DecodeRuneInString(s[i:])
+		var next [utf8.UTFMax]byte
+		r, n := utf8.DecodeRune(next[:copy(next[:], s[i:])])
 		if r == utf8.RuneError && n == 1 || !isChar(r) {
 			r = utf8.RuneError
 		}
@@ -58,14 +59,14 @@ var unescaped = func() (t [256]bool) {
 }()
 
 // AppendAttr appends one attribute with a space before it.
-func AppendAttr(dst []byte, name, value string) []byte {
+func AppendAttr[T string | []byte](dst []byte, name string, value T) []byte {
 	dst = append(append(append(dst, ' '), name...), "='"...)
 	return append(appendAttrValue(dst, value), '\'')
 }
 
 // appendAttrValue is AppendEscaped for attributes, in which literal tabs and line
 // ends would be read as spaces.
-func appendAttrValue(dst []byte, value string) []byte {
+func appendAttrValue[T string | []byte](dst []byte, value T) []byte {
 	at := len(dst)
 	dst = AppendEscaped(dst, value)
 	if bytes.ContainsAny(dst[at:], "\t\n") {

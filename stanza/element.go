@@ -278,10 +278,17 @@ func (e Element) AttrNames() iter.Seq2[string, []byte] {
 // Text is the character data directly inside the element (child elements left
 // out), with references and CDATA sections resolved and line ends normalised
 // (XML 1.0 section 2.11).
-func (e Element) Text() string {
+func (e Element) Text() string { return string(e.TextBytes()) }
+
+// TextBytes is Text, most often as a part of the stanza, to be looked at and not kept.
+func (e Element) TextBytes() []byte {
 	n := e.n()
-	if raw := n.inner.of(e.st.Raw); bytes.IndexByte(raw, '<') < 0 && bytes.IndexByte(raw, '&') < 0 && bytes.IndexByte(raw, '\r') < 0 {
-		return string(raw)
+	raw := n.inner.of(e.st.Raw)
+	if bytes.IndexByte(raw, '<') < 0 && bytes.IndexByte(raw, '&') < 0 && bytes.IndexByte(raw, '\r') < 0 {
+		return raw
+	}
+	if raw[0] == '<' && e.elementsAlone() {
+		return nil
 	}
 	var out []byte
 	at := n.inner.Start
@@ -289,7 +296,19 @@ func (e Element) Text() string {
 		out = appendText(out, e.st.Raw[at:c.n().span.Start])
 		at = c.n().span.End
 	}
-	return string(appendText(out, e.st.Raw[at:n.inner.End]))
+	return appendText(out, e.st.Raw[at:n.inner.End])
+}
+
+// elementsAlone reports whether nothing stands between the child elements.
+func (e Element) elementsAlone() bool {
+	at := e.n().inner.Start
+	for c := range e.Children() {
+		if c.n().span.Start != at {
+			return false
+		}
+		at = c.n().span.End
+	}
+	return at == e.n().inner.End
 }
 
 // Content yields what stands directly inside the element, in order: runs of character data

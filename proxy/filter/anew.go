@@ -9,7 +9,8 @@ import (
 
 // A Voice is what becomes of words that pass.
 type Voice struct {
-	Quote func(string) string // has nothing in it imitate the proxy
+	Fits  func([]byte) bool   // reports whether nothing in it imitates the proxy
+	Quote func(string) string // has it imitate nothing
 	Mark  func(string) string // says that they came in clear; quotes as well
 	// Covers reports whether what an address says is expected to be encrypted. Nil is for
 	// none.
@@ -28,11 +29,29 @@ type anew struct {
 func (w *anew) open(el stanza.Element, within []byte) {
 	w.dst = append(append(w.dst, '<'), el.Local()...)
 	if ns := el.NS(); !bytes.Equal(ns, within) {
-		w.dst = stanza.AppendAttr(w.dst, "xmlns", string(ns))
+		w.dst = stanza.AppendAttr(w.dst, "xmlns", ns)
 	}
 }
 
 func (w *anew) attr(name, value string) { w.dst = stanza.AppendAttr(w.dst, name, value) }
+
+// text writes a text with nothing in it that imitates the proxy.
+func (w *anew) text(text []byte) {
+	if w.leaves(text) {
+		w.dst = stanza.AppendEscaped(w.dst, text)
+	} else {
+		w.dst = stanza.AppendEscaped(w.dst, w.Quote(string(text)))
+	}
+}
+
+// quotedAttr writes an attribute with nothing in it that imitates the proxy.
+func (w *anew) quotedAttr(name string, value []byte) {
+	if w.leaves(value) {
+		w.dst = stanza.AppendAttr(w.dst, name, value)
+	} else {
+		w.attr(name, w.Quote(string(value)))
+	}
+}
 
 // close ends an element whose start tag ends at from.
 func (w *anew) close(el stanza.Element, from int) {
@@ -52,23 +71,23 @@ func (w *anew) element(f *Form, el stanza.Element, within []byte) {
 	w.open(el, within)
 	for name, raw := range el.AttrNames() {
 		switch check := f.Attrs[name]; {
-		case name == "xml:lang" && language(string(raw)):
+		case name == "xml:lang" && language(raw):
 			w.attr(name, string(raw))
 		case check != nil:
-			if value := el.Attr(name); check(value) {
-				w.attr(name, w.Quote(value))
+			if value := el.AttrBytes(name); check(value) {
+				w.quotedAttr(name, value)
 			}
 		}
 	}
 	w.dst = append(w.dst, '>')
 	from := len(w.dst)
 	if f.Text != nil {
-		switch text := el.Text(); {
+		switch text := el.TextBytes(); {
 		case !f.Text(text):
 		case f.Says && !blank(text):
-			w.dst = stanza.AppendEscaped(w.dst, w.Mark(text))
+			w.dst = stanza.AppendEscaped(w.dst, w.Mark(string(text)))
 		default:
-			w.dst = stanza.AppendEscaped(w.dst, w.Quote(text))
+			w.text(text)
 		}
 	}
 	for c := range el.Children() {
@@ -114,7 +133,7 @@ func (v Voice) invites(el stanza.Element) bool {
 func (w *anew) attrs(el stanza.Element) {
 	for name := range el.AttrNames() {
 		if name == "xml:lang" || name != "xmlns" && !strings.Contains(name, ":") {
-			w.attr(name, w.Quote(el.Attr(name)))
+			w.quotedAttr(name, el.AttrBytes(name))
 		}
 	}
 }
@@ -182,15 +201,15 @@ func (v Voice) AppendOpen(dst []byte, st *stanza.Stanza) []byte {
 // proxy.
 func (v Voice) silent(el stanza.Element) bool {
 	for name := range el.AttrNames() {
-		if !v.leaves(el.Attr(name)) {
+		if !v.leaves(el.AttrBytes(name)) {
 			return false
 		}
 	}
-	return v.leaves(el.Text())
+	return v.leaves(el.TextBytes())
 }
 
 // leaves reports whether a text stays as it is; nil leaves all.
-func (v *Voice) leaves(text string) bool { return v == nil || v.Quote(text) == text }
+func (v *Voice) leaves(text []byte) bool { return v == nil || v.Fits(text) }
 
 // spread reports whether formatted text, which is shown in the place of the body, has the
 // mark spread over several elements.

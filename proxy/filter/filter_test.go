@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 var (
 	testVoice = Voice{
+		Fits:  func(s []byte) bool { return !bytes.ContainsRune(s, '[') },
 		Quote: func(s string) string { return strings.ReplaceAll(s, "[", "> [") },
 		Mark:  func(s string) string { return "CLEAR " + s },
 	}
@@ -42,7 +44,7 @@ func TestMessageAnew(t *testing.T) {
 			`<message from='b@x/r'><body>hi</body><active xmlns='http://jabber.org/protocol/chatstates'/></message>`, true},
 		{"receipts are up to the caller", In{Body: "hi"}, `<message><request xmlns='urn:xmpp:receipts'/><markable xmlns='urn:xmpp:chat-markers:0'/></message>`, `<message><body>hi</body></message>`, true},
 		{"asked", In{Body: "hi", Asks: true}, `<message><request xmlns='urn:xmpp:receipts'/></message>`, `<message><body>hi</body><request xmlns='urn:xmpp:receipts'/></message>`, true},
-		{"a thread's name is hashed", In{Body: "hi"}, `<message><thread parent='W'>a word</thread></message>`, `<message><body>hi</body><thread>` + threadID("a word") + `</thread></message>`, true},
+		{"a thread's name is hashed", In{Body: "hi"}, `<message><thread parent='W'>a word</thread></message>`, `<message><body>hi</body><thread>` + string(threadID([]byte("a word"))) + `</thread></message>`, true},
 		{"OMEMO beside decrypted text", In{Body: "hi", Rule: builtIn}, `<message><encrypted xmlns='eu.siacs.conversations.axolotl'><payload>AAAA</payload></encrypted></message>`, `<message><body>hi</body></message>`, true},
 		{"OMEMO by itself", In{Clear: true, Rule: builtIn}, `<message><encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'><key rid='2'>AAAA</key></header><payload>AAAA</payload><W/></encrypted></message>`,
 			`<message><encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'><key rid='2'>AAAA</key></header><payload>AAAA</payload></encrypted></message>`, true},

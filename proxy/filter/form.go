@@ -3,9 +3,10 @@ package filter
 import (
 	"bytes"
 	"encoding/base64"
+	"hash/maphash"
 	"regexp"
-	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -40,7 +41,7 @@ type Form struct {
 type Attrs map[string]Check
 
 // A Check reports whether a text or an attribute's value is of a form.
-type Check func(string) bool
+type Check func([]byte) bool
 
 // of is the form of a child.
 func (f *Form) of(parent, el stanza.Element) (Form, bool) {
@@ -72,7 +73,7 @@ func find(tables []Table, el stanza.Element) (Form, bool) {
 
 // declares reports whether an attribute declares a namespace.
 func declares(name string, value []byte) bool {
-	return name == "xmlns" || strings.HasPrefix(name, "xmlns:") && uri(string(value))
+	return name == "xmlns" || strings.HasPrefix(name, "xmlns:") && uri(value)
 }
 
 // fits reports whether an element is of a form, with nothing beside. With a voice, on the
@@ -86,15 +87,15 @@ func (f *Form) fits(el stanza.Element, v *Voice) bool {
 		return false
 	}
 	for name, raw := range el.AttrNames() {
-		if name == "xmlns" || v == nil && (declares(name, raw) || strings.HasPrefix(name, "xmlns:") && nsName(string(raw))) {
+		if name == "xmlns" || v == nil && (declares(name, raw) || strings.HasPrefix(name, "xmlns:") && nsName(raw)) {
 			continue
 		}
-		value := el.Attr(name)
-		if check := f.Attrs[name]; !(check != nil && check(value)) && !(name == "xml:lang" && language(string(raw))) || !v.leaves(value) {
+		value := el.AttrBytes(name)
+		if check := f.Attrs[name]; !(check != nil && check(value)) && !(name == "xml:lang" && language(raw)) || !v.leaves(value) {
 			return false
 		}
 	}
-	if text := el.Text(); f.Text == nil && !blank(text) || f.Text != nil && (!f.Text(text) || !v.leaves(text)) {
+	if text := el.TextBytes(); f.Text == nil && !blank(text) || f.Text != nil && (!f.Text(text) || !v.leaves(text)) {
 		return false
 	}
 	for c := range el.Children() {
@@ -109,11 +110,11 @@ func (f *Form) fits(el stanza.Element, v *Voice) bool {
 // and namespaces are its program's; attributes and texts are numbers, times, hashes and
 // namespaces.
 func wordless(el stanza.Element) bool {
-	if !nsName(string(el.NS())) || !tagName(string(el.Local())) || !opaqueToken(el.Text()) {
+	if !nsName(el.NS()) || !tagName(el.Local()) || !opaqueToken(el.TextBytes()) {
 		return false
 	}
 	for attr, raw := range el.AttrNames() {
-		if !(attr == "xmlns" || strings.HasPrefix(attr, "xmlns:")) && !(tagName(attr) && opaqueToken(el.Attr(attr))) && !(attr == "xml:lang" && language(string(raw))) {
+		if !(attr == "xmlns" || strings.HasPrefix(attr, "xmlns:")) && !(tagName([]byte(attr)) && opaqueToken(el.AttrBytes(attr))) && !(attr == "xml:lang" && language(raw)) {
 			return false
 		}
 	}
@@ -141,7 +142,7 @@ func sober(el stanza.Element) bool {
 }
 
 func soberly(el stanza.Element) bool {
-	if before, _, prefixed := bytes.Cut(el.Name(), []byte{':'}); prefixed && !prefixName(string(before)) {
+	if before, _, prefixed := bytes.Cut(el.Name(), []byte{':'}); prefixed && !prefixName(before) {
 		return false
 	}
 	for attr := range el.AttrNames() {
@@ -149,8 +150,8 @@ func soberly(el stanza.Element) bool {
 		if !declares {
 			continue
 		}
-		value := el.Attr(attr)
-		if declared != "" && !prefixName(strings.TrimPrefix(declared, ":")) || value != "" && !nsName(value) && value != string(el.NS()) {
+		value := el.AttrBytes(attr)
+		if declared != "" && !prefixName([]byte(strings.TrimPrefix(declared, ":"))) || len(value) > 0 && !nsName(value) && !bytes.Equal(value, el.NS()) {
 			return false
 		}
 	}
@@ -159,12 +160,12 @@ func soberly(el stanza.Element) bool {
 
 // Checks.
 
-func words(string) bool { return true }
+func words([]byte) bool { return true }
 
-func blank(s string) bool { return strings.TrimSpace(s) == "" }
+func blank(s []byte) bool { return len(bytes.TrimSpace(s)) == 0 }
 
 // noBlank is machine-made text without blanks, or nothing.
-func noBlank(s string) bool {
+func noBlank(s []byte) bool {
 	for i := range len(s) {
 		if s[i] < '!' || s[i] > '~' {
 			return false
@@ -174,16 +175,48 @@ func noBlank(s string) bool {
 }
 
 // token is a name that programs make: short, and without blanks.
-func token(s string) bool { return s != "" && len(s) <= 128 && noBlank(s) }
+func token(s []byte) bool { return len(s) > 0 && len(s) <= 128 && noBlank(s) }
 
 func matches(expr string) Check {
 	re := regexp.MustCompile("^(?:" + expr + ")$")
-	return re.MatchString
+	return remembering(re.Match)
 }
+
+// remembering is a check that costs something, and knows again what has passed it lately:
+// programs say the same of themselves each time.
+func remembering(check Check) Check {
+	var seed = maphash.MakeSeed()
+	var passed [16]atomic.Pointer[string]
+	return func(s []byte) bool {
+		place := &passed[maphash.Bytes(seed, s)%uint64(len(passed))]
+		if known := place.Load(); known != nil && *known == string(s) {
+			return true
+		}
+		if !check(s) {
+			return false
+		}
+		if len(s) <= maxRemembered {
+			known := string(s)
+			place.Store(&known)
+		}
+		return true
+	}
+}
+
+// maxRemembered bounds what one check keeps, in bytes each.
+const maxRemembered = 128
 
 // oneOf is one of some words.
 func oneOf(list ...string) Check {
-	return func(s string) bool { return slices.Contains(list, strings.TrimSpace(s)) }
+	return func(s []byte) bool {
+		s = bytes.TrimSpace(s)
+		for _, word := range list {
+			if word == string(s) {
+				return true
+			}
+		}
+		return false
+	}
 }
 
 var (
@@ -219,23 +252,25 @@ var (
 
 // opaqueToken is what no person writes as a word: nothing, a number, a truth, a time, a hash
 // or a UUID, a known namespace.
-func opaqueToken(s string) bool {
-	return blank(s) || number(s) || boolean(s) || stamp(s) || knownNS(s) || hexName(s) && strings.ContainsAny(s, "0123456789")
+func opaqueToken(s []byte) bool {
+	return blank(s) || number(s) || boolean(s) || stamp(s) || knownNS(s) || hexName(s) && bytes.ContainsAny(s, "0123456789")
 }
 
 // short is a check for text in one line of so many bytes.
 func short(limit int) Check {
-	return func(s string) bool { return len(s) <= limit && oneLine(s) }
+	return func(s []byte) bool { return len(s) <= limit && oneLine(s) }
 }
 
 // line is a check for text in one line of so many characters.
 func line(limit int) Check {
-	return func(s string) bool { return utf8.RuneCountInString(s) <= limit && oneLine(s) }
+	return func(s []byte) bool { return utf8.RuneCount(s) <= limit && oneLine(s) }
 }
 
 // oneLine reports whether a text has no end of a line, and nothing that is not seen.
-func oneLine(s string) bool {
-	for _, r := range s {
+func oneLine(s []byte) bool {
+	for len(s) > 0 {
+		r, size := utf8.DecodeRune(s)
+		s = s[size:]
 		if r >= utf8.RuneSelf && unicode.In(r, unicode.C, unicode.Zl, unicode.Zp) || r < ' ' || r == 0x7f {
 			return false
 		}
@@ -246,8 +281,8 @@ func oneLine(s string) bool {
 // programName is how programs call themselves, their systems and their versions: up to
 // eight words in 64 characters, of which two at most are words in small letters alone, as
 // in "Debian GNU/Linux 12 on arm64". A sentence has more, or a mark at its end.
-func programName(s string) bool {
-	fields := strings.Fields(s)
+func programName(s []byte) bool {
+	fields := bytes.Fields(s)
 	small := 0
 	for _, f := range fields {
 		if smallLetters(f) {
@@ -264,10 +299,10 @@ var (
 
 // base64Bytes is the base64 of some bytes: whole groups and nothing between them but the
 // ends of lines.
-func base64Bytes(s string) bool {
-	s = strings.TrimSpace(s)
-	_, err := base64.StdEncoding.DecodeString(s)
-	return s != "" && err == nil
+func base64Bytes(s []byte) bool {
+	s = bytes.TrimSpace(s)
+	_, err := base64.StdEncoding.DecodeString(string(s))
+	return len(s) > 0 && err == nil
 }
 
 // stampForms are those of XEP-0082, and of XEP-0091 before it.
@@ -275,13 +310,13 @@ var stampForms = []string{time.RFC3339Nano, oldStamp}
 
 const oldStamp = "20060102T15:04:05"
 
-func stampOld(s string) bool {
-	_, err := time.Parse(oldStamp, s)
+func stampOld(s []byte) bool {
+	_, err := time.Parse(oldStamp, string(s))
 	return err == nil
 }
 
-func stamp(s string) bool {
-	_, ok := moment(s)
+func stamp(s []byte) bool {
+	_, ok := moment(string(s))
 	return ok
 }
 

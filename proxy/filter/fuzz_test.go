@@ -19,7 +19,7 @@ func FuzzCompose(f *testing.F) {
 			return
 		}
 		rule := config.Default().RuleFor("a@b", "c@d")
-		c := Compose(st.Root(), rule)
+		c := Compose(st.Root(), rule, nil)
 		out := stanza.Message{To: "x", Extra: c.Extra}.AppendTo(nil)
 		again, err := stanza.Parse(out)
 		if err != nil {
@@ -79,7 +79,7 @@ func FuzzMessageIn(f *testing.F) {
 				}
 				continue
 			}
-			if _, ok := find(in.tables(st.Root()), el); !ok && !el.Is(stanza.NSClient, "thread") {
+			if _, ok := find(in.appendTables(nil, st.Root()), el); !ok && !el.Is(stanza.NSClient, "thread") {
 				t.Errorf("%s is not listed, in %s", el.Raw(), out)
 			}
 		}
@@ -151,7 +151,7 @@ func FuzzStanzaIn(f *testing.F) {
 			}
 			Told(root)
 		case st.Is(stanza.NSClient, "message"):
-			o := Open{Voice: testVoice, Other: func(s string) (string, bool) { return testVoice.Quote(s), true }}
+			o := Open{Voice: testVoice, Other: func(s string) (string, bool) { return testVoice.Quote(s), true }, Clean: testVoice.Fits}
 			check(o.AppendTo(nil, root), false)
 			check(testVoice.AppendError(nil, root), false)
 			in := In{Voice: testVoice, Rule: builtIn, Clear: true}
@@ -178,7 +178,7 @@ func FuzzPresenceOut(f *testing.F) {
 			return
 		}
 		rule := config.Default().RuleFor("a@b", "c@d")
-		once := PresenceOut(st, rule, false)(nil)
+		once := PresenceOut(nil, st, rule, false)
 		again, err := stanza.Parse(once)
 		if err != nil {
 			t.Fatalf("%v in %s", err, once)
@@ -188,7 +188,7 @@ func FuzzPresenceOut(f *testing.F) {
 				t.Errorf("%s", once)
 			}
 		}
-		if twice := PresenceOut(again, rule, false)(nil); string(twice) != string(once) {
+		if twice := PresenceOut(nil, again, rule, false); string(twice) != string(once) {
 			t.Errorf("%s\nand then %s", once, twice)
 		}
 	})

@@ -113,8 +113,8 @@ var aside = Table{
 func (w *anew) delay(el stanza.Element, sent time.Time) {
 	w.dst = append(w.dst, "<delay xmlns='"+NSDelay+"'"...)
 	w.attr("stamp", sent.UTC().Format(time.RFC3339Nano))
-	if from := el.Attr("from"); address(from) {
-		w.attr("from", from)
+	if from := el.AttrBytes("from"); address(from) {
+		w.dst = stanza.AppendAttr(w.dst, "from", from)
 	}
 	w.dst = append(w.dst, "/>"...)
 }
@@ -165,7 +165,7 @@ func (c *Copy) Plain(root stanza.Element) bool {
 				return false
 			}
 		}
-		return blank(el.Text())
+		return blank(el.TextBytes())
 	}
 	if !alone(root, func(el stanza.Element) bool { _, ok := aside.of(el); return ok || el == c.Wrapper }) ||
 		!alone(c.Wrapper, func(el stanza.Element) bool { return el == c.Forwarded }) ||

@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"bytes"
 	"encoding/base64"
 	"strings"
 	"time"
@@ -29,6 +30,9 @@ var beside = Table{
 	"urn:xmpp:occupant-id:0": {"occupant-id": {Attrs: Attrs{"id": token}}},             // XEP-0421
 }
 
+// sealing are the encryptions that clients may have themselves.
+var sealing = []config.Allow{config.OMEMO, config.OpenPGP}
+
 // sealed is what the client decrypts itself, by the allowance that lets it pass.
 var sealed = map[config.Allow]Table{
 	config.OMEMO: { // XEP-0384, versions 0.3, 0.7 and 0.8
@@ -54,12 +58,12 @@ var omemo2 = Form{Own: Forms{
 
 // openPGP is an OpenPGP message (RFC 4880 section 4.2): its first byte has the highest bit
 // set. It may end in a checksum on a line of its own.
-func openPGP(s string) bool {
-	s = strings.TrimSpace(s)
-	if i := strings.LastIndexByte(s, '='); i > 0 && len(s)-i == 5 {
-		s = strings.TrimSpace(s[:i])
+func openPGP(s []byte) bool {
+	s = bytes.TrimSpace(s)
+	if i := bytes.LastIndexByte(s, '='); i > 0 && len(s)-i == 5 {
+		s = bytes.TrimSpace(s[:i])
 	}
-	raw, err := base64.StdEncoding.DecodeString(s)
+	raw, err := base64.StdEncoding.DecodeString(string(s))
 	return err == nil && len(raw) > 0 && raw[0]&0x80 != 0
 }
 
@@ -193,14 +197,14 @@ type In struct {
 	Now       time.Time
 }
 
-// tables are what may stand in the message.
-func (in *In) tables(root stanza.Element) []Table {
-	t := []Table{beside}
+// appendTables appends what may stand in the message.
+func (in *In) appendTables(t []Table, root stanza.Element) []Table {
+	t = append(t, beside)
 	if !in.Clear { // what was decrypted stands alone
 		return t
 	}
 	t = append(t, invited, encryptions)
-	for _, allow := range []config.Allow{config.OMEMO, config.OpenPGP} {
+	for _, allow := range sealing {
 		if in.Rule.Allows(allow) {
 			t = append(t, sealed[allow])
 		}
@@ -225,7 +229,7 @@ func (in *In) tables(root stanza.Element) []Table {
 // events (XEP-0163 section 4.3): from the account, and for no conversation.
 func broadcast(root stanza.Element) bool {
 	typ := root.Attr("type")
-	return (typ == "headline" || typ == "" || typ == "normal") && !strings.Contains(root.Attr("from"), "/")
+	return (typ == "headline" || typ == "" || typ == "normal") && bytes.IndexByte(root.AttrBytes("from"), '/') < 0
 }
 
 // AppendTo appends the message as it is shown, and reports whether there is anything in it.
@@ -247,10 +251,11 @@ func (in *In) message(w *anew, root stanza.Element, within bool) {
 		w.left++
 		w.dst = append(stanza.AppendEscaped(append(w.dst, "<body>"...), in.Body), "</body>"...)
 	}
-	tables := in.tables(root)
+	var few [8]Table
+	tables := in.appendTables(few[:0], root)
 	for el := range root.Children() {
 		if el.Is(nsClient, "thread") {
-			w.dst = append(stanza.AppendEscaped(append(w.dst, "<thread>"...), threadID(el.Text())), "</thread>"...)
+			w.dst = append(stanza.AppendEscaped(append(w.dst, "<thread>"...), threadID(el.TextBytes())), "</thread>"...)
 			continue
 		}
 		f, ok := find(tables, el)
@@ -276,15 +281,15 @@ func (in *In) message(w *anew, root stanza.Element, within bool) {
 
 // may reports whether something that is listed may stand beside this text.
 func (in *In) may(root, el stanza.Element) bool {
-	switch ns := string(el.NS()); {
-	case ns == NSReceipts && string(el.Local()) == "request", ns == NSMarkers && string(el.Local()) == "markable":
+	switch ns := el.NS(); {
+	case string(ns) == NSReceipts && string(el.Local()) == "request", string(ns) == NSMarkers && string(el.Local()) == "markable":
 		return in.Asks // none for what nobody could read, and none to strangers
-	case ns == NSDelay, ns == NSDelayOld:
+	case string(ns) == NSDelay, string(ns) == NSDelayOld:
 		sent, ok := moment(el.Attr("stamp"))
 		return ok && (in.NotBefore.IsZero() || !sent.Before(in.NotBefore.Add(-behind)) && !sent.After(in.Now.Add(skew)))
-	case ns == NSEME:
-		return encryption(el.Attr("namespace"))
-	case ns == NSMUCUser && in.From == Contact: // a room invites, and not somebody in it
+	case string(ns) == NSEME:
+		return encryption(el.AttrBytes("namespace"))
+	case string(ns) == NSMUCUser && in.From == Contact: // a room invites, and not somebody in it
 		return !strings.Contains(root.Attr("from"), "/")
 	}
 	return true
@@ -301,18 +306,18 @@ var messageTypes = oneOf("chat", "normal", "headline", "groupchat", "error")
 // addressing writes the attributes that every stanza may have (RFC 6120 section 8.1).
 func (w *anew) addressing(root stanza.Element, types Check) {
 	for name := range root.AttrNames() {
-		value := root.Attr(name)
+		value := root.AttrBytes(name)
+		passes := false
 		switch name {
 		case "from", "to", "id":
-			w.attr(name, value)
+			passes = true
 		case "type":
-			if types(value) {
-				w.attr(name, value)
-			}
+			passes = types(value)
 		case "xml:lang":
-			if language(value) {
-				w.attr(name, value)
-			}
+			passes = language(value)
+		}
+		if passes {
+			w.dst = stanza.AppendAttr(w.dst, name, value)
 		}
 	}
 }
@@ -324,18 +329,26 @@ type Open struct {
 	Body  *stanza.Element                             // the text that was read; nil for none
 	Text  string                                      // what is shown in its place
 	Other func(text string) (shown string, keep bool) // what is shown of another text
+	Clean func(text []byte) bool                      // reports whether that is the text as it is
 }
 
 // Unchanged reports whether the message can stay as it is.
 func (o *Open) Unchanged(root stanza.Element) bool {
 	for el := range root.Children() {
-		if el.Is(nsClient, "body") {
-			if shown, keep := o.shown(el); !keep || shown != el.Text() {
-				return false
-			}
+		if el.Is(nsClient, "body") && !o.stays(el) {
+			return false
 		}
 	}
 	return o.Untouched(root)
+}
+
+// stays reports whether a text is shown as it is.
+func (o *Open) stays(el stanza.Element) bool {
+	if text := el.TextBytes(); o.Body == nil || el != *o.Body {
+		return o.Clean(text)
+	} else {
+		return o.Text == string(text)
+	}
 }
 
 func (o *Open) shown(el stanza.Element) (string, bool) {
@@ -359,7 +372,7 @@ func (o *Open) message(w *anew, root stanza.Element, within bool) {
 	}
 	w.attrs(root)
 	w.dst = append(w.dst, '>')
-	w.dst = stanza.AppendEscaped(w.dst, w.Quote(root.Text()))
+	w.text(root.TextBytes())
 	for c := range root.Children() {
 		switch {
 		case c.Is(nsClient, "body"):
@@ -378,30 +391,31 @@ func (o *Open) message(w *anew, root stanza.Element, within bool) {
 // Said is what a message says to people besides its body and what may stand beside it, for
 // a line of its own: words, or in brackets what there is. Reasons of invitations are words.
 func (in *In) Said(root stanza.Element) (says []string) {
-	tables := in.tables(root)
+	var few [8]Table
+	tables := in.appendTables(few[:0], root)
 	for el := range root.Children() {
-		ns := string(el.NS())
+		ns := el.NS()
 		_, passes := find(tables, el)
 		switch {
-		case ns == NSConference:
+		case string(ns) == NSConference:
 			says = appendWords(says, el.Attr("reason"), el.AllText())
-		case ns == NSMUCUser:
+		case string(ns) == NSMUCUser:
 			for d := range el.Descendants() {
 				if string(d.Local()) == "reason" {
 					says = appendWords(says, d.AllText())
 				}
 			}
-		case passes, ns == NSEvent && broadcast(root): // what of it may pass does, and the rest is no message
-		case el.Is(nsClient, "subject"), ns == NSXHTML, content[ns].what != "":
+		case passes, string(ns) == NSEvent && broadcast(root): // what of it may pass does, and the rest is no message
+		case el.Is(nsClient, "subject"), string(ns) == NSXHTML, content[string(ns)].what != "":
 			text := strings.TrimSpace(el.AllText())
-			if ns != NSXHTML { // whose elements stand in a line
+			if string(ns) != NSXHTML { // whose elements stand in a line
 				text = strings.Join(wordsIn(nil, el), " ")
 			}
 			if text == "" && el.Is(nsClient, "subject") {
 				continue
 			}
 			if text == "" {
-				text = "(" + content[ns].what + ")"
+				text = "(" + content[string(ns)].what + ")"
 			}
 			says = append(says, text)
 		}

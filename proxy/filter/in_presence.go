@@ -71,10 +71,11 @@ func (v Voice) PresenceIn(dst []byte, root stanza.Element, rule *config.Rule, ro
 		w.failed(root, &contactsFailure, false)
 		return w.dst, false, true
 	}
-	tables := []Table{presenceIn}
+	var few [4]Table
+	tables := append(few[:0], presenceIn)
 	switch {
 	case typ != "" && typ != "unavailable":
-		tables = []Table{wishing}
+		tables = append(few[:0], wishing)
 	case room:
 		tables = append(tables, occupantIn, tellingIn)
 	}
@@ -105,7 +106,7 @@ func (v Voice) fit(root stanza.Element, tables []Table) bool {
 			return false
 		}
 	}
-	if !plainName(root) || !blank(root.Text()) {
+	if !plainName(root) || !blank(root.TextBytes()) {
 		return false
 	}
 	for el := range root.Children() {
@@ -140,7 +141,7 @@ func addressing(name string, value []byte) bool {
 	case "to", "from", "id", "type":
 		return true
 	case "xml:lang":
-		return language(string(value))
+		return language(value)
 	}
 	return declares(name, value)
 }

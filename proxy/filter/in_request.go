@@ -188,9 +188,8 @@ type Request struct {
 	Open bool   // no encryption is expected: anything may stand in it
 }
 
-// tables are what may stand in it; nil for anything.
-func (r *Request) tables(typ string) []Table {
-	var t []Table
+// appendTables appends to none what may stand in it; nil is for anything.
+func (r *Request) appendTables(t []Table, typ string) []Table {
 	switch {
 	case r.Open:
 		return nil
@@ -198,20 +197,20 @@ func (r *Request) tables(typ string) []Table {
 		if r.Rule.Allows(config.Services) {
 			return nil
 		}
-		t = []Table{servedAnswers}
+		t = append(t, servedAnswers)
 	case typ == "result":
-		t = []Table{answered}
 		if r.Rule.Allows(config.Status) {
-			t = append([]Table{described}, t...)
+			t = append(t, described)
 		}
+		t = append(t, answered)
 	case r.From == Service && r.Rule.Allows(config.Services):
 		return nil
 	case r.Own:
-		t = []Table{pushed, asked}
+		t = append(t, pushed, asked)
 	case r.From == Service:
-		t = []Table{asking, asked}
+		t = append(t, asking, asked)
 	default:
-		t = []Table{asked}
+		t = append(t, asked)
 	}
 	if r.Rule.Allows(config.Files) {
 		t = append(t, filed)
@@ -247,7 +246,8 @@ func (r *Request) AppendTo(dst []byte, root stanza.Element) ([]byte, Passage) {
 	default:
 		return dst, Refused
 	}
-	tables := r.tables(typ)
+	var few [4]Table
+	tables := r.appendTables(few[:0], typ)
 	if tables == nil {
 		if r.Untouched(root) {
 			return dst, Unchanged

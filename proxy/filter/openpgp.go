@@ -325,7 +325,7 @@ func remarks(b []byte, onKey bool, depth int) bool {
 		case 33, 35: // by which key, for which key
 			ok = (len(body) == 21 || len(body) == 33) && body[0] < 8
 		case 28: // who signs
-			ok = mailbox(string(body))
+			ok = mailbox(body)
 		case 4, 7, 25: // flags of one byte
 			ok = onKey && len(body) == 1 && body[0] < 2
 		case 5: // trust
@@ -373,7 +373,7 @@ func publicKeys(b []byte, owner Check) bool {
 				ok = c.done()
 			}
 		case tagUserID:
-			ok = owner(string(p.body))
+			ok = owner(p.body)
 		case tagSignature:
 			ok = signature(p.body, true, 0)
 		default:

@@ -88,56 +88,61 @@ func permitting(allow config.Allow, many bool) string {
 }
 
 // Compose picks the one body to encrypt and rebuilds what may stand beside it, without
-// text and with known attributes only. Everything that is not listed here is left out.
-func Compose(root stanza.Element, rule *config.Rule) (c Composed) {
+// text and with known attributes only: in room, if that is large enough. Everything that is
+// not listed here is left out.
+func Compose(root stanza.Element, rule *config.Rule, room []byte) (c Composed) {
+	c.Extra = room[:0]
 	for el := range root.Children() {
-		ns, local := string(el.NS()), string(el.Local())
+		ns, local := el.NS(), el.Local()
 		switch {
 		case el.Is(nsClient, "body"):
 			switch {
 			case el.Inner().Len() == 0:
 				continue // says nothing
 			case c.Body == nil:
-				c.Body = &el
+				picked := el
+				c.Body = &picked
 				continue
 			case c.Body.RawAttr("xml:lang") != nil && el.RawAttr("xml:lang") == nil:
-				c.Body = &el
+				picked := el
+				c.Body = &picked
 			}
 			c.Dropped = append(c.Dropped, "the same in another language")
 		case el.Is(nsClient, "thread"):
-			c.Extra = append(stanza.AppendEscaped(append(c.Extra, "<thread>"...), threadID(el.Text())), "</thread>"...)
+			c.Extra = append(stanza.AppendEscaped(append(c.Extra, "<thread>"...), threadID(el.TextBytes())), "</thread>"...)
 		case el.Is(nsClient, "subject"):
 			if el.Inner().Len() > 0 {
 				c.Dropped, c.Lost = append(c.Dropped, "the subject"), "a subject"
 			}
-		case ns == NSChatStates:
-			if _, known := beside[ns][local]; known && rule.Allows(config.Chatstates) {
-				c.Extra = append(c.Extra, "<"+local+" xmlns='"+NSChatStates+"'/>"...)
+		case string(ns) == NSChatStates:
+			if _, known := beside[string(ns)][string(local)]; known && rule.Allows(config.Chatstates) {
+				c.Extra = append(append(append(c.Extra, '<'), local...), " xmlns='"+NSChatStates+"'/>"...)
 			}
-		case ns == NSReceipts:
+		case string(ns) == NSReceipts:
 			if rule.Allows(config.Receipts) {
-				switch local {
+				switch string(local) {
 				case "request":
 					c.Extra = append(c.Extra, "<request xmlns='"+NSReceipts+"'/>"...)
 				case "received":
-					c.Extra = append(stanza.AppendAttr(append(c.Extra, "<received xmlns='"+NSReceipts+"'"...), "id", hashed(el.Attr("id"))), "/>"...)
+					c.Extra = append(stanza.AppendAttr(append(c.Extra, "<received xmlns='"+NSReceipts+"'"...), "id", hashed(el.AttrBytes("id"))), "/>"...)
 				}
 			}
-		case ns == NSStanzaID && local == "origin-id":
-			c.Extra = append(stanza.AppendAttr(append(c.Extra, "<origin-id xmlns='"+NSStanzaID+"'"...), "id", hashed(el.Attr("id"))), "/>"...)
-		case ns == NSHints, ns == NSEME, ns == NSCarbons && local == "private", ns == NSMarkers, ns == NSCaps, ns == "jabber:x:event":
+		case string(ns) == NSStanzaID && string(local) == "origin-id":
+			c.Extra = append(stanza.AppendAttr(append(c.Extra, "<origin-id xmlns='"+NSStanzaID+"'"...), "id", hashed(el.AttrBytes("id"))), "/>"...)
+		case string(ns) == NSHints, string(ns) == NSEME, string(ns) == NSCarbons && string(local) == "private", string(ns) == NSMarkers, string(ns) == NSCaps, string(ns) == "jabber:x:event":
 			// ours are put in their place, or nobody misses them
 		case sealedBy(ns, local) != "":
 			allow := sealedBy(ns, local)
 			if f, ok := sealedOut[allow].of(el); ok && rule.Allows(allow) && f.fits(el, nil) {
-				c.Opaque = &el
+				opaque := el
+				c.Opaque = &opaque
 			} else {
 				c.Sealed, c.Unsound = true, rule.Allows(allow)
 			}
-		case ns == NSXHTML, ns == NSNick, ns == "urn:xmpp:fallback:0", ns == "urn:xmpp:styling:0", ns == "urn:xmpp:message-attaching:1":
+		case string(ns) == NSXHTML, string(ns) == NSNick, string(ns) == "urn:xmpp:fallback:0", string(ns) == "urn:xmpp:styling:0", string(ns) == "urn:xmpp:message-attaching:1":
 			c.Lost = "formatted text" // without a body; beside one it says the same again
-		case content[ns].what != "":
-			k := content[ns]
+		case content[string(ns)].what != "":
+			k := content[string(ns)]
 			if f, ok := transfers.of(el); ok && k.allow != "" && rule.Allows(k.allow) && f.fits(el, nil) {
 				w := &anew{Voice: asItIs, dst: c.Files}
 				w.element(&f, el, []byte(nsClient))
@@ -147,11 +152,11 @@ func Compose(root stanza.Element, rule *config.Rule) (c Composed) {
 			}
 			c.Dropped = append(c.Dropped, k.what)
 		default:
-			c.Lost = "an extension of your program (" + clip(local) + ")"
-			c.Strange = append(c.Strange, clip(local))
+			c.Lost = "an extension of your program (" + clip(string(local)) + ")"
+			c.Strange = append(c.Strange, clip(string(local)))
 		}
 	}
-	if !blank(root.Text()) {
+	if !blank(root.TextBytes()) {
 		c.Lost, c.Dropped = "text outside the body", append(c.Dropped, "text outside the body")
 	}
 	if c.Lost != "" {
@@ -161,22 +166,22 @@ func Compose(root stanza.Element, rule *config.Rule) (c Composed) {
 }
 
 // asItIs leaves words as they are.
-var asItIs = Voice{Quote: func(s string) string { return s }, Mark: func(s string) string { return s }}
+var asItIs = Voice{Fits: words, Quote: func(s string) string { return s }, Mark: func(s string) string { return s }}
 
 func clip(s string) string { return s[:min(len(s), 40)] }
 
 // threadID passes a thread's name when it is a short opaque token, as a UUID is, and
 // else stands a hash in its place: a person could have written it.
-func threadID(s string) string {
+func threadID(s []byte) []byte {
 	if opaqueName(s) {
 		return s
 	}
-	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:16])
+	sum := sha256.Sum256(s)
+	return hex.AppendEncode(nil, sum[:16])
 }
 
 // hashed passes an id without blanks; anything else is hashed like a thread.
-func hashed(s string) string {
+func hashed(s []byte) []byte {
 	if token(s) {
 		return s
 	}
@@ -185,9 +190,9 @@ func hashed(s string) string {
 
 // sealedBy names the end-to-end encryption of the client's own that an element holds; ""
 // for none.
-func sealedBy(ns, local string) config.Allow {
+func sealedBy(ns, local []byte) config.Allow {
 	for allow, t := range sealed {
-		if _, ok := t[ns][local]; ok {
+		if _, ok := t[string(ns)][string(local)]; ok {
 			return allow
 		}
 	}
@@ -197,21 +202,30 @@ func sealedBy(ns, local string) config.Allow {
 // EndToEnd rebuilds a message that the client has encrypted itself, with a fixed
 // text for programs that cannot read it.
 func (c *Composed) EndToEnd(root stanza.Element) []byte {
-	ns := string(c.Opaque.NS())
+	ns := c.Opaque.NS()
 	w := &anew{Voice: asItIs}
-	if f, ok := sealedOut[sealedBy(ns, string(c.Opaque.Local()))].of(*c.Opaque); ok {
+	if f, ok := sealedOut[sealedBy(ns, c.Opaque.Local())].of(*c.Opaque); ok {
 		w.element(&f, *c.Opaque, []byte(nsClient))
 	}
-	extra := append(w.dst, "<encryption xmlns='"+NSEME+"' namespace='"+ns+"'/><store xmlns='"+NSHints+"'/>"...)
+	extra := append(w.dst, "<encryption xmlns='"+NSEME+"' namespace='"+string(ns)+"'/><store xmlns='"+NSHints+"'/>"...)
 	extra = append(extra, c.Extra...)
 	return stanza.Message{To: root.Attr("to"), ID: root.Attr("id"), Type: SafeType(root.Attr("type")),
 		Body: "This message is end-to-end encrypted; your program cannot read it.", Extra: extra}.AppendTo(nil)
 }
 
-// Alone rebuilds a message without a text: what programs tell each other, and files and
+// AppendAlone rebuilds a message without a text: what programs tell each other, and files and
 // calls that the rule lets pass.
-func (c *Composed) Alone(root stanza.Element) []byte {
-	return stanza.Message{To: root.Attr("to"), ID: root.Attr("id"), Type: SafeType(root.Attr("type")), Extra: append(c.Extra, c.Files...)}.AppendTo(nil)
+func (c *Composed) AppendAlone(dst []byte, root stanza.Element) []byte {
+	dst = append(dst, "<message"...)
+	for _, name := range []string{"to", "id"} {
+		if value := root.AttrBytes(name); len(value) > 0 {
+			dst = stanza.AppendAttr(dst, name, value)
+		}
+	}
+	if typ := SafeType(root.Attr("type")); typ != "" {
+		dst = stanza.AppendAttr(dst, "type", typ)
+	}
+	return append(append(append(append(dst, '>'), c.Extra...), c.Files...), "</message>"...)
 }
 
 // SafeType is the message's type when it is one of RFC 6121 section 5.2.2 that is for one
@@ -252,7 +266,7 @@ var invitations = Table{
 
 // InvitationAlone is an invitation without anything beside it.
 func InvitationAlone(root stanza.Element) (raw []byte, ok bool) {
-	if !blank(root.Text()) {
+	if !blank(root.TextBytes()) {
 		return nil, false
 	}
 	w := &anew{Voice: asItIs}
@@ -286,7 +300,7 @@ func AsksForVoice(root stanza.Element) bool {
 	for name, value := range root.AttrNames() {
 		asks = asks && addressing(name, value)
 	}
-	return asks && blank(root.Text())
+	return asks && blank(root.TextBytes())
 }
 
 // AppendBareError rebuilds a client's error without the text and the stanza it may

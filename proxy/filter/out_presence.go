@@ -29,13 +29,13 @@ var (
 )
 
 // digest is a hash of a known length, and as random as one.
-func digest(s string) bool {
-	b, ok := decoded(s)
+var digest = remembering(func(s []byte) bool {
+	b, ok := decoded(string(s))
 	return ok && slices.Contains([]int{16, 20, 28, 32, 48, 64}, len(b)) && keyChance.random(b)
-}
+})
 
 // version is a hash of what a program can do, or its number as older programs have it.
-func version(s string) bool { return digest(s) || oldVersion(s) }
+func version(s []byte) bool { return digest(s) || oldVersion(s) }
 
 var oldVersion = matches(`[0-9]{1,6}(?:[.-][0-9a-z]{1,8}){0,6}`)
 
@@ -46,50 +46,50 @@ var tellingForms = Table{
 	"jabber:iq:last": {"query": {Attrs: Attrs{"seconds": noBlank}, Text: words}}, // XEP-0256
 }
 
+var silentPresence, tellingPresence = []Table{presenceForms}, []Table{presenceForms, tellingForms}
+
 // PresenceType reports whether a type is one of presence.
 func PresenceType(typ string) bool { return slices.Contains(presenceTypes, typ) }
 
 // PresenceOut is how presence leaves under a rule that demands encryption. What people say
 // about themselves stays in it where everybody is told, as the rule says; to one contact it
 // would be a message. An error is rebuilt, so that one is left.
-func PresenceOut(st *stanza.Stanza, rule *config.Rule, everybody bool) func(dst []byte) []byte {
+func PresenceOut(dst []byte, st *stanza.Stanza, rule *config.Rule, everybody bool) []byte {
 	root := st.Root()
 	typ := root.Attr("type")
 	if typ == "error" {
-		return func(dst []byte) []byte { return AppendBareError(dst, root) }
+		return AppendBareError(dst, root)
 	}
-	tables := []Table{presenceForms}
+	tables := silentPresence
 	if everybody && (typ == "" || typ == "unavailable") && rule.Allows(config.Status) {
-		tables = append(tables, tellingForms)
+		tables = tellingPresence
 	}
-	whole := blank(root.Text()) && sober(root)
+	whole := blank(root.TextBytes()) && sober(root)
 	for name, value := range root.AttrNames() {
-		whole = whole && addressing(name, value) && (name != "id" || made(root.Attr("id")))
+		whole = whole && addressing(name, value) && (name != "id" || made(root.AttrBytes("id")))
 	}
 	for el := range root.Children() {
 		f, ok := find(tables, el)
 		whole = whole && ok && f.fits(el, nil)
 	}
 	if whole {
-		return func(dst []byte) []byte { return append(dst, st.Raw...) }
+		return append(dst, st.Raw...)
 	}
-	return func(dst []byte) []byte {
-		w := &anew{Voice: asItIs, dst: append(dst, "<presence"...)}
-		for _, name := range []string{"from", "to", "type", "id", "xml:lang"} {
-			raw := root.RawAttr(name)
-			if value := root.Attr(name); raw != nil && addressing(name, raw) && (name != "id" || made(value)) {
-				w.attr(name, value)
-			}
+	w := &anew{Voice: asItIs, dst: append(dst, "<presence"...)}
+	for _, name := range []string{"from", "to", "type", "id", "xml:lang"} {
+		raw := root.RawAttr(name)
+		if value := root.AttrBytes(name); raw != nil && addressing(name, raw) && (name != "id" || made(value)) {
+			w.dst = stanza.AppendAttr(w.dst, name, value)
 		}
-		w.dst = append(w.dst, '>')
-		from := len(w.dst)
-		for el := range root.Children() {
-			// A join is one even where something in it does not pass.
-			if f, ok := find(tables, el); ok && (f.fits(el, nil) || string(el.NS()) == NSMUC) {
-				w.element(&f, el, []byte(nsClient))
-			}
-		}
-		w.close(root, from)
-		return w.dst
 	}
+	w.dst = append(w.dst, '>')
+	from := len(w.dst)
+	for el := range root.Children() {
+		// A join is one even where something in it does not pass.
+		if f, ok := find(tables, el); ok && (f.fits(el, nil) || string(el.NS()) == NSMUC) {
+			w.element(&f, el, []byte(nsClient))
+		}
+	}
+	w.close(root, from)
+	return w.dst
 }

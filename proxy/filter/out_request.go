@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 
@@ -109,14 +110,14 @@ func RequestOut(root stanza.Element, to To, rule *config.Rule) (what string) {
 // aroundRequest names what stands around what is asked and must not; "" for nothing.
 func aroundRequest(root stanza.Element, typ string) string {
 	for name, value := range root.AttrNames() {
-		if !addressing(name, value) || name == "id" && !made(root.Attr("id")) {
+		if !addressing(name, value) || name == "id" && !made(root.AttrBytes("id")) {
 			return "an attribute of a request"
 		}
 	}
 	switch {
 	case !slices.Contains([]string{"get", "set", "result", "error"}, typ):
 		return "a request of an unknown type"
-	case !blank(root.Text()):
+	case !blank(root.TextBytes()):
 		return "text in a request"
 	case !sober(root):
 		return "a name that your program gives to a namespace"
@@ -133,8 +134,8 @@ func AnswerOut(root stanza.Element, to To, rule *config.Rule) (raw []byte, ok bo
 	}
 	w := &anew{Voice: asItIs, dst: []byte("<iq type='result'")}
 	for _, name := range []string{"to", "id"} {
-		if value := root.Attr(name); root.RawAttr(name) != nil && (name != "id" || made(value)) {
-			w.attr(name, value)
+		if value := root.AttrBytes(name); root.RawAttr(name) != nil && (name != "id" || made(value)) {
+			w.dst = stanza.AppendAttr(w.dst, name, value)
 		}
 	}
 	w.dst = append(w.dst, '>')
@@ -152,11 +153,11 @@ func AnswerOut(root stanza.Element, to To, rule *config.Rule) (raw []byte, ok bo
 }
 
 // clock is a time as programs write it, bitlbee with half of the marks.
-func clock(s string) bool { return stamp(s) || stampOld(strings.TrimSuffix(s, "Z")) }
+func clock(s []byte) bool { return stamp(s) || stampOld(bytes.TrimSuffix(s, []byte("Z"))) }
 
 // aboutProgram is a value of a form in which a program tells of itself: a name, or an
 // address without blanks.
-func aboutProgram(s string) bool { return programName(s) || len(s) <= 256 && uri(s) }
+func aboutProgram(s []byte) bool { return programName(s) || len(s) <= 256 && uri(s) }
 
 // fileNamespaces carry content that OTR cannot protect: files, and calls.
 var fileNamespaces = map[string]bool{
@@ -179,7 +180,7 @@ func filesAlone(root stanza.Element) bool {
 			return false
 		}
 	}
-	return blank(root.Text())
+	return blank(root.TextBytes())
 }
 
 // carriesFile looks at every element of a request: a file is one wherever it stands.

@@ -18,12 +18,12 @@ var (
 	label       = short(256)                                                   // what a person calls something: a contact, a group, a list
 	entry       = short(1024)                                                  // a line of a form for a service
 	caption     = short(200)                                                   // what a server calls a field of a form
-	made        = func(s string) bool { return len(s) <= 512 && noBlank(s) }   // a name that programs make: a node, a query
-	itemID      = func(s string) bool { return len(s) <= 3071 && noBlanks(s) } // the same, or an address
-	jid         = func(s string) bool { return len(s) <= 3071 && address(s) }
+	made        = func(s []byte) bool { return len(s) <= 512 && noBlank(s) }   // a name that programs make: a node, a query
+	itemID      = func(s []byte) bool { return len(s) <= 3071 && noBlanks(s) } // the same, or an address
+	jid         = func(s []byte) bool { return len(s) <= 3071 && address(s) }
 	noBlanks    = matches(`[^\s<>"']*`)
-	stampOrNone = func(s string) bool { return s == "" || stamp(s) }
-	countOrMax  = func(s string) bool { return s == "max" || number(s) }
+	stampOrNone = func(s []byte) bool { return len(s) == 0 || stamp(s) }
+	countOrMax  = func(s []byte) bool { return string(s) == "max" || number(s) }
 	fieldType   = oneOf("", "boolean", "fixed", "hidden", "jid-multi", "jid-single", "list-multi", "list-single", "text-multi", "text-private", "text-single")
 	contacts    = Forms{"item": {Attrs: Attrs{"jid": jid}}}
 	addresses   = Form{Own: Forms{"jid": {Text: jid}}}
@@ -35,7 +35,7 @@ var (
 func form(fields map[string]Check) Table {
 	fit := func(el stanza.Element, check Check) bool {
 		for v := range el.Children() {
-			if string(v.Local()) == "value" && !check(v.Text()) {
+			if string(v.Local()) == "value" && !check(v.TextBytes()) {
 				return false
 			}
 		}
@@ -87,9 +87,9 @@ var (
 		"subscription_type":           oneOf("items", "nodes"),
 		"subscription_depth":          oneOf("1", "all"),
 		"roster_groups_allowed":       label, // as on the list of contacts
-		"type":                        func(s string) bool { return s == "" || nsName(s) || s == "http://www.w3.org/2005/Atom" },
-		"language":                    func(s string) bool { return s == "" || language(s) },
-		"expire":                      func(s string) bool { return s == "presence" || stampOrNone(s) },
+		"type":                        func(s []byte) bool { return len(s) == 0 || nsName(s) || string(s) == "http://www.w3.org/2005/Atom" },
+		"language":                    func(s []byte) bool { return len(s) == 0 || language(s) },
+		"expire":                      func(s []byte) bool { return string(s) == "presence" || stampOrNone(s) },
 	}, map[string]Check{
 		"deliver deliver_notifications deliver_payloads digest include_body notify_config notify_delete notify_retract notify_sub persist_items": boolean,
 		"presence_based_delivery purge_offline subscribe tempsub rsm multi-subscribe send_item_subscribe":                                        boolean,

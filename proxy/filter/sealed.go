@@ -95,15 +95,15 @@ func has(counts ...any) func(stanza.Element) bool {
 
 // sealedAs is base64 of bytes of a kind; armoredAs may have OpenPGP's checksum behind it.
 func sealedAs(kind func([]byte) bool) Check {
-	return func(s string) bool {
-		b, ok := decoded(s)
+	return func(s []byte) bool {
+		b, ok := decoded(string(s))
 		return ok && kind(b)
 	}
 }
 
 func armoredAs(kind func([]byte) bool) Check {
-	return func(s string) bool {
-		b, ok := unarmored(s)
+	return func(s []byte) bool {
+		b, ok := unarmored(string(s))
 		return ok && kind(b)
 	}
 }

@@ -58,7 +58,7 @@ func newer(exchange bool, key []byte) []byte {
 
 func sealedMessage(t testing.TB, x string) Composed {
 	t.Helper()
-	return Compose(parsed(t, "<message to='bob@example.org' type='chat'>"+x+"</message>").Root(), builtIn)
+	return Compose(parsed(t, "<message to='bob@example.org' type='chat'>"+x+"</message>").Root(), builtIn, nil)
 }
 
 func legacyOMEMO(prekey string, iv, payload, key []byte) string {
@@ -103,7 +103,7 @@ func TestRealCiphertextPasses(t *testing.T) {
 		}
 		out := c.EndToEnd(parsed(t, "<message to='bob@example.org'/>").Root())
 		st := parsed(t, string(out))
-		if again := Compose(st.Root(), builtIn); again.Opaque == nil {
+		if again := Compose(st.Root(), builtIn, nil); again.Opaque == nil {
 			t.Errorf("%s: what leaves is none: %s", name, out)
 		}
 	}
@@ -133,10 +133,10 @@ func TestOpenPGPByItsKind(t *testing.T) {
 		text, is := armor(t, file), filepath.Base(file)[0]
 		sum := strings.LastIndexByte(text, '\n')
 		for kind, check := range kinds {
-			if got := check(text); got != (kind == is) {
+			if got := check([]byte(text)); got != (kind == is) {
 				t.Errorf("%s as %c: %v", file, kind, got)
 			}
-			if got := check(text[:sum]); got != (kind == is) {
+			if got := check([]byte(text[:sum])); got != (kind == is) {
 				t.Errorf("%s without its checksum, as %c: %v", file, kind, got)
 			}
 		}
@@ -153,13 +153,13 @@ func TestOpenPGPByItsKind(t *testing.T) {
 			"blanks in it":         text[:8] + " " + text[8:sum],
 			"the head of an armor": "Comment: meet me\n\n" + text,
 		} {
-			if check(bad) {
+			if check([]byte(bad)) {
 				t.Errorf("%s with %s passes", file, what)
 			}
 		}
 	}
 	for file, want := range map[string]bool{"k-alice_example_org": true, "k-xmpp_bob_example_org": true, "k-carol_example_org": false} {
-		if got := armoredAs(openPGPKey(mailbox))(armor(t, "testdata/openpgp/"+file+".asc")); got != want {
+		if got := armoredAs(openPGPKey(mailbox))([]byte(armor(t, "testdata/openpgp/"+file+".asc"))); got != want {
 			t.Errorf("%s, by address alone: %v", file, got)
 		}
 	}
@@ -323,7 +323,7 @@ func TestSignatureInPresence(t *testing.T) {
 	sig := armor(t, "testdata/openpgp/s-alice_example_org.asc")
 	for text, stays := range map[string]bool{sig: true, "meet me at noon": false, b64([]byte("meet me at noon!")): false, armor(t, "testdata/openpgp/x-notation.asc"): false, armor(t, "testdata/openpgp/x-onepass.asc"): false} {
 		st := parsed(t, "<presence to='bob@example.org'><x xmlns='jabber:x:signed'>"+text+"</x></presence>")
-		out := string(PresenceOut(st, builtIn, false)(nil))
+		out := string(PresenceOut(nil, st, builtIn, false))
 		if strings.Contains(out, "jabber:x:signed") != stays || !stays && out != "<presence to='bob@example.org'/>" {
 			t.Errorf("%.40s: %s", text, out)
 		}
