@@ -15,6 +15,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"otrproxy/otrlayer/otr"
@@ -175,7 +176,7 @@ type Outlet interface {
 // Events counts what happens; its methods must be quick.
 type Events interface {
 	Handshake(result string) // complete, failed or refused
-	Swallowed()
+	Keeps(before, now Kept)  // what the account keeps has changed
 	Happened(contact string, e Event)
 	Log(level int, what string, err error) // level as log/slog has it; what names nobody
 }
@@ -210,9 +211,9 @@ type Account struct {
 	vault     Vault // nil where keys are kept in clear
 	clock     func() time.Time
 	maker     *Maker
-	guestOf   *Account // the account that this is a guest of; nil for an account itself
-	inherited bool     // the account has taken over what this guest had; guarded by mu
-	unmade    bool     // it has no directory yet; changes with keys and mu both held
+	guestOf   *Account    // the account that this is a guest of; nil for an account itself
+	inherited bool        // the account has taken over what this guest had; guarded by mu
+	unmade    atomic.Bool // it has no directory yet; changes with keys and mu both held
 
 	keys sync.Mutex // held while the account's key files are read or change; taken before mu
 
@@ -229,6 +230,8 @@ type Account struct {
 	of        map[Outlet]map[*conversation]struct{} // those that refer to a client's session
 	deadlines deadlines
 	total     counts            // of all conversations
+	kinds     Kinds             // of them
+	published Kept              // what the events know of that
 	texts     list.List         // of *text, oldest first
 	textBytes int               // their size
 	lines     lines             // that others have caused
@@ -263,8 +266,11 @@ type returned struct {
 // MaxOwed bounds what is kept for a client that never comes back.
 const MaxOwed = 1000
 
+// AccountsDir is where the accounts' directories are.
+func AccountsDir(state string) string { return filepath.Join(state, "accounts") }
+
 // Dir is an account's directory below state.
-func Dir(state, jid string) string { return filepath.Join(state, "accounts", fileName(jid)) }
+func Dir(state, jid string) string { return filepath.Join(AccountsDir(state), fileName(jid)) }
 
 // Open reads an account from its directory below state. It has no key where none was
 // made: Prepare makes one, and with it the directory; before, an account leaves nothing
@@ -275,8 +281,9 @@ func Open(state, jid string, settings func() Settings, events Events, vault Vaul
 		maker = NewMaker("", nil, nil)
 	}
 	dir := Dir(state, jid)
-	a := &Account{unmade: !exists(dir, ""), jid: jid, dir: dir, settings: settings, events: events, vault: vault, maker: maker, clock: time.Now, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
+	a := &Account{jid: jid, dir: dir, settings: settings, events: events, vault: vault, maker: maker, clock: time.Now, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
 		paces: newPaces(), programs: map[string]string{}, low: map[string]bool{}, generated: make(chan struct{})}
+	a.unmade.Store(!exists(dir, ""))
 	var err error
 	if a.fps, err = loadFingerprints(dir, fingerprintFile, jid); err != nil {
 		return nil, err
@@ -310,7 +317,7 @@ func Open(state, jid string, settings func() Settings, events Events, vault Vaul
 // has gone meanwhile is not made again: what was in it would be forgotten without a word. The
 // caller holds keys, and not mu.
 func (a *Account) make() error {
-	if !a.unmade {
+	if !a.unmade.Load() {
 		return nil
 	}
 	if err := os.MkdirAll(a.dir, 0o700); err != nil {
@@ -321,9 +328,12 @@ func (a *Account) make() error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.unmade = false
+	a.unmade.Store(false)
 	return nil
 }
+
+// Made reports whether the account has a directory.
+func (a *Account) Made() bool { return !a.unmade.Load() }
 
 // Prepare makes the account's directory, where it has none, and its key in the background.
 // Where the rules want no OTR with anybody the key waits until something needs it.
@@ -354,7 +364,7 @@ func (a *Account) NeedKey() (making bool) {
 // needKey is NeedKey with the account locked. What could not be made is tried again where
 // that is asked for.
 func (a *Account) needKey(again bool) {
-	if a.key != nil || a.making || a.closed || a.unmade || a.guestOf != nil || a.keyErr != nil && !again {
+	if a.key != nil || a.making || a.closed || a.unmade.Load() || a.guestOf != nil || a.keyErr != nil && !again {
 		return
 	}
 	a.making, a.generated = true, make(chan struct{})
@@ -455,6 +465,7 @@ func (a *Account) Attach(o Outlet) {
 	for _, r := range owed {
 		a.giveBack(r.m, r.c)
 	}
+	defer a.publish()
 	now := a.now()
 	for c := range a.waiting {
 		c.flush(now)
@@ -557,6 +568,7 @@ func (a *Account) giveBack(m *Message, c Cause) {
 	}
 	if len(a.owed) < MaxOwed {
 		a.owed = append(a.owed, returned{m, c})
+		a.publish()
 		return
 	}
 	a.events.Log(8, "a message could not be given back: too many wait for a client already", nil)
@@ -576,6 +588,7 @@ func (a *Account) Close() {
 		c.giveBack(CauseShutdown)
 		c.end()
 	}
+	a.publish()
 }
 
 // MessageState is OTR's state of a conversation.

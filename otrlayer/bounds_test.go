@@ -182,6 +182,7 @@ func TestTextsKeptAreBounded(t *testing.T) {
 			c.recent = append(c.recent, m)
 			c.keep(text{sent: m, size: len(m.Text)})
 		}
+		c.settle(alice.a.now())
 	}
 	k := alice.a.Kept()
 	if k.TextBytes > MaxTextBytes || k.TextBytes < MaxTextBytes/2 {

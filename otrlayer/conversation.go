@@ -77,6 +77,7 @@ type conversation struct {
 	slot    int           // its place among the deadlines, from 1; 0 for none
 	at      *list.Element // its place among the idle
 	counted counts        // what of it the account has counted
+	as      kind          // of which it is counted
 	listed  struct{ waiting, live bool }
 }
 

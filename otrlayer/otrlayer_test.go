@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,10 +14,11 @@ import (
 	"otrproxy/otrlayer/otr"
 )
 
-// noEvents counts handshakes.
+// noEvents counts handshakes, and adds up what is kept.
 type noEvents struct {
 	mu         sync.Mutex
 	handshakes map[string]int
+	kept       Kept
 }
 
 func (e *noEvents) Handshake(r string) {
@@ -27,7 +29,11 @@ func (e *noEvents) Handshake(r string) {
 	}
 	e.handshakes[r]++
 }
-func (e *noEvents) Swallowed()             {}
+func (e *noEvents) Keeps(before, now Kept) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.kept.Add(before, now)
+}
 func (e *noEvents) Happened(string, Event) {}
 func (e *noEvents) Log(int, string, error) {}
 
@@ -124,7 +130,48 @@ func (p *person) open(dir, jid string) {
 	<-a.Ready()
 	p.a = a
 	a.Attach(p)
-	p.t.Cleanup(a.Close)
+	p.events.kept = Kept{}
+	p.t.Cleanup(func() {
+		if a == p.a && p.events != nil {
+			p.addsUp()
+		}
+		a.Close()
+		if a == p.a && p.events.kept != (Kept{Suppressed: p.events.kept.Suppressed, Delayed: p.events.kept.Delayed, Refused: p.events.kept.Refused}) {
+			p.t.Errorf("a closed account keeps %+v", p.events.kept)
+		}
+	})
+}
+
+// addsUp makes sure that what the events were told of what is kept is what there is.
+func (p *person) addsUp() {
+	a := p.a
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed || a.events != Events(p.events) { // the test has told somebody else
+		return
+	}
+	if told := p.events.kept; told != a.kept() {
+		p.t.Errorf("told that %+v is kept, and it is %+v", told, a.kept())
+	}
+	var there Kinds
+	held, written := 0, 0
+	for _, c := range a.convs {
+		d := c.describe()
+		s, t := slices.Index(states[:], d.State), slices.Index(trusts[:], d.Trust)
+		there.Census[s][t]++
+		switch {
+		case d.Trust == Changed && d.State == StateEncrypted:
+			there.Changed++
+		case d.Asked:
+			there.Asking++
+		}
+		if held += len(c.held); c.wrote {
+			written++
+		}
+	}
+	if k := a.kept(); k.Kinds != there || k.Held != held || k.Written != written || k.Conversations != len(a.convs)-written {
+		p.t.Errorf("%+v is counted, and there are %+v, with %d messages that wait, in %d conversations, %d of them begun here", k, there, held, len(a.convs), written)
+	}
 }
 
 // couple is alice and bob, each with an account.

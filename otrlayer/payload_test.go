@@ -109,6 +109,7 @@ func TestLearnsPlainText(t *testing.T) {
 	if r.Text != "<3" {
 		t.Errorf("read %q", r.Text)
 	}
+	c.settle(time.Now())
 }
 
 // Text that is kept for another client's copy is forgotten after a minute.

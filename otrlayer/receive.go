@@ -52,10 +52,8 @@ func (a *Account) Receive(o Outlet, m Incoming) Reading {
 	if a.guestOf != nil {
 		return a.guestReceives(m)
 	}
+	defer a.publish() // also what it has left with nobody
 	r := a.receive(o, m)
-	if !r.Deliver {
-		a.events.Swallowed()
-	}
 	c := a.convs[m.Contact]
 	r.Answerable = m.Welcome || c != nil && c.wrote
 	return r

@@ -326,7 +326,7 @@ func (c *conversation) complained() map[*Message]string {
 // hold queues a message until the conversation is private.
 func (c *conversation) hold(now time.Time, limit Hold, m *Message, cause Cause) Verdict {
 	size := len(m.Text) + len(m.Extra)
-	if len(c.held) >= limit.Messages || c.heldBytes+size > limit.Bytes || c.holding()+size > maxHeld*limit.Bytes {
+	if len(c.held) >= limit.Messages || c.heldBytes+size > limit.Bytes || c.holding()+size > MaxHeld*limit.Bytes {
 		return Verdict{cause: CauseQueueFull, message: m}
 	}
 	if full := c.a.settings().Full; full != nil && full() {
@@ -344,9 +344,9 @@ func (c *conversation) hold(now time.Time, limit Hold, m *Message, cause Cause) 
 	return Verdict{action: Held, message: &kept, cause: cause}
 }
 
-// maxHeld is how many times what may wait for one contact may wait in one account: a
+// MaxHeld is how many times what may wait for one contact may wait in one account: a
 // client that has gone mad takes no memory from the others.
-const maxHeld = 16
+const MaxHeld = 16
 
 // holding is how much waits in the account, in bytes.
 func (c *conversation) holding() int { return c.a.total.heldBytes - c.counted.heldBytes + c.heldBytes }
@@ -504,6 +504,24 @@ func (a *Account) Held() (out []HeldMessage) {
 		}
 	}
 	return out
+}
+
+// Waiting is since when the message has waited that has done so longest, zero for none, and
+// for how many contacts messages wait until their key is verified.
+func (a *Account) Waiting() (since time.Time, unverified int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for c := range a.waiting {
+		for _, m := range c.held {
+			if since.IsZero() || m.since.Before(since) {
+				since = m.since
+			}
+		}
+		if k := c.as; !k.changed && !k.asks && c.waitsFor() == CauseUnverified {
+			unverified++
+		}
+	}
+	return since, unverified
 }
 
 // Ask asks a contact again for the private conversation that messages wait for, and

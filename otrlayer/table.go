@@ -86,15 +86,11 @@ func (c *conversation) lingers() (until time.Time) {
 	return until
 }
 
-// counts are what the account has counted of one conversation, or of all.
-type counts struct {
-	wrote, held, heldBytes, pieces, early, read int
-}
-
 // settle is called after all work on a conversation: it brings up to date what the account
 // knows of it, and removes it from the table once nothing is left in it.
 func (c *conversation) settle(now time.Time) {
 	a := c.a
+	defer a.publish()
 	if a.convs[c.contact] != c {
 		return
 	}
@@ -147,25 +143,6 @@ func (c *conversation) touched(o Outlet) {
 	of[c] = struct{}{}
 }
 
-// count brings the account's sums up to date.
-func (c *conversation) count() {
-	now := counts{held: len(c.held), heldBytes: c.heldBytes, early: len(c.early), read: len(c.read)}
-	if c.wrote {
-		now.wrote = 1
-	}
-	if c.otr != nil {
-		now.pieces = c.otr.Unfinished()
-	}
-	t, old := &c.a.total, c.counted
-	t.wrote += now.wrote - old.wrote
-	t.held += now.held - old.held
-	t.heldBytes += now.heldBytes - old.heldBytes
-	t.pieces += now.pieces - old.pieces
-	t.early += now.early - old.early
-	t.read += now.read - old.read
-	c.counted = now
-}
-
 // remove takes a conversation out of the table, and forgets all that is in it.
 func (c *conversation) remove() {
 	a := c.a
@@ -197,35 +174,5 @@ func (c *conversation) discard() {
 	if c.otr != nil {
 		c.otr.Forget()
 		c.otr = nil
-	}
-}
-
-// Kept is how much an account keeps, beside the most it may keep of each.
-type Kept struct {
-	Written       int // contacts the person has written to since the start; at most MaxConversations
-	Conversations int // conversations with others; at most MaxConversations
-	Held          int // messages that wait for a private conversation
-	HeldBytes     int // their size; at most HeldLimit
-	HeldLimit     int
-	Texts         int // texts kept for a minute, to be sent or shown once more
-	TextBytes     int // their size; at most MaxTextBytes
-	PieceBytes    int // of unfinished messages in pieces; at most MaxPieceBytes
-	Owed          int // messages that no client was there to get back; at most MaxOwed
-
-	// Since the account was opened:
-	Suppressed uint64 // lines not told, for there were too many of their kind
-	Delayed    uint64 // requests for a private conversation that were sent later than wanted
-	Refused    uint64 // handshakes and complaints that were not answered, for there were too many
-}
-
-// Kept tells how much the account keeps.
-func (a *Account) Kept() Kept {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return Kept{
-		Written: a.total.wrote, Conversations: a.inbound(),
-		Held: a.total.held, HeldBytes: a.total.heldBytes, HeldLimit: maxHeld * a.settings().Hold.Bytes,
-		Texts: a.texts.Len(), TextBytes: a.textBytes, PieceBytes: a.total.pieces, Owed: len(a.owed),
-		Suppressed: a.lines.suppressed, Delayed: a.paces.delayed, Refused: a.paces.refused,
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -70,6 +69,7 @@ func (a *Account) Distrust(contact string) (was bool, err error) {
 	was = was || a.fps.unsaved // the last try could not be saved
 	if c := a.convs[contact]; c != nil {
 		c.reconsider()
+		c.settle(a.now())
 	}
 	a.events.Happened(contact, EventTrust)
 	return was, err
@@ -168,7 +168,7 @@ func (a *Account) described(contact string) Conversation {
 
 // Accounts lists the accounts that have a directory below state.
 func Accounts(state string) (jids []string) {
-	list, _ := os.ReadDir(filepath.Join(state, "accounts"))
+	list, _ := os.ReadDir(AccountsDir(state))
 	for _, e := range list {
 		if jid, err := url.PathUnescape(e.Name()); err == nil && e.IsDir() && fileName(jid) == e.Name() {
 			jids = append(jids, jid)

@@ -368,8 +368,7 @@ func (p *Proxy) provers(domain, from, host string) (out []string) {
 	if ok {
 		return names
 	}
-	accounts := slices.DeleteFunc(otrlayer.Accounts(p.state.Dir), func(a string) bool { return bareDomain(a) != domain })
-	if len(accounts) > 0 {
+	if accounts := p.kin.at(p.state.Dir, domain); len(accounts) > 0 {
 		out = p.haveAll(accounts)
 	}
 	p.offers.note(domain, out, asOf)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -109,7 +110,8 @@ func (n now) Collect(ch chan<- prometheus.Metric) {
 	gauge(limitDesc, float64(p.Config().Limits.Sessions))
 	gauge(caEndDesc, seconds(p.ca.cert.NotAfter))
 	gauge(certEndDesc, seconds(p.soonestEnd()))
-	gauge(oldestDesc, p.oldestHeld().Seconds())
+	oldest, unverified := p.waiting()
+	gauge(oldestDesc, oldest.Seconds())
 	lines, spared := p.kept("")
 	for _, l := range lines {
 		gauge(keptDesc, float64(l.Now), l.What)
@@ -125,8 +127,8 @@ func (n now) Collect(ch chan<- prometheus.Metric) {
 	for _, i := range illnesses {
 		gauge(illDesc, ill[i], string(i))
 	}
-	waits := map[string]float64{}
-	for _, d := range p.decisions("") {
+	waits := map[string]float64{"key-changed": float64(p.keeps.all().Changed), "question": float64(p.keeps.all().Asking), "unverified": float64(unverified)}
+	for _, d := range slices.Concat(p.lockedDecisions(), p.strangerDecisions(""), p.serverDecisions()) {
 		waits[d.Kind]++
 	}
 	for _, k := range decisionKinds {
@@ -159,12 +161,17 @@ func (p *Proxy) soonestEnd() (soonest time.Time) {
 	return soonest
 }
 
-// oldestHeld is how long a message has waited at most.
-func (p *Proxy) oldestHeld() (longest time.Duration) {
+// waiting is how long a message has waited at most, and for how many contacts' keys to be
+// verified messages wait.
+func (p *Proxy) waiting() (longest time.Duration, unverified int) {
+	if p.keeps.all().Held == 0 {
+		return 0, 0
+	}
 	for _, a := range p.open() {
-		for _, m := range a.Held() {
-			longest = max(longest, time.Since(m.Since))
+		since, keys := a.Waiting()
+		if unverified += keys; !since.IsZero() {
+			longest = max(longest, time.Since(since))
 		}
 	}
-	return longest
+	return longest, unverified
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"strings"
+	"sync"
 
 	"otrproxy/otrlayer"
 	"otrproxy/proxy/control"
@@ -14,45 +15,52 @@ import (
 // sparedKinds are what was done less often than others wanted.
 var sparedKinds = []string{"lines", "asks_delayed", "answers"}
 
+// keeps adds up what the accounts keep, as that changes.
+type keeps struct {
+	mu  sync.Mutex
+	sum otrlayer.Kept
+}
+
+func (k *keeps) add(before, now otrlayer.Kept) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.sum.Add(before, now)
+}
+
+func (k *keeps) all() otrlayer.Kept {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.sum
+}
+
 // kept is what is kept of an account, or for "" of all; most is for one account, or where
 // there is but one for all, for that.
 func (p *Proxy) kept(account string) (lines []control.KeptLine, spared map[string]uint64) {
-	var sum otrlayer.Kept
-	limit := 0
-	for _, a := range p.open() {
-		if account != "" && a.JID() != account {
-			continue
+	sum, contacts := p.keeps.all(), int(p.contacts.Load())
+	if account != "" {
+		sum, contacts = otrlayer.Kept{}, 0
+		p.mu.Lock()
+		a := p.accounts[account]
+		p.mu.Unlock()
+		if a != nil {
+			sum = a.Kept()
 		}
-		k := a.Kept()
-		limit = k.HeldLimit
-		sum.Written += k.Written
-		sum.Conversations += k.Conversations
-		sum.Held += k.Held
-		sum.HeldBytes += k.HeldBytes
-		sum.Texts += k.Texts
-		sum.TextBytes += k.TextBytes
-		sum.PieceBytes += k.PieceBytes
-		sum.Owed += k.Owed
-		sum.Suppressed += k.Suppressed
-		sum.Delayed += k.Delayed
-		sum.Refused += k.Refused
-	}
-	contacts := 0
-	for _, s := range p.everySession(account) {
-		contacts += s.contacts.known()
+		for _, s := range p.everySession(account) {
+			contacts += s.contacts.known()
+		}
 	}
 	hold := p.Config().Hold
 	add := func(what, per string, now, most int) {
 		lines = append(lines, control.KeptLine{What: what, Now: now, Most: most, Per: per})
 	}
 	if account == "" {
-		add("accounts", "", len(otrlayer.Accounts(p.state.Dir)), p.Config().Limits.Accounts)
+		add("accounts", "", p.kin.count(p.state.Dir), p.Config().Limits.Accounts)
 	}
 	add("contacts", "session", contacts, maxContacts)
 	add("written_to", "account", sum.Written, otrlayer.MaxConversations)
 	add("conversations", "account", sum.Conversations, otrlayer.MaxConversations)
 	add("held_messages", "contact", sum.Held, hold.Messages)
-	add("held_bytes", "account", sum.HeldBytes, limit)
+	add("held_bytes", "account", sum.HeldBytes, otrlayer.MaxHeld*hold.Bytes)
 	add("texts", "", sum.Texts, 0)
 	add("text_bytes", "account", sum.TextBytes, otrlayer.MaxTextBytes)
 	add("piece_bytes", "account", sum.PieceBytes, otrlayer.MaxPieceBytes)

@@ -129,31 +129,15 @@ func (liveState) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (l liveState) Collect(ch chan<- prometheus.Metric) {
-	type key struct {
-		s otrlayer.MessageState
-		t otrlayer.Trust
-	}
-	n := map[key]int{}
-	for _, s := range []otrlayer.MessageState{otrlayer.StatePlaintext, otrlayer.StateEncrypted, otrlayer.StateFinished} {
-		for _, t := range []otrlayer.Trust{otrlayer.Unverified, otrlayer.Verified, otrlayer.SMP, otrlayer.Changed} {
-			n[key{s, t}] = 0
-		}
-	}
-	held, sessions, accounts := 0, 0, l.p.open()
 	l.p.mu.Lock()
-	sessions = l.p.sessions.n
+	sessions := l.p.sessions.n
 	l.p.mu.Unlock()
-	for _, a := range accounts {
-		for _, c := range a.Conversations() {
-			n[key{c.State, c.Trust}]++
-			held += c.Held
-		}
-	}
+	kept := l.p.keeps.all()
 	ch <- prometheus.MustNewConstMetric(sessionsDesc, prometheus.GaugeValue, float64(sessions))
-	ch <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(held))
-	for k, v := range n {
-		ch <- prometheus.MustNewConstMetric(convsDesc, prometheus.GaugeValue, float64(v), string(k.s), string(k.t))
-	}
+	ch <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(kept.Held))
+	kept.Census.All(func(s otrlayer.MessageState, t otrlayer.Trust, n int) {
+		ch <- prometheus.MustNewConstMetric(convsDesc, prometheus.GaugeValue, float64(n), string(s), string(t))
+	})
 }
 
 // open lists the accounts that have been used since the start.

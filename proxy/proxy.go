@@ -115,6 +115,8 @@ type Proxy struct {
 	unmade       map[string][]func()         // what is written once an account has come to use
 	fresh        map[string]int              // seats of accounts that are not made yet
 	kin          kin
+	keeps        keeps                    // what all accounts keep
+	contacts     atomic.Int64             // that all sessions know of
 	suspended    map[[2]string]*suspended // sessions that lost their server, by account and resource
 	machine      []string                 // this machine's addresses
 	closing      bool
@@ -387,8 +389,8 @@ func (e accountEvents) Happened(contact string, what otrlayer.Event) {
 	e.p.happened(string(what), e.jid, contact)
 }
 
-func (e accountEvents) Handshake(result string) { e.p.metrics.handshake(result) }
-func (e accountEvents) Swallowed()              {}
+func (e accountEvents) Handshake(result string)         { e.p.metrics.handshake(result) }
+func (e accountEvents) Keeps(before, now otrlayer.Kept) { e.p.keeps.add(before, now) }
 func (e accountEvents) Log(level int, what string, err error) {
 	e.p.logged(level, what, err)
 }

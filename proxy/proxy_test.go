@@ -146,9 +146,9 @@ var testKeys = func() func(t *testing.T) map[string][]byte {
 
 type quiet struct{}
 
-func (quiet) Handshake(string)       {}
-func (quiet) Swallowed()             {}
-func (quiet) Log(int, string, error) {}
+func (quiet) Handshake(string)         {}
+func (quiet) Keeps(_, _ otrlayer.Kept) {}
+func (quiet) Log(int, string, error)   {}
 
 func (quiet) Happened(string, otrlayer.Event) {}
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"maps"
 	"sync"
+	"sync/atomic"
 
 	"otrproxy/stanza"
 )
@@ -21,9 +22,20 @@ const (
 
 // A roster is what a session knows of the list of contacts, by bare JID.
 type roster struct {
+	all   *atomic.Int64 // counts what all rosters know; nil for nobody who wants to know
 	mu    sync.Mutex
 	marks map[string]contactMark
 }
+
+// counts tells how much is known more than before, to whoever adds it up.
+func (r *roster) counts(before int) {
+	if now := len(r.marks); r.all != nil && now != before {
+		r.all.Add(int64(now - before))
+	}
+}
+
+// forget forgets everything, at the end of the session.
+func (r *roster) forget() { r.goesOn(nil) }
 
 // isWelcome reports whether a contact may see our presence.
 func (r *roster) isWelcome(bare string) bool {
@@ -60,6 +72,7 @@ func (r *roster) lists(a address, subscription string) {
 }
 
 func (r *roster) mark(bare string, m contactMark, yes bool, most int) {
+	defer r.counts(len(r.marks))
 	old, there := r.marks[bare]
 	switch {
 	case !yes && old == m:
@@ -92,7 +105,9 @@ func (r *roster) copied() map[string]contactMark {
 func (r *roster) goesOn(marks map[string]contactMark) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	before := len(r.marks)
 	r.marks = marks
+	r.counts(before)
 }
 
 // learnRoster learns who is on the list of contacts, and who may see our presence.

@@ -56,18 +56,44 @@ func (p *Proxy) madeAmong(account string) (made bool, kept int) {
 	return false, p.kin.count(p.state.Dir)
 }
 
-// kin counts the accounts that are kept, at most once in a while: names come from clients.
+// kin are the accounts that are kept. Their directory is listed again where it has changed:
+// names come from clients, and there may be many accounts.
 type kin struct {
 	mu    sync.Mutex
+	of    map[string][]string // by domain
 	n     int
-	until time.Time
+	dated time.Time // of the directory when it was listed; zero for never
+	until time.Time // when they are counted again, where many are made
 }
 
-func (k *kin) count(dir string) int {
+// coarse is how far apart two changes of a directory may be and still bear the same time.
+const coarse = 2 * time.Second
+
+// look lists the accounts, where that is not done. The caller holds mu.
+func (k *kin) look(state string) {
+	var dated time.Time
+	if info, err := os.Stat(otrlayer.AccountsDir(state)); err == nil {
+		dated = info.ModTime()
+	}
+	if !k.dated.IsZero() && dated.Equal(k.dated) {
+		return
+	}
+	now := time.Now()
+	k.of, k.n, k.dated, k.until = map[string][]string{}, 0, dated, now.Add(time.Second)
+	for _, jid := range otrlayer.Accounts(state) {
+		k.of[bareDomain(jid)] = append(k.of[bareDomain(jid)], jid)
+		k.n++
+	}
+	if now.Sub(dated) < coarse { // it may change once more at that time
+		k.dated = time.Time{}
+	}
+}
+
+func (k *kin) count(state string) int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now := time.Now(); !now.Before(k.until) {
-		k.n, k.until = len(otrlayer.Accounts(dir)), now.Add(time.Second)
+	if !time.Now().Before(k.until) {
+		k.look(state)
 	}
 	return k.n
 }
@@ -77,6 +103,14 @@ func (k *kin) more() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.n++
+}
+
+// at are those of a domain. The list is nobody's to change.
+func (k *kin) at(state, domain string) []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.look(state)
+	return k.of[domain]
 }
 
 // noSeat is why there is no seat; nil where there is. Made says that the account is kept, and
@@ -121,24 +155,33 @@ func (p *Proxy) leave(s **seat) {
 	if *s == nil {
 		return
 	}
+	if a := p.vacated(*s); a != nil {
+		a.Close()
+	}
+}
+
+// vacated gives a seat back, and returns the account that has come to no use, if any.
+func (p *Proxy) vacated(s *seat) *otrlayer.Account {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	account := (*s).at.account
-	p.vacate((*s).at)
-	if n := p.fresh[account]; (*s).unmade && n > 1 {
+	account := s.at.account
+	p.vacate(s.at)
+	if n := p.fresh[account]; s.unmade && n > 1 {
 		p.fresh[account]--
-	} else if (*s).unmade {
+	} else if s.unmade {
 		delete(p.fresh, account)
 	}
 	if p.seats[place{account, false}]+p.seats[place{account, true}] > 0 {
-		return
+		return nil
 	}
 	delete(p.unmade, account)
-	if a := p.accounts[account]; a != nil && (*s).unmade && !p.made(account) {
-		a.Close()
-		delete(p.accounts, account)
-		p.passwords.forget(account)
+	a := p.accounts[account]
+	if a == nil || !s.unmade || a.Made() {
+		return nil
 	}
+	delete(p.accounts, account)
+	p.passwords.forget(account)
+	return a
 }
 
 // made reports whether an account has a directory.

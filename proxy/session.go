@@ -124,6 +124,7 @@ func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *
 	}
 	s.server.wrote, u.wire.heard = s.wrote, s.heard
 	s.speaks()
+	s.contacts.all = &c.p.contacts
 	return s
 }
 
@@ -236,6 +237,7 @@ func (s *session) relay() {
 	s.p.sessions.remove(s)
 	s.p.mu.Unlock()
 	s.leaves()
+	s.contacts.forget()
 	s.p.changed()
 	s.p.metrics.ended(s.since)
 	s.p.log.Info("session ends", "account", s.p.name(s.jid))

@@ -98,9 +98,7 @@ func (p *Proxy) decisions(account string) []control.Decision {
 		servers = p.serverDecisions()
 	}
 	if account == "" {
-		if p.vault.locked() {
-			out = append(out, control.Decision{Kind: "locked", Text: sentence(p.locked())})
-		}
+		out = append(out, p.lockedDecisions()...)
 	}
 	p.mu.Lock()
 	accounts := slices.Collect(maps.Values(p.accounts))
@@ -128,6 +126,14 @@ func (p *Proxy) decisions(account string) []control.Decision {
 		}
 	}
 	return slices.Concat(out, p.strangerDecisions(account), keys, servers, questions, unverified)
+}
+
+// lockedDecisions is that the keys are to be unlocked.
+func (p *Proxy) lockedDecisions() []control.Decision {
+	if !p.vault.locked() {
+		return nil
+	}
+	return []control.Decision{{Kind: "locked", Text: sentence(p.locked())}}
 }
 
 // serverDecisions are the household's servers whose certificate was refused, and not

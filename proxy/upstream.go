@@ -6,14 +6,12 @@ import (
 	"errors"
 	"io"
 	"net"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/xdg-go/scram"
 
 	"otrproxy/config"
-	"otrproxy/otrlayer"
 	"otrproxy/stanza"
 )
 
@@ -364,8 +362,7 @@ func (p *Proxy) refused(domain string) *Failure {
 // others dialled.
 func (p *Proxy) concerns(domain string) bool {
 	_, configured := p.Config().Domains[domain]
-	return configured || len(p.pins.of(domain)) > 0 ||
-		slices.ContainsFunc(otrlayer.Accounts(p.state.Dir), func(jid string) bool { return bareDomain(jid) == domain })
+	return configured || len(p.pins.of(domain)) > 0 || len(p.kin.at(p.state.Dir, domain)) > 0
 }
 
 func (p *Proxy) remember(domain string, f *Failure) {

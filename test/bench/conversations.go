@@ -128,7 +128,7 @@ func (s *speaker) Return(_ *otrlayer.Message, _ otrlayer.Cause, sentence string)
 type unheard struct{}
 
 func (unheard) Handshake(string)                {}
-func (unheard) Swallowed()                      {}
+func (unheard) Keeps(_, _ otrlayer.Kept)        {}
 func (unheard) Log(int, string, error)          {}
 func (unheard) Happened(string, otrlayer.Event) {}
 
