@@ -1,0 +1,129 @@
+package proxy
+
+import (
+	"crypto/x509"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"otrproxy/config"
+	"otrproxy/otrlayer"
+	"otrproxy/stanza"
+)
+
+// What something costs beside a thousand others, which should be what it costs alone.
+
+// crowd is how many of each thing there are besides.
+type crowd struct{ sessions, conversations, keys, accounts int }
+
+// crowded is a session among others of its proxy.
+func crowded(tb testing.TB, n crowd) *session {
+	s := lone(tb, config.Rule{Policy: config.Opportunistic})
+	p := s.p
+	var keys strings.Builder
+	for i := range n.keys {
+		fmt.Fprintf(&keys, "known%d@path.example\talice@path.example\tprpl-jabber\t%040x\tverified\n", i, i+1)
+	}
+	state := tb.TempDir()
+	for i := range n.accounts {
+		if err := os.MkdirAll(otrlayer.Dir(state, fmt.Sprintf("other%d@path.example", i)), 0o700); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	dir := otrlayer.Dir(state, "alice@path.example")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		tb.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "otr.fingerprints"), []byte(keys.String()), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	p.state = &State{Dir: state}
+	p.ca = &authority{cert: &x509.Certificate{}}
+	cfg := *p.Config()
+	cfg.Limits.Accounts = 100_000
+	p.cfg.Store(&cfg)
+	delete(p.accounts, "alice@path.example")
+	a, err := p.account("alice@path.example")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s.of.Store(a)
+	a.Attach(s)
+	for i := range n.sessions {
+		p.sessions.add(&session{p: p, jid: fmt.Sprintf("other%d@path.example", i)})
+	}
+	for i := range n.conversations {
+		s.account().Send(s, otrlayer.Message{Contact: fmt.Sprintf("contact%d@path.example", i), Text: "hello", ID: "1"})
+		s.server.flush()
+	}
+	if got := len(a.Conversations()); got != n.conversations {
+		tb.Fatalf("%d conversations, not %d", got, n.conversations)
+	}
+	if got := len(a.Contacts()); got != n.conversations+n.keys {
+		tb.Fatalf("%d contacts, not %d", got, n.conversations+n.keys)
+	}
+	return s
+}
+
+// grown are the things done, each of them some times.
+var grown = map[string]func(tb testing.TB, s *session) func(){
+	"stanza": func(tb testing.TB, s *session) func() {
+		st, err := stanza.Parse([]byte("<message xmlns='jabber:client' to='bob@path.example/bench' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>"))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return func() {
+			s.outgoing(st)
+			s.server.flush()
+		}
+	},
+	"session": func(tb testing.TB, s *session) func() { // of the account, from its beginning to its end
+		return func() {
+			other := &session{p: s.p, jid: s.jid}
+			other.of.Store(s.account())
+			other.client, other.server = newOutbox(nowhere{}, nil), newOutbox(nowhere{}, nil)
+			s.p.mu.Lock()
+			s.p.sessions.add(other)
+			s.p.mu.Unlock()
+			s.account().Detach(s)
+			s.account().Attach(s)
+			s.p.mu.Lock()
+			s.p.sessions.remove(other)
+			s.p.mu.Unlock()
+		}
+	},
+	"seat": func(tb testing.TB, s *session) func() {
+		return func() {
+			seat, f := s.p.sit("new@path.example", s.p.Config().Limits)
+			if f != nil {
+				tb.Fatal(f)
+			}
+			s.p.provers("path.example", "", "127.0.0.1")
+			s.p.leave(&seat)
+		}
+	},
+	"scrape": func(tb testing.TB, s *session) func() {
+		return func() {
+			if _, err := s.p.metrics.registry.Gather(); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	},
+}
+
+func BenchmarkGrowth(b *testing.B) {
+	for _, what := range []string{"stanza", "session", "seat", "scrape"} {
+		for _, n := range []int{1, 100, 1000, 10_000} {
+			for name, c := range map[string]crowd{"sessions": {sessions: n}, "conversations": {conversations: n}, "keys": {keys: n}, "accounts": {accounts: n}} {
+				b.Run(fmt.Sprintf("%s/%s/%d", what, name, n), func(b *testing.B) {
+					do := grown[what](b, crowded(b, c))
+					for b.Loop() {
+						do()
+					}
+				})
+			}
+		}
+	}
+}
