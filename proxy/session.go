@@ -197,12 +197,32 @@ func (s *session) full() string {
 	return s.jid
 }
 
-// relay passes stanzas until either side ends the session.
+// relay passes stanzas until either side ends the session. Its frame lies below one that waits,
+// and is small for that: a stack of 4 kB is enough.
 func (s *session) relay() {
+	if !s.begins() {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		end := s.readServer()
+		close(s.serverRead)
+		end()
+	}()
+	end := s.readClient()
+	close(s.clientRead)
+	end()
+	<-done
+	s.isOver()
+}
+
+// begins has the session be among all the others; false where the proxy stops.
+func (s *session) begins() bool {
 	s.p.mu.Lock()
 	if s.p.closing {
 		s.p.mu.Unlock()
-		return
+		return false
 	}
 	s.p.sessions.add(s)
 	s.p.mu.Unlock()
@@ -215,18 +235,11 @@ func (s *session) relay() {
 	s.p.metrics.began(s.entry)
 	s.p.log.Info("session begins", "account", s.p.name(s.jid), "entry", s.entry, "login", s.login, "upstream", s.upTLS, "sasl", s.how)
 	s.client.kick()
+	return true
+}
 
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		end := s.readServer()
-		close(s.serverRead)
-		end()
-	}()
-	end := s.readClient()
-	close(s.clientRead)
-	end()
-	<-done
+// isOver gives back what has not arrived, once nobody reads either side any more.
+func (s *session) isOver() {
 	s.still()
 	account := s.part()
 	s.settle()

@@ -31,6 +31,7 @@ type Scanner struct {
 	lim Limits
 
 	buf   []byte // bytes read and not yet consumed
+	desk  *desk  // where buf is; nil where that is larger, or nothing is there
 	start int    // where the present item begins
 	pos   int    // next byte to look at
 	text  int    // where the present run of character data begins
@@ -157,54 +158,65 @@ func (s *Scanner) fill() error {
 	return io.ErrNoProgress
 }
 
-// buffers are those of streams that have something to say: most have nothing, most of the
-// time.
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+// A desk is what a stream works with that has something to say.
+type desk struct {
+	buf   [bufferSize]byte
+	nodes []node // for the next stanza
+	attrs []attr
+}
+
+// desks are not with streams that have nothing to say: most have not, most of the time.
+var desks = sync.Pool{New: func() any { return new(desk) }}
 
 // fit has room in the buffer for what is read.
 func (s *Scanner) fit() {
 	switch size := cap(s.buf); {
-	case size == 0:
-		s.buf = buffers.Get().(*[bufferSize]byte)[:0]
+	case size == 0, len(s.buf) == 0 && size > bufferSize:
+		s.sit()
 	case len(s.buf) == size:
 		grown := make([]byte, len(s.buf), 2*size)
 		copy(grown, s.buf)
 		s.giveBack()
 		s.buf = grown
-	case len(s.buf) == 0 && size > bufferSize:
-		s.buf = buffers.Get().(*[bufferSize]byte)[:0]
 	}
 }
 
-// giveBack lets another stream have the buffer.
-func (s *Scanner) giveBack() {
-	if cap(s.buf) == bufferSize {
-		buffers.Put((*[bufferSize]byte)(s.buf[:bufferSize]))
+// sit takes a desk.
+func (s *Scanner) sit() {
+	s.desk = desks.Get().(*desk)
+	if s.buf = s.desk.buf[:0]; s.st.nodes == nil {
+		s.st.nodes, s.st.attrs = s.desk.nodes, s.desk.attrs
 	}
-	s.buf = nil
+	s.desk.nodes, s.desk.attrs = nil, nil
+}
+
+// giveBack lets another stream have the desk.
+func (s *Scanner) giveBack() {
+	if s.desk != nil {
+		desks.Put(s.desk)
+	}
+	s.buf, s.desk = nil, nil
 }
 
 // Empty reports whether all that was read from the stream has been returned.
 func (s *Scanner) Empty() bool { return s.pos == len(s.buf) }
 
 const (
-	restNodes = 16 // what an idle stream keeps for its next stanza
-	restAttrs = 32
+	restNodes = 256 // which are kept for the next stanza
+	restAttrs = 256
+	restBinds = 32
 )
 
 // Rest gives back the memory of a stream that has nothing to say. It is for an Empty one;
 // the stanza returned last is not valid any more.
 func (s *Scanner) Rest() {
+	if s.desk != nil && cap(s.st.nodes) <= restNodes && cap(s.st.attrs) <= restAttrs {
+		s.desk.nodes, s.desk.attrs = s.st.nodes[:0], s.st.attrs[:0]
+	}
 	s.giveBack()
 	s.start, s.pos, s.text = 0, 0, 0
-	s.st.Raw, s.st.arena = nil, nil
-	if cap(s.st.nodes) > restNodes {
-		s.st.nodes = nil
-	}
-	if cap(s.st.attrs) > restAttrs {
-		s.st.attrs = nil
-	}
-	if cap(s.st.binds) > s.keep+restAttrs {
+	s.st.Raw, s.st.arena, s.st.nodes, s.st.attrs = nil, nil, nil, nil
+	if cap(s.st.binds) > s.keep+restBinds {
 		s.st.binds = slices.Clone(s.st.binds[:s.keep])
 	}
 }

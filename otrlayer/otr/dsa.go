@@ -142,8 +142,16 @@ type PrivateKey struct {
 	serialised  []byte // the public key as it is sent
 	fingerprint Fingerprint
 	x           []byte // as long as q
-	p, q        *bigmod.Modulus
-	qMinus2     []byte
+}
+
+// modulus is p or q of a key that was checked, for arithmetic in constant time. It takes some
+// microseconds, and more memory than the key, so it is made where something is signed.
+func modulus(n *big.Int) *bigmod.Modulus {
+	m, err := bigmod.NewModulus(n.Bytes())
+	if err != nil {
+		panic("otr: a modulus of a key that was checked")
+	}
+	return m
 }
 
 // newPrivateKey makes a key of its numbers and checks that they belong together:
@@ -155,15 +163,7 @@ func newPrivateKey(p, q, g, y *big.Int, x []byte) (*PrivateKey, error) {
 		return nil, errKeyUnsound
 	}
 	k.x = append(make([]byte, qBits/8-len(x)), x...)
-	var err error
-	if k.p, err = bigmod.NewModulus(p.Bytes()); err != nil {
-		return nil, errKeyUnsound
-	}
-	if k.q, err = bigmod.NewModulus(q.Bytes()); err != nil {
-		return nil, errKeyUnsound
-	}
-	k.qMinus2 = new(big.Int).Sub(q, big.NewInt(2)).FillBytes(make([]byte, qBits/8))
-	n, err := bigmod.NewNat().SetBytes(k.x, k.q)
+	n, err := bigmod.NewNat().SetBytes(k.x, modulus(q))
 	if err != nil || n.IsZero() == 1 || k.gTo(k.x).Cmp(y) != 0 {
 		return nil, errKeyUnsound
 	}
@@ -174,11 +174,12 @@ func newPrivateKey(p, q, g, y *big.Int, x []byte) (*PrivateKey, error) {
 
 // gTo computes g^e mod p in constant time.
 func (k *PrivateKey) gTo(e []byte) *big.Int {
-	g, err := bigmod.NewNat().SetBytes(k.public.g.Bytes(), k.p)
+	p := modulus(k.public.p)
+	g, err := bigmod.NewNat().SetBytes(k.public.g.Bytes(), p)
 	if err != nil {
 		panic("otr: the generator of a key that was checked")
 	}
-	return new(big.Int).SetBytes(bigmod.NewNat().Exp(g, e, k.p).Bytes(k.p))
+	return new(big.Int).SetBytes(bigmod.NewNat().Exp(g, e, p).Bytes(p))
 }
 
 // Fingerprint is that of the public half.
@@ -193,12 +194,14 @@ func (k *PrivateKey) sign(random io.Reader, digest []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer clear(seed[:])
+	q := modulus(k.public.q)
+	qMinus2 := new(big.Int).Sub(k.public.q, big.NewInt(2)).FillBytes(make([]byte, qBits/8))
 	m := new(big.Int).SetBytes(digest)
-	h, err := bigmod.NewNat().SetBytes(m.Mod(m, k.public.q).FillBytes(make([]byte, qBits/8)), k.q)
+	h, err := bigmod.NewNat().SetBytes(m.Mod(m, k.public.q).FillBytes(make([]byte, qBits/8)), q)
 	if err != nil {
 		return nil, err
 	}
-	x, err := bigmod.NewNat().SetBytes(k.x, k.q)
+	x, err := bigmod.NewNat().SetBytes(k.x, q)
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +211,7 @@ func (k *PrivateKey) sign(random io.Reader, digest []byte) ([]byte, error) {
 		mac.Write(digest)
 		mac.Write([]byte{try})
 		nonce := mac.Sum(nil)[:qBits/8]
-		n, err := bigmod.NewNat().SetBytes(nonce, k.q) // q has all its 160 bits: at most every other try fails
+		n, err := bigmod.NewNat().SetBytes(nonce, q) // q has all its 160 bits: at most every other try fails
 		if err != nil || n.IsZero() == 1 {
 			if try == 255 {
 				return nil, errors.New("no nonce below q in 256 tries")
@@ -219,17 +222,17 @@ func (k *PrivateKey) sign(random io.Reader, digest []byte) ([]byte, error) {
 		r := k.gTo(nonce)
 		r.Mod(r, k.public.q)
 		sig := r.FillBytes(make([]byte, signature/2, signature))
-		rn, err := bigmod.NewNat().SetBytes(sig, k.q)
+		rn, err := bigmod.NewNat().SetBytes(sig, q)
 		if err != nil {
 			return nil, err
 		}
-		s := bigmod.NewNat().Exp(n, k.qMinus2, k.q)
-		s.Mul(rn.Mul(x, k.q).Add(h, k.q), k.q)
+		s := bigmod.NewNat().Exp(n, qMinus2, q)
+		s.Mul(rn.Mul(x, q).Add(h, q), q)
 		clear(nonce)
 		if r.Sign() == 0 || s.IsZero() == 1 {
 			continue
 		}
-		return append(sig, s.Bytes(k.q)...), nil
+		return append(sig, s.Bytes(q)...), nil
 	}
 }
 
