@@ -282,7 +282,7 @@ func Open(state, jid string, settings func() Settings, events Events, vault Vaul
 	}
 	dir := Dir(state, jid)
 	a := &Account{jid: jid, dir: dir, settings: settings, events: events, vault: vault, maker: maker, clock: time.Now, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
-		paces: newPaces(), programs: map[string]string{}, low: map[string]bool{}, generated: make(chan struct{})}
+		programs: map[string]string{}, low: map[string]bool{}, generated: make(chan struct{})}
 	a.unmade.Store(!exists(dir, ""))
 	var err error
 	if a.fps, err = loadFingerprints(dir, fingerprintFile, jid); err != nil {

@@ -51,12 +51,21 @@ type paces struct {
 	delayed, refused uint64
 }
 
-func newPaces() (p paces) {
-	p.asks = rate.NewLimiter(asksSecond, asksAtOnce)
-	for s, of := range answerPaces {
-		p.answers[s] = rate.NewLimiter(of.second, of.burst)
+// ask is the limiter of queries. Limiters are made where they are needed: most accounts have
+// nobody who asks, most of the time.
+func (p *paces) ask() *rate.Limiter {
+	if p.asks == nil {
+		p.asks = rate.NewLimiter(asksSecond, asksAtOnce)
 	}
-	return p
+	return p.asks
+}
+
+// answer is the limiter of answers to those of a standing.
+func (p *paces) answer(s standing) *rate.Limiter {
+	if p.answers[s] == nil {
+		p.answers[s] = rate.NewLimiter(answerPaces[s].second, answerPaces[s].burst)
+	}
+	return p.answers[s]
 }
 
 func (c *conversation) standing() standing {
@@ -77,7 +86,7 @@ func (c *conversation) mayWork(now time.Time) bool {
 	if c.work == nil {
 		c.work = rate.NewLimiter(contactSecond, contactAtOnce)
 	}
-	if crowded || !a.roomFor(c) || !c.work.AllowN(now, 1) || !a.paces.answers[s].AllowN(now, 1) {
+	if crowded || !a.roomFor(c) || !c.work.AllowN(now, 1) || !a.paces.answer(s).AllowN(now, 1) {
 		a.paces.refused++
 		return false
 	}
@@ -89,7 +98,7 @@ func (c *conversation) ask(now time.Time) {
 	p, at := &c.a.paces, c.turn
 	if at.IsZero() {
 		if at = c.queried.Add(askInterval); c.queried.IsZero() || !at.After(now) {
-			at = now.Add(p.asks.ReserveN(now, 1).DelayFrom(now))
+			at = now.Add(p.ask().ReserveN(now, 1).DelayFrom(now))
 			c.turn = at
 		}
 	}

@@ -169,6 +169,9 @@ func (s *session) quietened(contact string) bool {
 	if len(s.quiet) >= maxTold {
 		clear(s.quiet)
 	}
+	if s.quiet == nil {
+		s.quiet = map[string]bool{}
+	}
 	s.quiet[contact] = true
 	return false
 }

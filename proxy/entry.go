@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -180,33 +181,47 @@ func (c *peeked) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
+// toClients is TLS with clients. A connection keeps it as long as it lasts, so there is one
+// for all; who wants a certificate is in the handshake's context.
+var toClients = &tls.Config{
+	MinVersion: tls.VersionTLS12,
+	NextProtos: []string{"xmpp-client", "http/1.1"}, // the latter of browsers, for a WebSocket
+	// Streams last for days: what clients would keep to resume one costs more than it saves.
+	SessionTicketsDisabled: true,
+	// What is written at once leaves in as few records as it fits into.
+	DynamicRecordSizingDisabled: true,
+	GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		return h.Context().Value(showing{}).(showing).certificate(h.ServerName)
+	},
+}
+
+// showing is a client that is to be shown a certificate of a domain; "" where only SNI can
+// tell.
+type showing struct {
+	c      *client
+	domain string
+}
+
+func (s showing) certificate(sni string) (*tls.Certificate, error) {
+	if s.domain == "" {
+		s.domain = s.c.p.nameFor(sni)
+	}
+	if _, ok := s.c.p.Config().Domain(s.domain); !ok && s.domain != "localhost" {
+		return nil, errors.New("the configuration does not list the domain")
+	}
+	leaf, err := s.c.p.leaf(s.domain, s.c.raw.LocalAddr())
+	if err == nil {
+		s.c.leaf = leaf.Certificate[0]
+	}
+	return leaf, err
+}
+
 // secure does the TLS handshake with a client. Domain is that of the stream, or
 // empty when TLS comes first and only SNI can tell.
 func (c *client) secure(domain string) error {
 	c.wire.records = true
-	t := tls.Server(c.wire, &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"xmpp-client", "http/1.1"}, // the latter of browsers, for a WebSocket
-		// Streams last for days: what clients would keep to resume one costs more than it saves.
-		SessionTicketsDisabled: true,
-		// What is written at once leaves in as few records as it fits into.
-		DynamicRecordSizingDisabled: true,
-		GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			name := domain
-			if name == "" {
-				name = c.p.nameFor(h.ServerName)
-			}
-			if _, ok := c.p.Config().Domain(name); !ok && name != "localhost" {
-				return nil, errors.New("the configuration does not list the domain")
-			}
-			leaf, err := c.p.leaf(name, c.raw.LocalAddr())
-			if err == nil {
-				c.leaf = leaf.Certificate[0]
-			}
-			return leaf, err
-		},
-	})
-	if err := t.Handshake(); err != nil {
+	t := tls.Server(c.wire, toClients)
+	if err := t.HandshakeContext(context.WithValue(context.Background(), showing{}, showing{c, domain})); err != nil {
 		return err
 	}
 	cs := t.ConnectionState()

@@ -282,6 +282,9 @@ func (s *session) tellOfDropped(contact string, c *filter.Composed) {
 	dropped := c.Dropped
 	for _, name := range c.Strange {
 		if key := contact + " " + name; !s.strange[key] && len(s.strange) < maxTold {
+			if s.strange == nil {
+				s.strange = map[string]bool{}
+			}
 			s.strange[key] = true
 			dropped = append(dropped, "an extension of your program ("+name+"; not mentioned again)")
 		}

@@ -55,7 +55,7 @@ func lone(tb testing.TB, rule config.Rule) *session {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := &session{p: p, jid: a.JID(), strange: map[string]bool{}, quiet: map[string]bool{}}
+	s := &session{p: p, jid: a.JID()}
 	s.of.Store(a)
 	s.speaks()
 	s.used.Do(func() {})
@@ -216,7 +216,7 @@ func newDuet(tb testing.TB, rule config.Rule) *duet {
 			tb.Fatal(err)
 		}
 		<-a.Ready()
-		s := &session{p: p, jid: a.JID(), strange: map[string]bool{}, quiet: map[string]bool{}}
+		s := &session{p: p, jid: a.JID()}
 		s.of.Store(a)
 		s.used.Do(func() {})
 		s.greet.Do(func() {})

@@ -43,7 +43,7 @@ func (k *requests) request(s *session, root stanza.Element, to address) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.open == nil {
-		k.open, k.archives = map[question]int{}, map[archive]question{}
+		k.open = map[question]int{}
 	}
 	k.open[q]++
 	k.order = append(k.order, q)
@@ -52,6 +52,9 @@ func (k *requests) request(s *session, root stanza.Element, to address) {
 	}
 	for el := range root.Children() {
 		if ns, local := string(el.NS()), string(el.Local()); (strings.HasPrefix(ns, "urn:xmpp:mam:") && local == "query" || ns == "urn:xmpp:inbox:1" && local == "inbox") && len(k.archives) < maxArchives {
+			if k.archives == nil {
+				k.archives = map[archive]question{}
+			}
 			k.archives[archive{q.to, el.Attr("queryid")}] = q
 		}
 	}
@@ -86,13 +89,16 @@ func (k *requests) answered(s *session, root stanza.Element, from address) bool 
 	if k.open[q]--; k.open[q] == 0 {
 		delete(k.open, q)
 	}
-	if len(k.open) == 0 {
-		k.order = k.order[:0]
+	if len(k.open) == 0 { // most of the time there is none
+		k.open, k.order = nil, nil
 	}
 	for a, of := range k.archives {
 		if of == q && !early(root) {
 			delete(k.archives, a)
 		}
+	}
+	if len(k.archives) == 0 {
+		k.archives = nil
 	}
 	return true
 }

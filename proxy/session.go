@@ -100,8 +100,7 @@ type session struct {
 func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *session {
 	s := &session{p: c.p, jid: account.JID(), host: c.host(), entry: c.entry, login: c.entered, how: how, since: time.Now(), tls: c.tlsVersion, up: u,
 		upTLS: tls.VersionName(u.conn.ConnectionState().Version), fromClient: c.scan, fromServer: u.scan,
-		clientRead: make(chan struct{}), serverRead: make(chan struct{}),
-		strange: map[string]bool{}, quiet: map[string]bool{}}
+		clientRead: make(chan struct{}), serverRead: make(chan struct{})}
 	s.first, s.password, s.seat, s.epoch, s.place = c.first, c.password, c.seat, c.epoch, c.place()
 	if s.of.Store(account); c.stranger != nil {
 		s.stranger.Store(c.stranger)
