@@ -33,10 +33,6 @@ const (
 	maxReaders  = 50
 )
 
-// garbage is how much of it there may be, in percent of what is in use, before it is collected.
-// A stanza that passes makes none, so that half of what is usual costs next to nothing.
-const garbage = 50
-
 // farewell is how long contacts and clients get to take the last words.
 const farewell = 5 * time.Second
 
@@ -48,7 +44,7 @@ var signals = make(chan os.Signal, 4)
 func run(cfg *config.Config, logTo io.Writer) error {
 	confine.Cores()
 	log := logger(cfg, logTo)
-	debug.SetGCPercent(garbage)
+	paceCollector()
 	debug.SetMemoryLimit(int64(cfg.Limits.Memory)) // the collector works harder before clients are refused
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
