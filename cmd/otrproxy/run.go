@@ -110,7 +110,8 @@ func run(cfg *config.Config, logTo io.Writer) error {
 		defer srv.Close()
 	}
 	manager.unused()
-	debug.FreeOSMemory()            // what only the start has needed; it cannot go back once memory is locked
+	debug.FreeOSMemory() // what only the start has needed; it cannot go back once memory is locked
+	confine.ReleaseProgram()
 	held, err := confined(cfg, log) // everything that needs more is open
 	if err != nil {
 		p.Shutdown(0)
