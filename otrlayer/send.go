@@ -243,8 +243,8 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 		sent.since = c.a.now()
 		c.forgetRecent(sent.since)
 		if len(c.recent) >= maxRecent {
-			oldest := c.recent[0]
-			c.forgetSent(func(m *Message) bool { return m == oldest })
+			c.a.unkeep(&c.recent[0].kept)
+			c.recent = slices.Delete(c.recent, 0, 1)
 		}
 		c.recent = append(c.recent, &sent)
 		c.keep(text{sent: &sent, size: textOverhead + len(sent.Text) + len(sent.ID) + len(sent.To) + len(sent.at)})
