@@ -38,11 +38,11 @@ type acks struct {
 	uncounted atomic.Bool // or that it does not, though it had offered to
 
 	// Owned by the goroutine that reads the server.
-	id      string // under which the session can be resumed, "" for not
-	within  time.Duration
-	handled uint32 // stanzas of the server's that are queued for the client
-	reached uint32 // those that have been handed to it
-	owing   bool   // the server has asked how many that are
+	id     string // under which the session can be resumed, "" for not
+	within time.Duration
+
+	handled atomic.Uint32 // stanzas of the server's that are queued for the client; counted by who reads it
+	sealed  atomic.Bool   // the server is told no more: it keeps the messages that come now
 }
 
 // A tally is what a leg counts for its other side, once that has been asked to say what it
@@ -55,7 +55,8 @@ type tally struct {
 	unasked  int    // persons' messages queued since it was last asked
 	asked    moment // when it was; zero for never
 	owes     bool   // it has asked how many of its own have been handed on
-	handled  uint32 // that many
+	upTo     uint32 // once it was so many
+	handled  uint32 // that many have been
 	told     uint32 // it knows of so many
 	answered moment // when it was last told; zero for never
 	due      *time.Timer
@@ -105,42 +106,56 @@ func (o *outbox) pending() bool {
 	return o.counting && len(o.marks) > 0
 }
 
-// handed notes how many of the other side's stanzas have been handed on, and has it told where
-// it has asked. It never waits.
-func (o *outbox) handed(on uint32, asked bool) {
+// asks notes that the other side asks how many of its stanzas have been handed on, of so many.
+// It never waits.
+func (o *outbox) asks(upTo uint32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed || o.err != nil {
-		return
+	o.owes, o.upTo = true, upTo
+	o.answers()
+}
+
+// handed notes how many of the other side's stanzas have been handed on, and has it told where
+// it has asked. It never waits.
+func (o *outbox) handed(on uint32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if int32(on-o.handled) > 0 { // who tells it may be late
+		o.handled = on
 	}
-	if o.handled = on; asked {
-		o.owes = true
-	}
-	if o.owes && !o.writing { // else who writes sees to it
+	o.answers()
+}
+
+// answers sees to it that what is owed is said; who writes does so anyway.
+func (o *outbox) answers() {
+	if o.answerable() && !o.writing && !o.closed && o.err == nil {
 		o.sayLater()
 	}
 }
+
+// answerable reports whether the other side waits for a number that is known.
+func (o *outbox) answerable() bool { return o.owes && int32(o.handled-o.upTo) >= 0 }
 
 // say queues what is due of the tally, behind what is queued, and reports whether that asks
 // what was taken. All is due at the end: what the other side does not know of it would send
 // once more.
 func (o *outbox) say(end bool) (asked bool) {
-	o.owes = o.owes || end && o.handled != o.told
-	if !o.owes && o.unasked == 0 || o.closed || o.err != nil {
+	owes := o.answerable() || end && (o.owes || o.handled != o.told)
+	if !owes && o.unasked == 0 || o.closed || o.err != nil {
 		return false
 	}
 	now := clock()
-	if o.owes && (end || len(o.buf) > 0 || until(o.answered, now) <= 0) {
+	if owes && (end || len(o.buf) > 0 || until(o.answered, now) <= 0) {
 		o.open()
 		o.buf = append(strconv.AppendUint(append(o.buf, "<a xmlns='"+nsSM+"' h='"...), uint64(o.handled), 10), "'/>"...)
-		o.owes, o.told, o.answered = false, o.handled, now
+		owes, o.owes, o.told, o.answered = false, false, o.handled, now
 	}
 	if o.unasked > 0 && (end || o.unasked >= maxUnasked || until(o.asked, now) <= 0) {
 		o.open()
 		o.buf = append(o.buf, askTaken...)
 		o.unasked, o.asked, asked = 0, now, true
 	}
-	if o.owes || o.unasked > 0 {
+	if owes || o.unasked > 0 {
 		o.sayLater()
 	}
 	return asked
@@ -160,7 +175,7 @@ func (o *outbox) sayLater() {
 		return
 	}
 	pause, now := tallyEvery, clock()
-	if o.owes {
+	if o.answerable() {
 		pause = until(o.answered, now)
 	}
 	if o.unasked > 0 {
@@ -185,7 +200,7 @@ type resumption struct {
 type suspended struct {
 	id      string
 	full    string
-	handled uint32
+	handled uint32 // stanzas of the server's that the client has got: what did not reach it comes again
 	marks   []mark
 	rooms   *rooms
 	roster  map[string]contactMark
@@ -222,7 +237,7 @@ func (s *session) inAck(root stanza.Element) {
 			}
 		}
 	case "r":
-		s.owing = true
+		s.server.asks(s.handled.Load()) // one answer is enough for all it has asked before (section 4)
 	case "a":
 		if known {
 			all := s.server.taken(uint32(h))
@@ -254,20 +269,10 @@ func (s *session) inAck(root stanza.Element) {
 	}
 }
 
-// acknowledge notes how many of the server's stanzas have been handed to the client, and tells
-// it where it has asked: one answer is enough for all it has asked before (section 4).
-func (s *session) acknowledge() {
-	if s.client.empty() {
-		s.reached = s.handled
-	}
-	s.server.handed(s.reached, s.owing)
-	s.owing = false
-}
-
-// handle counts a stanza of the server's.
+// handle counts a stanza of the server's, once what it has led to is queued for the client.
 func (s *session) handle() {
 	if s.counts.Load() {
-		s.handled++
+		s.handled.Add(1)
 	}
 }
 
@@ -275,7 +280,10 @@ func (s *session) handle() {
 func (s *session) resume(r *resumption, h uint32) {
 	old := r.old
 	s.counts.Store(true)
-	s.handled, s.reached, s.id, s.within = old.handled, old.handled, old.id, resumeWithin
+	s.handled.Store(old.handled)
+	s.client.goesOn(old.handled)
+	s.server.handed(old.handled)
+	s.id, s.within = old.id, resumeWithin
 	s.contacts.goesOn(old.roster)
 	s.mu.Lock()
 	s.unannounced = true
@@ -409,7 +417,7 @@ func (s *session) settle() {
 			s.server.alive()
 		}
 		marks := s.server.unsent()
-		old := &suspended{id: s.id, full: s.full(), handled: s.handled, marks: marks, account: s.account()}
+		old := &suspended{id: s.id, full: s.full(), handled: s.client.arrived(0), marks: marks, account: s.account()}
 		if wanted := s.wanted.Load(); wanted != nil && *wanted != "" && !s.silent.Load() && s.stranger.Load() == nil && len(marks) > 0 && s.resumable() {
 			old.rooms, old.roster = s.rooms.copied(), s.contacts.copied()
 			if s.p.suspend(s.jid, *wanted, s.within, old) {

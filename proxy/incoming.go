@@ -24,7 +24,10 @@ func (s *session) incoming(st *stanza.Stanza) {
 	root := st.Root()
 	switch string(root.NS()) {
 	case stanza.NSClient:
-		s.handle()
+		if s.sealed.Load() && s.counts.Load() && isKept(root) {
+			return // it is not counted any more, so that it comes next time
+		}
+		defer s.handle()
 	case nsSM:
 		s.inAck(root)
 		return
@@ -64,6 +67,19 @@ func (s *session) unspeakable(el stanza.Element, from address) bool {
 		bad = bad || otrlayer.Mentions(nick) || (otrlayer.Alike(nick, serviceName) || otrlayer.Alike(nick, serviceJID)) && (s.isRoom(from.bare) || s.ofRooms(from.bare))
 	}
 	return bad && !s.p.Config().HandsOff(s.jid)
+}
+
+// isKept reports whether a stanza is one that servers keep for a client that has not got it
+// (RFC 6121 section 8.5.2.1.1, XEP-0160): a message that is no answer, news or talk.
+func isKept(root stanza.Element) bool {
+	if string(root.Local()) != "message" {
+		return false
+	}
+	switch string(root.RawAttr("type")) {
+	case "", "normal", "chat":
+		return true
+	}
+	return false
 }
 
 func kindOf(root stanza.Element) kind {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"otrproxy/otrlayer"
@@ -80,6 +81,11 @@ type outbox struct {
 	wrote func(asked bool)
 
 	tally
+
+	// What the other leg's side counts, where it does.
+	passed  *atomic.Uint32       // stanzas of it that are queued here; nil for a leg that it does not feed
+	reached uint32               // those that have been written
+	arrives func(reached uint32) // is told so
 }
 
 // queues are kept for the legs that have something to say: most have nothing, most of the
@@ -253,11 +259,29 @@ func (o *outbox) flush() {
 	o.drain()
 }
 
-// empty reports whether all that was queued has been written.
-func (o *outbox) empty() bool {
+// goesOn has so many of the other leg's stanzas been written before.
+func (o *outbox) goesOn(reached uint32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.err == nil && !o.writing && len(o.buf) == 0
+	o.reached = reached
+}
+
+// arrived is how many of the other leg's stanzas have been written. It waits so long for what
+// is queued.
+func (o *outbox) arrived(patience time.Duration) uint32 {
+	late := time.AfterFunc(patience, func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.room.Broadcast()
+	})
+	defer late.Stop()
+	o.kick()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for end := time.Now().Add(patience); (o.writing || len(o.buf) > 0) && o.err == nil && time.Now().Before(end); {
+		o.room.Wait()
+	}
+	return o.reached
 }
 
 // kick is flush for everybody else: it never waits.
@@ -280,7 +304,15 @@ func (o *outbox) drain() {
 	for o.err == nil {
 		asked := o.say(false)
 		if len(o.buf) == 0 {
-			break
+			if o.passed == nil || o.passed.Load() == o.reached {
+				break
+			}
+			reached := o.passed.Load() // the last of them led to nothing here
+			o.reached = reached
+			o.mu.Unlock()
+			o.arrives(reached)
+			o.mu.Lock()
+			continue
 		}
 		out, box := o.buf, o.box
 		o.buf, o.box = nil, nil
@@ -289,14 +321,22 @@ func (o *outbox) drain() {
 			o.conn.SetWriteDeadline(o.deadline)
 		}
 		o.inFlight = len(out)
+		var passed uint32
+		if o.passed != nil {
+			passed = o.passed.Load() // a stanza counts once it is queued, so all of these are in here
+		}
 		o.mu.Unlock()
 		if o.wrote != nil {
 			o.wrote(asked)
 		}
 		_, err := o.conn.Write(out)
+		if o.passed != nil && err == nil {
+			o.arrives(passed)
+		}
 		o.mu.Lock()
 		o.inFlight = 0
 		if err == nil {
+			o.reached = passed
 			if o.sent += int64(len(out)); o.wrote == nil {
 				o.forget()
 			}

@@ -22,6 +22,8 @@ import (
 type nowhere struct{ net.Conn }
 
 func (nowhere) Write(b []byte) (int, error)      { return len(b), nil }
+func (nowhere) Read([]byte) (int, error)         { return 0, io.EOF }
+func (nowhere) SetReadDeadline(time.Time) error  { return nil }
 func (nowhere) SetWriteDeadline(time.Time) error { return nil }
 func (nowhere) Close() error                     { return nil }
 

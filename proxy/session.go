@@ -112,12 +112,12 @@ func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *
 	// A server that takes nothing ends the session through its reader, which gives
 	// back what has not left.
 	s.server = newOutbox(u.conn, func(error) { u.conn.NetConn().Close() })
+	s.client.passed, s.client.arrives = &s.handled, s.server.handed
 	s.clientIn = c.in
 	c.wire.before = func() { s.server.flush(); s.server.wait() }
 	u.wire.before = func() { // a client that does not read holds up whom the server's words reach
 		s.heldUp.Store(true)
 		s.client.flush()
-		s.acknowledge()
 		s.client.wait()
 		s.heldUp.Store(false)
 	}
@@ -282,6 +282,9 @@ func (s *session) cut() {
 // lastWords is how long a side gets to take what is queued for it at the end.
 const lastWords = 5 * time.Second
 
+// lastLook is how long the client gets to take what the server is then told to have arrived.
+const lastLook = time.Second
+
 // last ends the session: it queues the server's last words, lets the server take what is
 // queued and gives back what it has not taken, and closes behind the client's last words,
 // which toClient queues.
@@ -291,6 +294,8 @@ func (s *session) last(toServer []byte, patience, lastWords time.Duration, toCli
 
 func (s *session) parting(toServer []byte, patience, lastWords time.Duration, toClient func()) func() {
 	return func() {
+		s.sealed.Store(true)
+		s.server.handed(s.client.arrived(min(patience, lastLook)))
 		s.server.seal(toServer)
 		s.client.kick()
 		s.finishServer(patience)
