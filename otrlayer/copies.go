@@ -161,7 +161,10 @@ func (c *conversation) forgetTexts(now time.Time) {
 }
 
 // Clean reports whether Scrub leaves a text as it is.
-func Clean(text []byte) bool { return otr.Parse(text).Kind == otr.Plain && Harmless(text) }
+func Clean(text []byte) bool {
+	_, _, tagged := otr.CutTag(text)
+	return !tagged && otr.Parse(text).Kind == otr.Plain && Harmless(text)
+}
 
 // Scrub turns a text that no session can read (a copy of what another program of one's
 // own has sent, what a room says) into what may be shown: OTR becomes a placeholder or

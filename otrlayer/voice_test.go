@@ -114,3 +114,15 @@ func TestLooksAreUnicodes(t *testing.T) {
 		t.Errorf("only %d look-alikes were compared", found)
 	}
 }
+
+// What is shown as it came is what Scrub would leave: whitespace tags go from every text that
+// no session reads.
+func TestCleanIsWhatScrubLeaves(t *testing.T) {
+	const tag = " \t  \t\t\t\t \t \t \t  " + "  \t\t  \t "
+	for _, text := range []string{"?OTR is fine" + tag, "?OTR" + tag, "<b>?OTR</b> x" + tag, "?OTR: two words" + tag, "plain" + tag, "plain", "?OTRv23?", "[otrproxy] hi", "?OTR:AAMD."} {
+		r := Scrub(text)
+		if leaves := r.Deliver && r.Text == text; leaves != Clean([]byte(text)) {
+			t.Errorf("Clean says %v of %q, which Scrub shows as %q", !leaves, text, r.Text)
+		}
+	}
+}

@@ -103,6 +103,7 @@ func (k *kin) more() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.n++
+	k.dated = time.Time{} // it may have been counted already
 }
 
 // at are those of a domain. The list is nobody's to change.

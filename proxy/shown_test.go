@@ -484,3 +484,13 @@ func TestInboxIsReadAsAnArchive(t *testing.T) {
 		t.Errorf("an archive of XEP-0136: %s", got)
 	}
 }
+
+// A whitespace tag goes from a text in another language, too.
+func TestTagGoesFromOtherBodies(t *testing.T) {
+	const tag = " \t  \t\t\t\t \t \t \t  " + "  \t\t  \t "
+	c := onStage(t, "otr: [{policy: opportunistic}]\n", func(*stage) {})
+	got := allRaw(fromServer(t, c.s, c.alice, "<message from='bob@example.org/x' type='chat' id='two'><body>hi</body><body xml:lang='de'>?OTR ist gut"+tag+"</body></message>"))
+	if strings.Contains(got, tag) || !strings.Contains(got, "?OTR ist gut<") {
+		t.Errorf("shown as %q", got)
+	}
+}
