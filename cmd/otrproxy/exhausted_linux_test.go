@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -81,7 +82,31 @@ func household(t *testing.T, h *home) (d *daemon, s *server.Server, addr string,
 	h.keysFor("alice", "bob")
 	alice, bob = mustDial(t, addr, "alice"), mustDial(t, addr, "bob")
 	talk(t, alice, bob, "before")
+	h.settles("alice@example.org", "bob@example.org")
 	return d, s, addr, alice, bob
+}
+
+// settles waits until all is written that a first private conversation has written.
+func (h *home) settles(accounts ...string) {
+	h.t.Helper()
+	var missing []string
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); runtime.Gosched() {
+		missing = nil
+		for _, account := range accounts {
+			dir := filepath.Join(h.state, "accounts", account)
+			for _, name := range []string{"otr.private_key", "otr.fingerprints", "otr.versions", "private", "login.verifier", "service"} {
+				if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+					missing = append(missing, err.Error())
+				}
+			}
+			written, _ := filepath.Glob(filepath.Join(dir, ".tmp-*"))
+			missing = append(missing, written...)
+		}
+		if missing == nil {
+			return
+		}
+	}
+	h.t.Fatal(missing)
 }
 
 // The disk with the state directory is full: who talks goes on to talk, no file loses

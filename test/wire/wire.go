@@ -186,8 +186,8 @@ func (p *pipe) setDeadline(i int, t time.Time) {
 			p.timers[i].Stop()
 		}
 		p.deadline[i] = t
-		if !t.IsZero() {
-			p.timers[i] = time.AfterFunc(time.Until(t), func() { p.set(func() {}) })
+		if in := time.Until(t); in > 0 { // else set wakes who waits
+			p.timers[i] = time.AfterFunc(in, func() { p.set(func() {}) })
 		}
 	})
 }
