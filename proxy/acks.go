@@ -51,20 +51,22 @@ type acks struct {
 // anyway.
 type tally struct {
 	counting bool
-	stanzas  uint32 // queued since it counts
-	unasked  int    // persons' messages queued since it was last asked
-	asked    moment // when it was; zero for never
-	owes     bool   // it has asked how many of its own have been handed on
-	upTo     uint32 // once it was so many
-	handled  uint32 // that many have been
-	told     uint32 // it knows of so many
-	answered moment // when it was last told; zero for never
-	due      *time.Timer
+	stanzas  uint32      // queued since it counts
+	unasked  int         // persons' messages queued since it was last asked
+	asked    moment      // when it was; zero for never
+	owes     bool        // it has asked how many of its own have been handed on
+	upTo     uint32      // once it was so many
+	handled  uint32      // that many have been
+	told     uint32      // it knows of so many
+	answered moment      // when it was last told; zero for never
+	due      *time.Timer // until what is left to say is said; nil for nothing
+	dueAt    moment
 }
 
 const (
-	tallyEvery = time.Second
-	maxUnasked = 100 // messages that may have left without a question what was taken
+	askEvery    = time.Second
+	answerEvery = 50 * time.Millisecond // what a server has not been told of it gives another session
+	maxUnasked  = 100                   // messages that may have left without a question what was taken
 )
 
 // count begins to count stanzas behind what asks the other side to do the same; from
@@ -145,12 +147,12 @@ func (o *outbox) say(end bool) (asked bool) {
 		return false
 	}
 	now := clock()
-	if owes && (end || len(o.buf) > 0 || until(o.answered, now) <= 0) {
+	if owes && (end || len(o.buf) > 0 || until(o.answered, answerEvery, now) <= 0) {
 		o.open()
 		o.buf = append(strconv.AppendUint(append(o.buf, "<a xmlns='"+nsSM+"' h='"...), uint64(o.handled), 10), "'/>"...)
 		owes, o.owes, o.told, o.answered = false, false, o.handled, now
 	}
-	if o.unasked > 0 && (end || o.unasked >= maxUnasked || until(o.asked, now) <= 0) {
+	if o.unasked > 0 && (end || o.unasked >= maxUnasked || until(o.asked, askEvery, now) <= 0) {
 		o.open()
 		o.buf = append(o.buf, askTaken...)
 		o.unasked, o.asked, asked = 0, now, true
@@ -162,31 +164,54 @@ func (o *outbox) say(end bool) (asked bool) {
 }
 
 // until is how long it takes until it is time to say again what was last said then.
-func until(last, now moment) time.Duration {
+func until(last moment, every time.Duration, now moment) time.Duration {
 	if last == 0 {
 		return 0
 	}
-	return tallyEvery - time.Duration(now-last)
+	return every - time.Duration(now-last)
 }
 
 // sayLater writes what is due once it is.
 func (o *outbox) sayLater() {
-	if o.due != nil {
-		return
-	}
-	pause, now := tallyEvery, clock()
-	if o.answerable() {
-		pause = until(o.answered, now)
-	}
+	pause, now := askEvery, clock()
 	if o.unasked > 0 {
-		pause = min(pause, until(o.asked, now))
+		pause = until(o.asked, askEvery, now)
 	}
+	if o.answerable() {
+		pause = min(pause, until(o.answered, answerEvery, now))
+	}
+	switch {
+	case pause <= 0:
+		go o.flush()
+		return
+	case o.due != nil && o.dueAt <= now+moment(pause):
+		return
+	case o.due != nil:
+		o.due.Stop() // it may be at it: then it finds nothing more to do
+	}
+	o.dueAt = now + moment(pause)
 	o.due = time.AfterFunc(pause, func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.due = nil
 		o.drain()
 	})
+}
+
+// tells has the other side told at once what it has not been told of, whether it has asked or
+// not.
+func (o *outbox) tells() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.counting || o.closed || o.handled == o.told {
+		return
+	}
+	o.owes, o.upTo, o.answered = true, o.handled, 0
+	if len(o.buf) > 0 { // there is no room for more, perhaps
+		go o.flush()
+		return
+	}
+	o.drain()
 }
 
 // A resumption is a suspended session that the server has been asked to go on with.
@@ -378,19 +403,24 @@ func (s *session) binding(root, bind stanza.Element) bool {
 }
 
 // awaitEnd waits for sessions of the same client that are ending: the server would throw
-// them out for the new one, and with them what it has not read yet.
+// them out for the new one, and with them what it has not read yet. Of others it is told
+// what has arrived, or it would give that to the new one as well.
 func (p *Proxy) awaitEnd(s *session, wanted string) {
 	p.mu.Lock()
-	var ending []*session
+	var same []*session
 	for x := range p.sessions.of[s.jid] {
-		if w := x.wanted.Load(); x != s && w != nil && *w == wanted && x.closing.Load() {
-			ending = append(ending, x)
+		if w := x.wanted.Load(); x != s && w != nil && *w == wanted {
+			same = append(same, x)
 		}
 	}
 	p.mu.Unlock()
 	timeout := time.NewTimer(lastAcks + lastWords)
 	defer timeout.Stop()
-	for _, x := range ending {
+	for _, x := range same {
+		if !x.closing.Load() {
+			x.server.tells()
+			continue
+		}
 		select {
 		case <-x.over:
 		case <-timeout.C:

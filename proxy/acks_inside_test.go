@@ -25,7 +25,7 @@ func (s said) next(t *testing.T) string {
 	select {
 	case w := <-s.writes:
 		return w
-	case <-time.After(20 * tallyEvery):
+	case <-time.After(20 * askEvery):
 		t.Fatal("nothing was written")
 	}
 	return ""

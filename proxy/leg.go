@@ -269,13 +269,15 @@ func (o *outbox) goesOn(reached uint32) {
 // arrived is how many of the other leg's stanzas have been written. It waits so long for what
 // is queued.
 func (o *outbox) arrived(patience time.Duration) uint32 {
-	late := time.AfterFunc(patience, func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.room.Broadcast()
-	})
-	defer late.Stop()
-	o.kick()
+	if patience > 0 {
+		late := time.AfterFunc(patience, func() {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			o.room.Broadcast()
+		})
+		defer late.Stop()
+		o.kick()
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for end := time.Now().Add(patience); (o.writing || len(o.buf) > 0) && o.err == nil && time.Now().Before(end); {
