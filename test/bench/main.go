@@ -109,7 +109,9 @@ func (b *bench) run(f func() error) (err error) {
 		return err
 	}
 	b.proxy = filepath.Join(b.dir, "otrproxy")
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", b.proxy, "otrproxy/cmd/otrproxy").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.proxy, "otrproxy/cmd/otrproxy")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is handed out
+	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
 	if err := writePEM(b.pem()); err != nil {
