@@ -69,8 +69,8 @@ const (
 	maxUnasked  = 100                   // messages that may have left without a question what was taken
 )
 
-// count begins to count stanzas behind what asks the other side to do the same; from
-// is how many it has taken already.
+// count queues ask, by which the other side begins to count stanzas, and counts those that are
+// queued after it. The other side has already taken from of them.
 func (o *outbox) count(ask string, from uint32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -138,9 +138,9 @@ func (o *outbox) answers() {
 // answerable reports whether the other side waits for a number that is known.
 func (o *outbox) answerable() bool { return o.owes && int32(o.handled-o.upTo) >= 0 }
 
-// say queues what is due of the tally, behind what is queued, and reports whether that asks
-// what was taken. All is due at the end: what the other side does not know of it would send
-// once more.
+// say adds to the queue the question and the answer that are due, and reports whether the
+// question is among them. At the end both are due: the other side would send again what it
+// does not know to have arrived.
 func (o *outbox) say(end bool) (asked bool) {
 	owes := o.answerable() || end && (o.owes || o.handled != o.told)
 	if !owes && o.unasked == 0 || o.closed || o.err != nil {

@@ -253,7 +253,7 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 	}
 	attaches := false
 	defer func() {
-		if attaches { // behind the answer: what is owed to the client comes now
+		if attaches { // after the answer was queued, for the client now gets what it is owed
 			s.attach()
 		}
 	}()

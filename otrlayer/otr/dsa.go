@@ -144,8 +144,9 @@ type PrivateKey struct {
 	x           []byte // as long as q
 }
 
-// modulus is p or q of a key that was checked, for arithmetic in constant time. It takes some
-// microseconds, and more memory than the key, so it is made where something is signed.
+// modulus is p or q of a key, for arithmetic in constant time. It takes some microseconds, and
+// more memory than the key, so it is made where something is signed. It cannot fail: sound has
+// checked that the number is odd and large.
 func modulus(n *big.Int) *bigmod.Modulus {
 	m, err := bigmod.NewModulus(n.Bytes())
 	if err != nil {

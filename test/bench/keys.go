@@ -22,7 +22,7 @@ const keyFile = "otrlayer/otr/testdata/otr.private_key"
 var keyOwners = []string{"alice@example.org", "bob@example.org"}
 
 // verifier is how the proxy knows everybody's password, made to cost next to nothing:
-// thousands of first logins take minutes of hashing, and leave its memory behind.
+// thousands of first logins would take minutes of hashing, whose memory would be measured too.
 var verifier = func() []byte {
 	salt := []byte("everybody's salt")
 	b64 := base64.RawStdEncoding.EncodeToString
