@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -461,9 +462,13 @@ func insideTor(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.start(t)
-	for domain, want := range map[string]string{"example.org": "it found no way there in time", broken: "this is no valid onion address", sound: "it found no way there in time"} {
+	// Two clocks of Tor's end what is asked of it without a network: one by SocksTimeout, which
+	// answers "TTL expired", the other when it tries again to find a circuit, which answers
+	// "general failure". Either may come first.
+	const noWay = "it found no way there in time|it failed, without saying why"
+	for domain, want := range map[string]string{"example.org": noWay, broken: "this is no valid onion address", sound: noWay} {
 		_, err := client.Dial(t.Context(), client.Config{Addr: h.addr, JID: "alice@" + domain, Password: "secret", Entry: client.STARTTLS})
-		if err == nil || !strings.Contains(err.Error(), want) {
+		if err == nil || !regexp.MustCompile(want).MatchString(err.Error()) {
 			t.Errorf("%s: %v, want %q", domain, err, want)
 			continue
 		}
