@@ -12,9 +12,7 @@ import (
 func AppendEscaped[T string | []byte](dst []byte, s T) []byte {
 	for i := 0; i < len(s); {
 		run := i
-		for i < len(s) && unescaped[s[i]] {
-			i++
-		}
+		i = skipUnescaped(s, i)
 		if dst = append(dst, s[run:i]...); i == len(s) {
 			break
 		}
@@ -39,15 +37,52 @@ func AppendEscaped[T string | []byte](dst []byte, s T) []byte {
 			}
 			continue
 		}
-		var next [utf8.UTFMax]byte
-		r, n := utf8.DecodeRune(next[:copy(next[:], s[i:])])
-		if r == utf8.RuneError && n == 1 || !isChar(r) {
-			r = utf8.RuneError
+		run = i
+		i = skipSafe(s, i)
+		if dst = append(dst, s[run:i]...); i == run {
+			n, _ := xmlChar(s, i)
+			dst = utf8.AppendRune(dst, utf8.RuneError)
+			i += n
 		}
-		dst = utf8.AppendRune(dst, r)
-		i += n
 	}
 	return dst
+}
+
+// skipSafe returns the end of the run of characters from i on that stand as they are.
+func skipSafe[T string | []byte](s T, i int) int {
+	for {
+		i = skipUnescaped(s, i)
+		if i == len(s) || s[i] < utf8.RuneSelf {
+			return i
+		}
+		n, ok := xmlChar(s, i)
+		if !ok {
+			return i
+		}
+		i += n
+	}
+}
+
+// xmlChar is how long the non-ASCII character at s[i] is, and whether XML allows it.
+func xmlChar[T string | []byte](s T, i int) (n int, ok bool) {
+	if s[i] >= 0xC2 && s[i] < 0xE0 && i+1 < len(s) && s[i+1]&0xC0 == 0x80 { // of two bytes
+		return 2, true
+	}
+	var next [utf8.UTFMax]byte
+	r, n := utf8.DecodeRune(next[:copy(next[:], s[i:])])
+	return n, (r != utf8.RuneError || n > 1) && isChar(r)
+}
+
+// skipUnescaped returns the end of the run of ASCII characters from i on that stand as they
+// are.
+func skipUnescaped[T string | []byte](s T, i int) int {
+	for i+4 <= len(s) && unescaped[s[i]] && unescaped[s[i+1]] && unescaped[s[i+2]] && unescaped[s[i+3]] {
+		i += 4
+	}
+	for i < len(s) && unescaped[s[i]] {
+		i++
+	}
+	return i
 }
 
 // unescaped are the characters that stand as they are.
@@ -69,7 +104,7 @@ func AppendAttr[T string | []byte](dst []byte, name string, value T) []byte {
 func appendAttrValue[T string | []byte](dst []byte, value T) []byte {
 	at := len(dst)
 	dst = AppendEscaped(dst, value)
-	if bytes.ContainsAny(dst[at:], "\t\n") {
+	if bytes.IndexByte(dst[at:], '\n') >= 0 || bytes.IndexByte(dst[at:], '\t') >= 0 {
 		v := bytes.ReplaceAll(dst[at:], []byte("\n"), []byte("&#xA;"))
 		dst = append(dst[:at], bytes.ReplaceAll(v, []byte("\t"), []byte("&#x9;"))...)
 	}

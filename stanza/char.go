@@ -94,6 +94,20 @@ func char(b []byte, i int) (rune, int, error) {
 	return r, n, nil
 }
 
+// chars returns the end of the run of non-ASCII characters from i on. Where one of them is
+// not allowed or not whole yet, it returns its place and why.
+func chars(b []byte, i int) (int, error) {
+	for i < len(b) && b[i] >= utf8.RuneSelf {
+		n, ok := xmlChar(b, i)
+		if !ok {
+			_, _, err := char(b, i)
+			return i, err
+		}
+		i += n
+	}
+	return i, nil
+}
+
 // skipPlain returns the end of the run of bytes from i on that need no attention
 // in text or (quotes too) in an attribute value. Eight bytes are looked at in
 // one go; tabs and line ends only stop it early.

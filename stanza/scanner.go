@@ -294,12 +294,11 @@ func (s *Scanner) content() error {
 			}
 			i++
 		case nonASCII:
-			_, n, err := char(b, i)
-			if err != nil {
+			var err error
+			if i, err = chars(b, i); err != nil {
 				s.pos = i
 				return err
 			}
-			i += n
 		default:
 			return malformed("the control character U+%04X", b[i])
 		}
@@ -596,11 +595,10 @@ scan:
 			i += k
 			escaped = true
 		case nonASCII:
-			_, k, err := char(b, i)
-			if err != nil {
+			var err error
+			if i, err = chars(b, i); err != nil {
 				return 0, err
 			}
-			i += k
 		default:
 			return 0, malformed("the control character U+%04X", b[i])
 		}
