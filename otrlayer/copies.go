@@ -160,10 +160,11 @@ func (c *conversation) forgetTexts(now time.Time) {
 	}
 }
 
-// Clean reports whether Scrub leaves a text as it is.
-func Clean(text []byte) bool {
+// Bare reports whether there is no OTR in a text. Scrub leaves it as it is if it is Harmless,
+// too.
+func Bare(text []byte) bool {
 	_, _, tagged := otr.CutTag(text)
-	return !tagged && otr.Parse(text).Kind == otr.Plain && Harmless(text)
+	return !tagged && otr.Parse(text).Kind == otr.Plain
 }
 
 // Scrub turns a text that no session can read (a copy of what another program of one's

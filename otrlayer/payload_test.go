@@ -195,6 +195,12 @@ func FuzzDefused(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		if at := found(s); at != nil && !suspicious(s) {
+			t.Errorf("%q imitates the proxy at %v, and is not seen at a glance", s, at)
+		}
+		if suspicious(s) != suspicious([]byte(s)) {
+			t.Errorf("%q as bytes is another text", s)
+		}
 		d := Defused(s)
 		if strings.ReplaceAll(d, "> ", "") != strings.ReplaceAll(s, "> ", "") {
 			t.Errorf("%q became %q", s, d)

@@ -114,7 +114,10 @@ func speaksOTR(text string) bool {
 
 // typedWish reports whether a typed text is a bare query: the person's wish for
 // a private conversation.
-func typedWish(text string) bool { return wish.MatchString(strings.TrimSpace(text)) }
+func typedWish(text string) bool {
+	text = strings.TrimSpace(text)
+	return strings.HasPrefix(text, "?OTR") && wish.MatchString(text)
+}
 
 var wish = regexp.MustCompile(`^\?OTR(?:\?|\??v[0-9]{1,4}\?)$`)
 

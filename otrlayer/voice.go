@@ -49,7 +49,7 @@ func Defused(text string) string {
 }
 
 // Harmless reports whether Defused leaves a text as it is.
-func Harmless(text []byte) bool { return !brackets(text) || len(imitations(string(text))) == 0 }
+func Harmless(text []byte) bool { return !suspicious(text) || len(imitations(string(text))) == 0 }
 
 // Mentions reports whether something in a text looks like the proxy's mark.
 func Mentions(text string) bool { return len(imitations(text)) > 0 }
@@ -67,7 +67,7 @@ type letter struct {
 }
 
 var (
-	name     = []rune("otrproxy")
+	name     = []rune(ourName)
 	mirrored = []rune("yxorprto") // where the writing direction is turned around
 )
 
@@ -77,10 +77,15 @@ const turns = "\u202d\u202e\u2066\u2067\u2068"
 // imitations are the places in a text, in order, before which a quotation mark is missing:
 // a bracket, or what may look like one, followed by our name. Symbols between the name's
 // letters do not count: nobody knows how wide they are.
-func imitations(text string) (at []int) {
-	if !brackets(text) { // most texts
+func imitations(text string) []int {
+	if !suspicious(text) { // most texts
 		return nil
 	}
+	return found(text)
+}
+
+// found are those in a text that was not glanced at before.
+func found(text string) (at []int) {
 	missing := func(i int) {
 		if !strings.HasSuffix(text[:i], quote) && !strings.HasPrefix(text[i:], quote) && (len(at) == 0 || at[len(at)-1] < i) {
 			at = append(at, i)
@@ -107,7 +112,7 @@ func letters(text string) []letter {
 	first := -1
 	for _, g := range glyphs(text) {
 		switch {
-		case g.look < utf8.RuneSelf && g.look != '[', (unicode.IsLetter(g.look) || unicode.IsNumber(g.look)) && !bracket(g.look):
+		case isLetter(g.look):
 			out = append(out, letter{g, first})
 			first = -1
 		case first < 0 && bracket(g.look):
@@ -193,23 +198,6 @@ func bracket(r rune) bool {
 	}
 	return !unicode.In(r, unicode.L, unicode.N, unicode.Z, unicode.M, unicode.Pi, unicode.Pf, unicode.Pd, unicode.Po) && !unseen(r)
 }
-
-// brackets reports whether there is any in a text.
-func brackets[T string | []byte](text T) bool {
-	for i := range len(text) {
-		if c := text[i]; c >= utf8.RuneSelf || bracketASCII[c] {
-			return strings.IndexFunc(string(text[i:]), bracket) >= 0
-		}
-	}
-	return false
-}
-
-var bracketASCII = func() (t [utf8.RuneSelf]bool) {
-	for r := range rune(utf8.RuneSelf) {
-		t[r] = bracket(r)
-	}
-	return t
-}()
 
 // breaks are characters at which programs may begin a new line.
 func breaks(r rune) bool { return strings.ContainsRune("\n\r\v\f\u2028\u2029", r) }

@@ -1,10 +1,13 @@
 package otrlayer
 
 import (
+	"math/rand/v2"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/mtibben/confusables"
 )
@@ -59,6 +62,7 @@ func TestMarkCannotBeImitated(t *testing.T) {
 		"circles and crosses":           "[\u25cbtrpr\u25cb\u2715y] FORGED",
 		"Hangul bracket":                "\u3137otrproxy] FORGED",
 		"turned around":                 "\u202e]yxorprto[ DEGROF",
+		"turned around, half of it":     "\u202eyxorprto] DEGROF",
 	} {
 		shown := Defused(text)
 		if !strings.Contains(shown, "> ") || strings.ReplaceAll(shown, "> ", "") != text {
@@ -72,6 +76,52 @@ func TestMarkCannotBeImitated(t *testing.T) {
 	}
 	if got := Clear("[otrproxy] x, and [otrproxy] y"); got != "[otrproxy] Not encrypted: [otrproxy] x, and > [otrproxy] y" {
 		t.Errorf("marked: %q", got)
+	}
+}
+
+// Whatever imitates the mark is seen at a glance: the name in any look-alikes, with anything
+// that does not count between them.
+func TestGlanceMissesNoImitation(t *testing.T) {
+	dress := map[string][]rune{}
+	for r, as := range looks {
+		dress[as] = append(dress[as], r)
+	}
+	for as := range dress {
+		slices.Sort(dress[as])
+	}
+	between := []string{"", "", "", "", " ", "\u00ad", "\u0301", "[", "\u27e6", "\U0001f642", "\u200b", "\u2800", ".", "\ub2e8", "\ufb01", "x"}
+	before := []string{"[", "\u27e6", "\U0001f642", "\u5338", "hi [", "\u202e", "\u2067 ", "o", ""}
+	rnd := rand.New(rand.NewPCG(17, 1))
+	any := func(list []string) string { return list[rnd.IntN(len(list))] }
+	imitate := 0
+	for range 50_000 {
+		word := name
+		if rnd.IntN(3) == 0 {
+			word = mirrored
+		}
+		text := any(before)
+		for _, r := range word {
+			if alike := dress[string(r)]; rnd.IntN(3) == 0 && len(alike) > 0 {
+				r = alike[rnd.IntN(len(alike))]
+			} else if rnd.IntN(3) == 0 {
+				r = unicode.ToUpper(r)
+			}
+			text += string(r)
+			if rnd.IntN(4) == 0 {
+				text += any(between)
+			}
+		}
+		text += any([]string{"]", "[", " and more", ""})
+		if found(text) == nil {
+			continue
+		}
+		imitate++
+		if !suspicious(text) {
+			t.Fatalf("%q (%+q) is not seen", text, text)
+		}
+	}
+	if imitate < 5_000 {
+		t.Errorf("only %d of the texts imitated the mark", imitate)
 	}
 }
 
@@ -117,12 +167,12 @@ func TestLooksAreUnicodes(t *testing.T) {
 
 // What is shown as it came is what Scrub would leave: whitespace tags go from every text that
 // no session reads.
-func TestCleanIsWhatScrubLeaves(t *testing.T) {
+func TestBareAndHarmlessIsWhatScrubLeaves(t *testing.T) {
 	const tag = " \t  \t\t\t\t \t \t \t  " + "  \t\t  \t "
 	for _, text := range []string{"?OTR is fine" + tag, "?OTR" + tag, "<b>?OTR</b> x" + tag, "?OTR: two words" + tag, "plain" + tag, "plain", "?OTRv23?", "[otrproxy] hi", "?OTR:AAMD."} {
 		r := Scrub(text)
-		if leaves := r.Deliver && r.Text == text; leaves != Clean([]byte(text)) {
-			t.Errorf("Clean says %v of %q, which Scrub shows as %q", !leaves, text, r.Text)
+		if leaves := r.Deliver && r.Text == text; leaves != (Bare([]byte(text)) && Harmless([]byte(text))) {
+			t.Errorf("They say %v of %q, which Scrub shows as %q", !leaves, text, r.Text)
 		}
 	}
 }

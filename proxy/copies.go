@@ -33,7 +33,7 @@ func (s *session) inCopy(st *stanza.Stanza, from address, c *filter.Copy) {
 		contact = to
 	}
 	if s.leftAlone(contact) {
-		o := &filter.Open{Voice: filter.Voice{Fits: func([]byte) bool { return true }, Quote: same, Mark: same}, Other: func(text string) (string, bool) { return text, true }, Clean: func([]byte) bool { return true }}
+		o := &filter.Open{Voice: filter.Voice{Fits: func([]byte) bool { return true }, Quote: same, Mark: same}, Other: func(text string) (string, bool) { return text, true }, Bare: func([]byte) bool { return true }}
 		s.anew(func(b []byte) []byte { return o.AppendCopy(b, st, c) })
 		s.delivered(otrlayer.Reading{})
 		return

@@ -531,7 +531,7 @@ func (s *session) open(st *stanza.Stanza, body *stanza.Element, text string) {
 }
 
 func (s *session) asItCame(body *stanza.Element, text string) filter.Open {
-	return filter.Open{Voice: s.voice, Body: body, Text: text, Other: scrubbed, Clean: otrlayer.Clean}
+	return filter.Open{Voice: s.voice, Body: body, Text: text, Other: scrubbed, Bare: otrlayer.Bare}
 }
 
 // scrubbed is a text that the engine must not see: OTR in it becomes a placeholder, and

@@ -100,6 +100,8 @@ var (
 		{"out/require/presence", requires, nil, false, "<presence><show>away</show><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://gajim.org' ver='oXbRy8rwyfWHHzNyc3mXvqHtuLk='/></presence>"},
 		{"in/require/presence", requires, nil, true, "<presence from='bob@path.example/phone' to='alice@path.example/bench'><show>away</show><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://gajim.org' ver='oXbRy8rwyfWHHzNyc3mXvqHtuLk='/></presence>"},
 		{"in/require/room", requires, inRoom, true, "<message from='room@muc.path.example/nick' to='alice@path.example/bench' id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11' type='groupchat'><body>hello all</body></message>"},
+		{"in/require/room, Cyrillic", requires, inRoom, true, "<message from='room@muc.path.example/Алиса' to='alice@path.example/bench' id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11' type='groupchat'><body>увидимся на вокзале в шесть</body></message>"},
+		{"in/require/room, symbols", requires, inRoom, true, "<message from='room@muc.path.example/nick' to='alice@path.example/bench' id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11' type='groupchat'><body>see you at six 🙂 [or so]</body></message>"},
 		{"out/require/receipt", requires, nil, false, "<message to='bob@path.example/bench' id='r1'><received xmlns='urn:xmpp:receipts' id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11'/></message>"},
 		{"out/require/request", requires, nil, false, "<iq type='result' id='p1' to='path.example'/>"},
 		{"in/require/receipt", requires, nil, true, "<message from='bob@path.example/bench' to='alice@path.example/bench' id='r1'><received xmlns='urn:xmpp:receipts' id='5a1e7c52-93d8-4f0c-8a2b-6f1f0f2d9c11'/></message>"},

@@ -151,7 +151,7 @@ func FuzzStanzaIn(f *testing.F) {
 			}
 			Told(root)
 		case st.Is(stanza.NSClient, "message"):
-			o := Open{Voice: testVoice, Other: func(s string) (string, bool) { return testVoice.Quote(s), true }, Clean: testVoice.Fits}
+			o := Open{Voice: testVoice, Other: func(s string) (string, bool) { return testVoice.Quote(s), true }, Bare: func([]byte) bool { return true }}
 			check(o.AppendTo(nil, root), false)
 			check(testVoice.AppendError(nil, root), false)
 			in := In{Voice: testVoice, Rule: builtIn, Clear: true}

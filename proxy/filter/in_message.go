@@ -329,7 +329,7 @@ type Open struct {
 	Body  *stanza.Element                             // the text that was read; nil for none
 	Text  string                                      // what is shown in its place
 	Other func(text string) (shown string, keep bool) // what is shown of another text
-	Clean func(text []byte) bool                      // reports whether that is the text as it is
+	Bare  func(text []byte) bool                      // reports whether there is no OTR in it
 }
 
 // Unchanged reports whether the message can stay as it is.
@@ -342,10 +342,10 @@ func (o *Open) Unchanged(root stanza.Element) bool {
 	return o.Untouched(root)
 }
 
-// stays reports whether a text is shown as it is.
+// stays reports whether a text is shown as it is, if it imitates nothing.
 func (o *Open) stays(el stanza.Element) bool {
 	if text := el.TextBytes(); o.Body == nil || el != *o.Body {
-		return o.Clean(text)
+		return o.Bare(text)
 	} else {
 		return o.Text == string(text)
 	}
