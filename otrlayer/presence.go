@@ -3,12 +3,12 @@ package otrlayer
 import "time"
 
 // Presence tells that a resource of a contact has come or gone, what its program calls
-// itself (XEP-0115), "" for nothing, and its priority: a server gives no message for the
+// itself (XEP-0115) as KnownProgram has it, and its priority: a server gives no message for the
 // bare JID to a resource with a negative one (RFC 6121, section 8.5.2.1).
 func (a *Account) Presence(o Outlet, from, contact string, available bool, program string, priority int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if _, known := habits[program]; known && available && len(a.programs) < maxPrograms {
+	if available && program != "" && len(a.programs) < maxPrograms {
 		a.programs[from] = program
 	} else {
 		delete(a.programs, from)

@@ -20,7 +20,8 @@ type address struct {
 	full, bare string
 	resource   bool
 	ok         bool
-	mimics     bool // it is the service contact's, or looks like it
+	mimics     bool // it is the service contact's or has the proxy's mark, or looks so
+	asService  bool // its resource, which is a name in a room, looks like the service contact's
 	// also is another bare JID that some programs read this one as; "" for none. RFC 7622
 	// keeps characters that RFC 6122 replaces.
 	also string
@@ -107,7 +108,8 @@ func readJID(s string) address {
 	}
 	full := j.String()
 	a := address{written: s, full: full, bare: full[:len(j.Bare().String())], resource: j.Resourcepart() != "", ok: true,
-		mimics: otrlayer.Alike(j.Domainpart(), serviceJID) || otrlayer.Mentions(j.Localpart())}
+		mimics: otrlayer.Alike(j.Domainpart(), serviceJID) || otrlayer.Mentions(j.Localpart()) || otrlayer.Mentions(j.Resourcepart())}
+	a.asService = a.resource && (otrlayer.Alike(j.Resourcepart(), serviceName) || otrlayer.Alike(j.Resourcepart(), serviceJID))
 	if also := caseFolded(a.bare); also != a.bare {
 		a.also = also
 	}

@@ -44,7 +44,8 @@ func (s *session) attends(root stanza.Element) {
 	case "unavailable":
 		s.attending.Store(false)
 	case "":
-		s.attending.Store(priority(root) >= 0)
+		_, priority := presenting(root)
+		s.attending.Store(priority >= 0)
 	}
 }
 

@@ -62,10 +62,7 @@ func (s *session) unspeakable(el stanza.Element, from address) bool {
 		return true
 	}
 	bad := from.mimics || !from.ok && len(el.RawAttr("from")) > 0
-	if from.resource {
-		nick := from.full[len(from.bare)+1:]
-		bad = bad || otrlayer.Mentions(nick) || (otrlayer.Alike(nick, serviceName) || otrlayer.Alike(nick, serviceJID)) && (s.isRoom(from.bare) || s.ofRooms(from.bare))
-	}
+	bad = bad || from.asService && (s.isRoom(from.bare) || s.ofRooms(from.bare))
 	return bad && !s.p.Config().HandsOff(s.jid)
 }
 
@@ -115,11 +112,8 @@ func (s *session) inPresence(st *stanza.Stanza, from address) {
 	if from.ok && from.bare != s.jid {
 		switch typ {
 		case "":
-			var program []byte
-			if c, ok := root.Child(nsCaps, "c"); ok {
-				program = c.AttrBytes("node")
-			}
-			s.account().Presence(s, from.full, from.bare, true, otrlayer.KnownProgram(program), priority(root))
+			program, priority := presenting(root)
+			s.account().Presence(s, from.full, from.bare, true, program, priority)
 			defer s.fromRoom(root, from, typ) // after the presence itself
 		case "unavailable":
 			s.account().Presence(s, from.full, from.bare, false, "", 0)
@@ -424,6 +418,9 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 	case failed:
 		s.bounce(st, from)
 		return
+	case s.expects(from) && s.voice.Signals(root):
+		s.pass(st)
+		return
 	}
 	body := picked(root)
 	// What the server says for the account, and in what may be a room.
@@ -563,14 +560,19 @@ func picked(root stanza.Element) *stanza.Element {
 	return &picked
 }
 
-// priority is that of a presence (RFC 6121, section 4.7.2.3); 0 where it has none.
-func priority(root stanza.Element) int {
-	el, ok := root.Child(stanza.NSClient, "priority")
-	if !ok {
-		return 0
+// presenting is what a presence says of its program, if that one's habits are known
+// (XEP-0115), and its priority (RFC 6121, section 4.7.2.3); 0 where it has none.
+func presenting(root stanza.Element) (program string, priority int) {
+	for el := range root.Children() {
+		switch {
+		case el.Is(nsCaps, "c"):
+			program = otrlayer.KnownProgram(el.AttrBytes("node"))
+		case el.Is(stanza.NSClient, "priority"):
+			n, _ := strconv.ParseInt(strings.TrimSpace(el.Text()), 10, 8)
+			priority = int(n)
+		}
 	}
-	n, _ := strconv.ParseInt(strings.TrimSpace(el.Text()), 10, 8)
-	return int(n)
+	return program, priority
 }
 
 // delayed reports whether a message was stored on its way (XEP-0203, XEP-0091).

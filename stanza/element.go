@@ -230,8 +230,14 @@ func (e Element) Attr(name string) string {
 	case "unavailable":
 		return "unavailable"
 	}
+	return string(AttrValue(raw))
+}
+
+// AttrValue is an attribute's value of what is written: the same bytes, where it can be, to be
+// looked at and not kept.
+func AttrValue(raw []byte) []byte {
 	if literal(raw) {
-		return string(raw)
+		return raw
 	}
 	// Attribute-value normalisation (XML 1.0 section 3.3.3): literal white space
 	// becomes a space, a reference to it does not.
@@ -241,13 +247,13 @@ func (e Element) Attr(name string) string {
 			v[i] = ' '
 		}
 	}
-	return string(appendText(nil, v))
+	return appendText(nil, v)
 }
 
 // literal reports whether an attribute's value is as it is written.
 func literal(raw []byte) bool {
 	for _, c := range raw {
-		if c == '&' || c == '\t' || c == '\n' || c == '\r' {
+		if c <= '&' && (c == '&' || c < ' ') {
 			return false
 		}
 	}
@@ -256,10 +262,7 @@ func literal(raw []byte) bool {
 
 // AttrBytes is Attr without a copy, where it can be: valid as long as the stanza is.
 func (e Element) AttrBytes(name string) []byte {
-	if raw := e.RawAttr(name); literal(raw) {
-		return raw
-	}
-	return []byte(e.Attr(name))
+	return AttrValue(e.RawAttr(name))
 }
 
 // AttrNames yields the attributes' names as written and their raw values.
@@ -284,6 +287,9 @@ func (e Element) Text() string { return string(e.TextBytes()) }
 func (e Element) TextBytes() []byte {
 	n := e.n()
 	raw := n.inner.of(e.st.Raw)
+	if len(raw) == 0 {
+		return nil
+	}
 	if bytes.IndexByte(raw, '<') < 0 && bytes.IndexByte(raw, '&') < 0 && bytes.IndexByte(raw, '\r') < 0 {
 		return raw
 	}

@@ -74,7 +74,7 @@ func (w *anew) element(f *Form, el stanza.Element, within []byte) {
 		case name == "xml:lang" && language(raw):
 			w.attr(name, string(raw))
 		case check != nil:
-			if value := el.AttrBytes(name); check(value) {
+			if value := stanza.AttrValue(raw); check(value) {
 				w.quotedAttr(name, value)
 			}
 		}
@@ -91,8 +91,8 @@ func (w *anew) element(f *Form, el stanza.Element, within []byte) {
 		}
 	}
 	for c := range el.Children() {
-		if inner, ok := f.of(el, c); ok {
-			w.element(&inner, c, el.NS())
+		if inner := f.of(el, c); inner != nil {
+			w.element(inner, c, el.NS())
 		}
 	}
 	w.close(el, from)
@@ -110,8 +110,8 @@ func (w *anew) any(el stanza.Element, within []byte) {
 		w.inside(el)
 	default:
 		for c := range el.Children() {
-			if f, ok := invitation.of(el, c); ok {
-				w.element(&f, c, el.NS())
+			if f := invitation.of(el, c); f != nil {
+				w.element(f, c, el.NS())
 			}
 		}
 	}
@@ -131,9 +131,9 @@ func (v Voice) invites(el stanza.Element) bool {
 
 // attrs writes the attributes, but for those of namespaces nobody knows here.
 func (w *anew) attrs(el stanza.Element) {
-	for name := range el.AttrNames() {
+	for name, raw := range el.AttrNames() {
 		if name == "xml:lang" || name != "xmlns" && !strings.Contains(name, ":") {
-			w.quotedAttr(name, el.AttrBytes(name))
+			w.quotedAttr(name, stanza.AttrValue(raw))
 		}
 	}
 }
@@ -200,8 +200,8 @@ func (v Voice) AppendOpen(dst []byte, st *stanza.Stanza) []byte {
 // silent reports whether neither the text nor the attributes of an element imitate the
 // proxy.
 func (v Voice) silent(el stanza.Element) bool {
-	for name := range el.AttrNames() {
-		if !v.leaves(el.AttrBytes(name)) {
+	for _, raw := range el.AttrNames() {
+		if !v.leaves(stanza.AttrValue(raw)) {
 			return false
 		}
 	}

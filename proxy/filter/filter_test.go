@@ -2,6 +2,7 @@ package filter
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -156,4 +157,103 @@ func TestSearchesForChannelsPass(t *testing.T) {
 			t.Errorf("%+v: passage %d", r, p)
 		}
 	}
+}
+
+// A message that only carries signals of programs stays as it was written: nothing else does
+// by that way.
+func TestSignalsStayAsTheyAre(t *testing.T) {
+	const typing, receipt = "<composing xmlns='http://jabber.org/protocol/chatstates'/>", "<received xmlns='urn:xmpp:receipts' id='5a1e7c52'/>"
+	for raw, want := range map[string]bool{
+		"<message from='b@x/r' type='chat'>" + typing + "</message>":                                        true,
+		"<message from='b@x/r' id='1'>" + receipt + "<no-store xmlns='urn:xmpp:hints'/></message>":          true,
+		"<message from='b@x/r' xml:lang='en'><displayed xmlns='urn:xmpp:chat-markers:0' id='1'/></message>": true,
+		"<message from='b@x/r'/>":                                                                                                 false,
+		"<message from='b@x/r' type='W'>" + typing + "</message>":                                                                 false,
+		"<message from='b@x/r' word='W'>" + typing + "</message>":                                                                 false,
+		"<message from='b@x/r'>W" + typing + "</message>":                                                                         false,
+		"<message from='b@x/r'>" + typing + "<body>W</body></message>":                                                            false,
+		"<message from='b@x/r'>" + typing + "<body/></message>":                                                                   false,
+		"<message from='b@x/r'>" + typing + "<thread>W</thread></message>":                                                        false,
+		"<message from='b@x/r'>" + typing + "<subject>W</subject></message>":                                                      false,
+		"<message from='b@x/r'><composing xmlns='http://jabber.org/protocol/chatstates'>W</composing></message>":                  false,
+		"<message from='b@x/r'><composing xmlns='http://jabber.org/protocol/chatstates' w='W'/></message>":                        false,
+		"<message from='b@x/r'><composing xmlns='http://jabber.org/protocol/chatstates'><body>W</body></composing></message>":     false,
+		"<message from='b@x/r'><p:composing xmlns:p='http://jabber.org/protocol/chatstates'/></message>":                          false,
+		"<message from='b@x/r'><body xmlns='http://jabber.org/protocol/chatstates'>W</body></message>":                            false,
+		"<message from='b@x/r'><received xmlns='urn:xmpp:receipts' id='[otrproxy]'/></message>":                                   false,
+		"<message from='b@x/r'><received xmlns='urn:xmpp:receipts' id='&#91;otrproxy]'/></message>":                               false,
+		"<message from='b@x/r'><received xmlns='urn:xmpp:receipts' id='W W'/></message>":                                          false,
+		"<message from='b@x/r'>" + typing + "<delay xmlns='urn:xmpp:delay' stamp='2026-01-01T00:00:00Z'/></message>":              false,
+		"<message from='b@x/r'>" + typing + "<x xmlns='jabber:x:delay' stamp='20260101T00:00:00'/></message>":                     false,
+		"<message from='b@x/r'><x xmlns='jabber:x:conference' jid='r@c'/></message>":                                              false,
+		"<message from='b@x/r'><encryption xmlns='urn:xmpp:eme:0' namespace='urn:xmpp:omemo:2'/></message>":                       false,
+		"<message from='b@x/r'><event xmlns='http://jabber.org/protocol/pubsub#event'><items node='n'/></event></message>":        false,
+		"<message from='b@x/r'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'/></forwarded></message>":      false,
+		"<message from='b@x/r'><sent xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'/></sent></message>":         false,
+		"<message from='b@x/r'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>W</gone></error></message>": false,
+	} {
+		if got := testVoice.Signals(parsed(t, raw).Root()); got != want {
+			t.Errorf("%v: %s", got, raw)
+		}
+	}
+}
+
+// What has passed is known again word for word, and nothing else for its sake: in whatever
+// order elements come, each is judged as if it were the first.
+func TestKnownElementsAreNoPassport(t *testing.T) {
+	const good = "lV6i//bt2U8Rm0REcX8h4F3Nk3M="
+	caps := func(attrs string) string {
+		return "<presence><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' " + attrs + "/></presence>"
+	}
+	list := []string{
+		caps("node='http://pidgin.im/' ver='" + good + "'"),
+		caps("node='http://pidgin.im/' ver=\"" + good + "\""),
+		caps("node='see you at six' ver='" + good + "'"),
+		caps("node='[otrproxy]' ver='" + good + "'"),
+		caps("node='&#91;otrproxy]' ver='" + good + "'"),
+		caps("node='a:[otrproxy]' ver='" + good + "'"),
+		caps("node='http://pidgin.im/' ver='" + good + "' word='W'"),
+		caps("node='http://pidgin.im/' ver='seeyouatsixseeyouatsix'"),
+		"<presence xmlns:p='http://jabber.org/protocol/caps'><p:c hash='sha-1' node='http://pidgin.im/' ver='" + good + "'/></presence>",
+		"<presence><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='http://pidgin.im/' ver='" + good + "'>W</c></presence>",
+		"<presence><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='http://pidgin.im/' ver='" + good + "'><body>W</body></c></presence>",
+		"<presence><c xmlns='urn:w' hash='sha-1' node='http://pidgin.im/' ver='" + good + "'/></presence>",
+	}
+	voices := []*Voice{nil, &testVoice}
+	tables := []Table{presenceForms, presenceIn}
+	passed := 0
+	for turn := range 4 {
+		for _, raw := range list {
+			for way, v := range voices {
+				el := firstChild(t, parsed(t, raw))
+				f := tables[way].of(el)
+				if f == nil {
+					continue
+				}
+				want := f.holds(el, v)
+				if got := f.fits(el, v); got != want {
+					t.Errorf("turn %d, way %d: %v, though as the first it is %v: %s", turn, way, got, want, raw)
+				}
+				if want {
+					passed++
+				}
+				if want && (strings.Contains(raw, "W") || way == 0 && strings.Contains(raw, "see")) {
+					t.Errorf("way %d: a word passes: %s", way, raw)
+				}
+			}
+		}
+		slices.Reverse(list[2:])
+	}
+	if passed < 8 {
+		t.Errorf("%d passed", passed)
+	}
+}
+
+func firstChild(t *testing.T, st *stanza.Stanza) stanza.Element {
+	t.Helper()
+	for el := range st.Root().Children() {
+		return el
+	}
+	t.Fatal("no child")
+	return stanza.Element{}
 }

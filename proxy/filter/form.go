@@ -18,7 +18,7 @@ import (
 type Table map[string]Forms
 
 // Forms are elements of one namespace, by local name.
-type Forms map[string]Form
+type Forms map[string]*Form
 
 // A Form is what an element may hold. The zero Form is an element with nothing in it.
 type Form struct {
@@ -35,7 +35,15 @@ type Form struct {
 	Sound func(stanza.Element) bool
 	// Opaque has unknown elements in it pass, too, where there is no word in them.
 	Opaque bool
+	// Again knows elements again that hold no others and have passed lately, on the way out
+	// and in; nil for an element that programs do not say word for word each time.
+	Again *[2]memory
 }
+
+func again() *[2]memory { return new([2]memory) }
+
+// anything is an element that passes with everything in it.
+var anything = Form{Any: true}
 
 // Attrs are the attributes an element may have.
 type Attrs map[string]Check
@@ -43,32 +51,29 @@ type Attrs map[string]Check
 // A Check reports whether a text or an attribute's value is of a form.
 type Check func([]byte) bool
 
-// of is the form of a child.
-func (f *Form) of(parent, el stanza.Element) (Form, bool) {
+// of is the form of a child; nil where there is none.
+func (f *Form) of(parent, el stanza.Element) *Form {
 	ns := el.NS()
 	if bytes.Equal(ns, parent.NS()) {
-		if c, ok := f.Own[string(el.Local())]; ok {
-			return c, true
+		if c := f.Own[string(el.Local())]; c != nil {
+			return c
 		}
 	}
-	c, ok := f.Inner[string(ns)][string(el.Local())]
-	return c, ok
+	return f.Inner[string(ns)][string(el.Local())]
 }
 
-// of is the form of an element.
-func (t Table) of(el stanza.Element) (Form, bool) {
-	f, ok := t[string(el.NS())][string(el.Local())]
-	return f, ok
-}
+// of is the form of an element; nil where none is listed.
+func (t Table) of(el stanza.Element) *Form { return t[string(el.NS())][string(el.Local())] }
 
 // find looks an element up in several tables.
-func find(tables []Table, el stanza.Element) (Form, bool) {
+func find(tables []Table, el stanza.Element) *Form {
+	ns, local := el.NS(), el.Local()
 	for _, t := range tables {
-		if f, ok := t.of(el); ok {
-			return f, true
+		if f := t[string(ns)][string(local)]; f != nil {
+			return f
 		}
 	}
-	return Form{}, false
+	return nil
 }
 
 // declares reports whether an attribute declares a namespace.
@@ -80,6 +85,21 @@ func declares(name string, value []byte) bool {
 // way in, it must be able to stay as it was written, too: without prefixes, and with nothing
 // in it that has to be quoted or marked.
 func (f *Form) fits(el stanza.Element, v *Voice) bool {
+	known := f.memoryOf(el, v)
+	switch {
+	case known == nil:
+		return f.holds(el, v)
+	case known.has(el.Raw()) && v.leaves(el.Raw()):
+		return true
+	case !f.holds(el, v):
+		return false
+	}
+	known.keep(el.Raw())
+	return true
+}
+
+// holds is fits for what is not known.
+func (f *Form) holds(el stanza.Element, v *Voice) bool {
 	switch {
 	case f.Any:
 		return v == nil || v.plainBelow(el)
@@ -90,7 +110,7 @@ func (f *Form) fits(el stanza.Element, v *Voice) bool {
 		if name == "xmlns" || v == nil && (declares(name, raw) || strings.HasPrefix(name, "xmlns:") && nsName(raw)) {
 			continue
 		}
-		value := el.AttrBytes(name)
+		value := stanza.AttrValue(raw)
 		if check := f.Attrs[name]; !(check != nil && check(value)) && !(name == "xml:lang" && language(raw)) || !v.leaves(value) {
 			return false
 		}
@@ -99,11 +119,24 @@ func (f *Form) fits(el stanza.Element, v *Voice) bool {
 		return false
 	}
 	for c := range el.Children() {
-		if inner, ok := f.of(el, c); !(ok && inner.fits(c, v)) && !(f.Opaque && v == nil && wordless(c)) {
+		if inner := f.of(el, c); !(inner != nil && inner.fits(c, v)) && !(f.Opaque && v == nil && wordless(c)) {
 			return false
 		}
 	}
 	return f.Sound == nil || f.Sound(el)
+}
+
+// memoryOf is the memory for an element whose verdict depends on nothing but how it is
+// written; nil for any other. Where nothing is written by reference, its values harm nobody
+// if the whole does not.
+func (f *Form) memoryOf(el stanza.Element, v *Voice) *memory {
+	if f.Again == nil || el.HasChildren() || !plainName(el) || bytes.IndexByte(el.Raw(), '&') >= 0 {
+		return nil
+	}
+	if v == nil {
+		return &f.Again[0]
+	}
+	return &f.Again[1]
 }
 
 // wordless reports whether nothing in an element can be a word that a person typed. Names
@@ -114,7 +147,7 @@ func wordless(el stanza.Element) bool {
 		return false
 	}
 	for attr, raw := range el.AttrNames() {
-		if !(attr == "xmlns" || strings.HasPrefix(attr, "xmlns:")) && !(tagName([]byte(attr)) && opaqueToken(el.AttrBytes(attr))) && !(attr == "xml:lang" && language(raw)) {
+		if !(attr == "xmlns" || strings.HasPrefix(attr, "xmlns:")) && !(tagName([]byte(attr)) && opaqueToken(stanza.AttrValue(raw))) && !(attr == "xml:lang" && language(raw)) {
 			return false
 		}
 	}
@@ -145,12 +178,12 @@ func soberly(el stanza.Element) bool {
 	if before, _, prefixed := bytes.Cut(el.Name(), []byte{':'}); prefixed && !prefixName(before) {
 		return false
 	}
-	for attr := range el.AttrNames() {
+	for attr, raw := range el.AttrNames() {
 		declared, declares := strings.CutPrefix(attr, "xmlns")
 		if !declares {
 			continue
 		}
-		value := el.AttrBytes(attr)
+		value := stanza.AttrValue(raw)
 		if declared != "" && !prefixName([]byte(strings.TrimPrefix(declared, ":"))) || len(value) > 0 && !nsName(value) && !bytes.Equal(value, el.NS()) {
 			return false
 		}
@@ -185,26 +218,42 @@ func matches(expr string) Check {
 // remembering is a check that costs something, and knows again what has passed it lately:
 // programs say the same of themselves each time.
 func remembering(check Check) Check {
-	var seed = maphash.MakeSeed()
-	var passed [16]atomic.Pointer[string]
+	var passed memory
 	return func(s []byte) bool {
-		place := &passed[maphash.Bytes(seed, s)%uint64(len(passed))]
-		if known := place.Load(); known != nil && *known == string(s) {
+		if passed.has(s) {
 			return true
 		}
 		if !check(s) {
 			return false
 		}
-		if len(s) <= maxRemembered {
-			known := string(s)
-			place.Store(&known)
-		}
+		passed.keep(s)
 		return true
 	}
 }
 
-// maxRemembered bounds what one check keeps, in bytes each.
-const maxRemembered = 128
+// A memory holds some of what has passed lately.
+type memory [16]atomic.Pointer[string]
+
+// maxRemembered bounds what is kept of each, in bytes.
+const maxRemembered = 256
+
+var memorySeed = maphash.MakeSeed()
+
+func (m *memory) place(s []byte) *atomic.Pointer[string] {
+	return &m[maphash.Bytes(memorySeed, s)%uint64(len(m))]
+}
+
+func (m *memory) has(s []byte) bool {
+	known := m.place(s).Load()
+	return known != nil && *known == string(s)
+}
+
+func (m *memory) keep(s []byte) {
+	if len(s) <= maxRemembered {
+		kept := string(s)
+		m.place(s).Store(&kept)
+	}
+}
 
 // oneOf is one of some words.
 func oneOf(list ...string) Check {

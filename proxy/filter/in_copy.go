@@ -96,8 +96,8 @@ func (c *Copy) append(w *anew, root stanza.Element, notBefore, now time.Time, in
 	inner()
 	w.dst = append(append(append(w.dst, "</forwarded></"...), c.Wrapper.Local()...), '>')
 	for el := range root.Children() {
-		if f, ok := aside.of(el); ok {
-			w.element(&f, el, []byte(nsClient))
+		if f := aside.of(el); f != nil {
+			w.element(f, el, []byte(nsClient))
 		}
 	}
 	w.dst = append(w.dst, "</message>"...)
@@ -152,7 +152,7 @@ func (v Voice) AppendEmptyCopy(dst []byte, root stanza.Element, c *Copy) []byte 
 // AppendFailedCopy appends a copy of an error, which is shown without anything beside it.
 func (v Voice) AppendFailedCopy(dst []byte, root stanza.Element, c *Copy) []byte {
 	w := &anew{Voice: v, dst: dst}
-	c.append(w, root, time.Time{}, time.Time{}, func() { w.failed(c.Inner, &contactsFailure, true) })
+	c.append(w, root, time.Time{}, time.Time{}, func() { w.failed(c.Inner, contactsFailure, true) })
 	return w.dst
 }
 
@@ -167,7 +167,7 @@ func (c *Copy) Plain(root stanza.Element) bool {
 		}
 		return blank(el.TextBytes())
 	}
-	if !alone(root, func(el stanza.Element) bool { _, ok := aside.of(el); return ok || el == c.Wrapper }) ||
+	if !alone(root, func(el stanza.Element) bool { return aside.of(el) != nil || el == c.Wrapper }) ||
 		!alone(c.Wrapper, func(el stanza.Element) bool { return el == c.Forwarded }) ||
 		!alone(c.Forwarded, func(el stanza.Element) bool { return el == c.Inner || el.Is(NSDelay, "delay") }) {
 		return false

@@ -17,13 +17,13 @@ var conditions = empty(`
 func empty(names string) Forms {
 	all := Forms{}
 	for _, name := range strings.Fields(names) {
-		all[name] = Form{}
+		all[name] = &Form{}
 	}
 	return all
 }
 
 // with are forms and one more.
-func (f Forms) with(name string, one Form) Forms {
+func (f Forms) with(name string, one *Form) Forms {
 	all := Forms{name: one}
 	for k, v := range f {
 		all[k] = v
@@ -32,10 +32,10 @@ func (f Forms) with(name string, one Form) Forms {
 }
 
 // failure is a stanza error. Its text is words, of a server or of a contact.
-func failure(says bool) Form {
-	texts := conditions.with("text", Form{Text: words, Says: says})
-	texts["gone"], texts["redirect"] = Form{Text: uri}, Form{Text: uri}
-	return Form{
+func failure(says bool) *Form {
+	texts := conditions.with("text", &Form{Text: words, Says: says})
+	texts["gone"], texts["redirect"] = &Form{Text: uri}, &Form{Text: uri}
+	return &Form{
 		Attrs: Attrs{"type": oneOf("auth", "cancel", "continue", "modify", "wait"), "code": number, "by": address},
 		Inner: Table{
 			stanza.NSStanzas:                      texts,
@@ -59,13 +59,13 @@ var (
 
 // failed is what may stand in a stanza that is an error: the error, and that it is about a
 // room.
-func failed(f *Form) []Table { return []Table{{nsClient: {"error": *f}, NSMUC: {"x": {}}}} }
+func failed(f *Form) []Table { return []Table{{nsClient: {"error": f}, NSMUC: {"x": {}}}} }
 
 // AppendError appends an error of a contact's to a stanza of the client's, whose texts come
 // with the mark of clear text.
 func (v Voice) AppendError(dst []byte, root stanza.Element) []byte {
 	w := &anew{Voice: v, dst: dst}
-	w.failed(root, &contactsFailure, false)
+	w.failed(root, contactsFailure, false)
 	return w.dst
 }
 

@@ -3,6 +3,7 @@ package filter
 import (
 	"bytes"
 	"encoding/base64"
+	"maps"
 	"strings"
 	"time"
 
@@ -30,6 +31,22 @@ var beside = Table{
 	"urn:xmpp:occupant-id:0": {"occupant-id": {Attrs: Attrs{"id": token}}},             // XEP-0421
 }
 
+// signals are those of beside whose content is of no weight. When a message was delayed is
+// weighed.
+var signals = func() []Table {
+	t := maps.Clone(beside)
+	delete(t, NSDelay)
+	delete(t, NSDelayOld)
+	return []Table{t}
+}()
+
+// Signals reports whether a message says nothing to people, and can stay as it is: programs
+// tell each other that somebody is typing, or has got something.
+func (v Voice) Signals(root stanza.Element) bool {
+	typ := root.AttrBytes("type")
+	return (len(typ) == 0 || messageTypes(typ)) && root.HasChildren() && v.fit(root, signals)
+}
+
 // sealing are the encryptions that clients may have themselves.
 var sealing = []config.Allow{config.OMEMO, config.OpenPGP}
 
@@ -50,7 +67,7 @@ var sealed = map[config.Allow]Table{
 	},
 }
 
-var omemo2 = Form{Own: Forms{
+var omemo2 = &Form{Own: Forms{
 	"header": {Attrs: Attrs{"sid": number}, Own: Forms{
 		"keys": {Attrs: Attrs{"jid": address}, Own: Forms{
 			"key": {Attrs: Attrs{"rid": number, "kex": boolean}, Text: base64Bytes}}}}},
@@ -100,7 +117,7 @@ var transfers = Table{
 func calls(steps ...string) Forms {
 	all := Forms{}
 	for _, step := range steps {
-		all[step] = Form{Attrs: Attrs{"id": token, "video": boolean, "multi": boolean},
+		all[step] = &Form{Attrs: Attrs{"id": token, "video": boolean, "multi": boolean},
 			Own: Forms{"jingle": {Attrs: Attrs{"sid": token, "jid": address}}, "external": {Attrs: Attrs{"uri": uri}},
 				"tie-break": {}, "migrated": {Attrs: Attrs{"to": token}}},
 			Inner: Table{
@@ -172,7 +189,7 @@ var personal = Table{
 		"pubkey": {Own: Forms{"data": {Text: base64Text}}}}, // XEP-0373
 }
 
-var omemoDevices = Form{Own: Forms{"device": {Attrs: Attrs{"id": number, "label": software}}}}
+var omemoDevices = &Form{Own: Forms{"device": {Attrs: Attrs{"id": number, "label": software}}}}
 
 // A Sender is who a message is from.
 type Sender uint8
@@ -258,12 +275,12 @@ func (in *In) message(w *anew, root stanza.Element, within bool) {
 			w.dst = append(stanza.AppendEscaped(append(w.dst, "<thread>"...), threadID(el.TextBytes())), "</thread>"...)
 			continue
 		}
-		f, ok := find(tables, el)
-		if !ok && in.From != Contact && in.Rule.Allows(config.Services) && string(el.NS()) != nsClient && writable(el) {
-			f, ok = Form{Any: true}, true
+		f := find(tables, el)
+		if f == nil && in.From != Contact && in.Rule.Allows(config.Services) && string(el.NS()) != nsClient && writable(el) {
+			f = &anything
 		}
 		switch {
-		case !ok || !in.may(root, el):
+		case f == nil || !in.may(root, el):
 			continue
 		case string(el.NS()) == NSDelay:
 			sent, _ := moment(el.Attr("stamp"))
@@ -272,7 +289,7 @@ func (in *In) message(w *anew, root stanza.Element, within bool) {
 			}
 			w.delay(el, sent)
 		default:
-			w.element(&f, el, []byte(nsClient))
+			w.element(f, el, []byte(nsClient))
 		}
 		w.left++
 	}
@@ -305,8 +322,8 @@ var messageTypes = oneOf("chat", "normal", "headline", "groupchat", "error")
 
 // addressing writes the attributes that every stanza may have (RFC 6120 section 8.1).
 func (w *anew) addressing(root stanza.Element, types Check) {
-	for name := range root.AttrNames() {
-		value := root.AttrBytes(name)
+	for name, raw := range root.AttrNames() {
+		value := stanza.AttrValue(raw)
 		passes := false
 		switch name {
 		case "from", "to", "id":
@@ -395,7 +412,7 @@ func (in *In) Said(root stanza.Element) (says []string) {
 	tables := in.appendTables(few[:0], root)
 	for el := range root.Children() {
 		ns := el.NS()
-		_, passes := find(tables, el)
+		passes := find(tables, el) != nil
 		switch {
 		case string(ns) == NSConference:
 			says = appendWords(says, el.Attr("reason"), el.AllText())

@@ -11,7 +11,7 @@ import (
 // presenceIn may stand in a presence stanza to the client, whoever it is from.
 var presenceIn = Table{
 	nsClient:                 {"show": {Text: show}, "priority": {Text: priority}},
-	NSCaps:                   {"c": {Attrs: Attrs{"node": noBlank, "ver": noBlank, "hash": noBlank, "ext": tokens}}},                       // XEP-0115
+	NSCaps:                   {"c": {Attrs: Attrs{"node": noBlank, "ver": noBlank, "hash": noBlank, "ext": tokens}, Again: again()}},       // XEP-0115
 	"urn:xmpp:caps":          {"c": {Inner: Table{"urn:xmpp:hashes:2": hashes, "urn:xmpp:hashes:1": hashes, "urn:xmpp:hashes:0": hashes}}}, // XEP-0390
 	NSDelay:                  beside[NSDelay],
 	NSDelayOld:               beside[NSDelayOld],
@@ -26,7 +26,7 @@ var presenceIn = Table{
 var hashes = Forms{"hash": {Attrs: Attrs{"algo": algorithm}, Text: base64Bytes}} // XEP-0300
 
 // said are words, which come with the mark of clear text.
-var said = Form{Text: words, Says: true}
+var said = &Form{Text: words, Says: true}
 
 // occupantIn may stand in the presence of a room's occupants besides.
 var occupantIn = Table{
@@ -64,11 +64,11 @@ func (v Voice) PresenceIn(dst []byte, root stanza.Element, rule *config.Rule, ro
 		return dst, false, false
 	}
 	if typ == "error" {
-		if v.fit(root, failed(&contactsFailure)) {
+		if v.fit(root, failed(contactsFailure)) {
 			return dst, true, true
 		}
 		w := &anew{Voice: v, dst: dst}
-		w.failed(root, &contactsFailure, false)
+		w.failed(root, contactsFailure, false)
 		return w.dst, false, true
 	}
 	var few [4]Table
@@ -90,8 +90,8 @@ func (v Voice) PresenceIn(dst []byte, root stanza.Element, rule *config.Rule, ro
 	w.dst = append(w.dst, '>')
 	from := len(w.dst)
 	for el := range root.Children() {
-		if f, ok := find(tables, el); ok {
-			w.element(&f, el, []byte(nsClient))
+		if f := find(tables, el); f != nil {
+			w.element(f, el, []byte(nsClient))
 		}
 	}
 	w.close(root, from)
@@ -110,8 +110,8 @@ func (v Voice) fit(root stanza.Element, tables []Table) bool {
 		return false
 	}
 	for el := range root.Children() {
-		f, ok := find(tables, el)
-		if !ok || !f.fits(el, &v) {
+		f := find(tables, el)
+		if f == nil || !f.fits(el, &v) {
 			return false
 		}
 	}

@@ -165,8 +165,8 @@ var servedAnswers = Table{
 }
 
 var (
-	jids     = Form{Own: Forms{"jid": {Text: address}}}
-	ends     = Form{Attrs: Attrs{"id": noBlank, "timestamp": stamp}}
+	jids     = &Form{Own: Forms{"jid": {Text: address}}}
+	ends     = &Form{Attrs: Attrs{"id": noBlank, "timestamp": stamp}}
 	archives = Forms{ // XEP-0313, XEP-0441
 		"fin":      {Attrs: Attrs{"queryid": noBlank, "complete": boolean, "stable": boolean}, Inner: paged},
 		"query":    {Attrs: Attrs{"queryid": noBlank}, Inner: Table{NSRSM: paged[NSRSM], NSData: {"x": {Attrs: Attrs{"type": token}, Own: Forms{"field": {Attrs: Attrs{"var": noBlank, "type": token}, Own: Forms{"value": {Text: noBlank}}}}}}}},
@@ -174,8 +174,8 @@ var (
 		"metadata": {Own: Forms{"start": ends, "end": ends}},
 	}
 	inboxes = Forms{"fin": {Attrs: Attrs{"total": number, "unread": number, "all-unread": number, "complete": boolean}, Inner: paged}}
-	spoken  = Form{Attrs: Attrs{"secs": number, "utc": stamp, "jid": address}, Own: Forms{"body": said}}
-	chats   = Form{Attrs: Attrs{"with": address, "start": stamp, "version": number, "thread": opaqueName, "by": address},
+	spoken  = &Form{Attrs: Attrs{"secs": number, "utc": stamp, "jid": address}, Own: Forms{"body": said}}
+	chats   = &Form{Attrs: Attrs{"with": address, "start": stamp, "version": number, "thread": opaqueName, "by": address},
 		Own: Forms{"from": spoken, "to": spoken, "note": {Attrs: Attrs{"utc": stamp}, Text: words, Says: true}, "previous": {Attrs: Attrs{"with": address, "start": stamp}}, "next": {Attrs: Attrs{"with": address, "start": stamp}}}, Inner: paged}
 )
 
@@ -233,9 +233,9 @@ func (r *Request) AppendTo(dst []byte, root stanza.Element) ([]byte, Passage) {
 	w := &anew{Voice: r.Voice, dst: dst}
 	switch typ {
 	case "error":
-		f := &contactsFailure
+		f := contactsFailure
 		if r.From == Service || r.Open {
-			f = &serversFailure
+			f = serversFailure
 		}
 		if r.Open && r.Untouched(root) || r.fit(root, failed(f)) {
 			return dst, Unchanged
@@ -260,13 +260,13 @@ func (r *Request) AppendTo(dst []byte, root stanza.Element) ([]byte, Passage) {
 	w.dst = append(w.dst, '>')
 	from, passed := len(w.dst), 0
 	for el := range root.Children() {
-		f, ok := find(tables, el)
+		f := find(tables, el)
 		if tables == nil {
-			f, ok = Form{Any: true}, true
+			f = &anything
 		}
-		if ok && writable(el) {
+		if f != nil && writable(el) {
 			passed++
-			w.element(&f, el, []byte(nsClient))
+			w.element(f, el, []byte(nsClient))
 		}
 	}
 	if passed == 0 && root.HasChildren() {

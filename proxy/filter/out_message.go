@@ -94,8 +94,8 @@ func Compose(root stanza.Element, rule *config.Rule, room []byte) (c Composed) {
 	c.Extra = room[:0]
 	for el := range root.Children() {
 		ns, local := el.NS(), el.Local()
-		switch {
-		case el.Is(nsClient, "body"):
+		switch ours := string(ns) == nsClient; {
+		case ours && string(local) == "body":
 			switch {
 			case el.Inner().Len() == 0:
 				continue // says nothing
@@ -108,9 +108,9 @@ func Compose(root stanza.Element, rule *config.Rule, room []byte) (c Composed) {
 				c.Body = &picked
 			}
 			c.Dropped = append(c.Dropped, "the same in another language")
-		case el.Is(nsClient, "thread"):
+		case ours && string(local) == "thread":
 			c.Extra = append(stanza.AppendEscaped(append(c.Extra, "<thread>"...), threadID(el.TextBytes())), "</thread>"...)
-		case el.Is(nsClient, "subject"):
+		case ours && string(local) == "subject":
 			if el.Inner().Len() > 0 {
 				c.Dropped, c.Lost = append(c.Dropped, "the subject"), "a subject"
 			}
@@ -133,7 +133,7 @@ func Compose(root stanza.Element, rule *config.Rule, room []byte) (c Composed) {
 			// ours are put in their place, or nobody misses them
 		case sealedBy(ns, local) != "":
 			allow := sealedBy(ns, local)
-			if f, ok := sealedOut[allow].of(el); ok && rule.Allows(allow) && f.fits(el, nil) {
+			if f := sealedOut[allow].of(el); f != nil && rule.Allows(allow) && f.fits(el, nil) {
 				opaque := el
 				c.Opaque = &opaque
 			} else {
@@ -143,9 +143,9 @@ func Compose(root stanza.Element, rule *config.Rule, room []byte) (c Composed) {
 			c.Lost = "formatted text" // without a body; beside one it says the same again
 		case content[string(ns)].what != "":
 			k := content[string(ns)]
-			if f, ok := transfers.of(el); ok && k.allow != "" && rule.Allows(k.allow) && f.fits(el, nil) {
+			if f := transfers.of(el); f != nil && k.allow != "" && rule.Allows(k.allow) && f.fits(el, nil) {
 				w := &anew{Voice: asItIs, dst: c.Files}
-				w.element(&f, el, []byte(nsClient))
+				w.element(f, el, []byte(nsClient))
 				c.Files = w.dst
 			} else {
 				c.Lost = k.what + permitting(k.allow, false)
@@ -204,8 +204,8 @@ func sealedBy(ns, local []byte) config.Allow {
 func (c *Composed) EndToEnd(root stanza.Element) []byte {
 	ns := c.Opaque.NS()
 	w := &anew{Voice: asItIs}
-	if f, ok := sealedOut[sealedBy(ns, c.Opaque.Local())].of(*c.Opaque); ok {
-		w.element(&f, *c.Opaque, []byte(nsClient))
+	if f := sealedOut[sealedBy(ns, c.Opaque.Local())].of(*c.Opaque); f != nil {
+		w.element(f, *c.Opaque, []byte(nsClient))
 	}
 	extra := append(w.dst, "<encryption xmlns='"+NSEME+"' namespace='"+string(ns)+"'/><store xmlns='"+NSHints+"'/>"...)
 	extra = append(extra, c.Extra...)
@@ -271,8 +271,8 @@ func InvitationAlone(root stanza.Element) (raw []byte, ok bool) {
 	}
 	w := &anew{Voice: asItIs}
 	for el := range root.Children() {
-		if f, ok := invitations.of(el); ok {
-			w.element(&f, el, []byte(nsClient))
+		if f := invitations.of(el); f != nil {
+			w.element(f, el, []byte(nsClient))
 		}
 	}
 	return stanza.Message{To: root.Attr("to"), ID: root.Attr("id"), Type: SafeType(root.Attr("type")), Extra: w.dst}.AppendTo(nil), w.dst != nil
@@ -288,8 +288,8 @@ var voicing = Table{NSData: {"x": {Attrs: Attrs{"type": oneOf("submit", "form", 
 func AsksForVoice(root stanza.Element) bool {
 	asks := false
 	for el := range root.Children() {
-		f, ok := voicing.of(el)
-		if !ok || !f.fits(el, nil) {
+		f := voicing.of(el)
+		if f == nil || !f.fits(el, nil) {
 			return false
 		}
 		for field := range el.Children() {

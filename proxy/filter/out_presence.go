@@ -10,7 +10,7 @@ import (
 // presenceForms may stand in presence that leaves, and not up to a rule.
 var presenceForms = Table{
 	nsClient:              {"show": {Text: show}, "priority": {Text: priority}},
-	NSCaps:                {"c": {Attrs: Attrs{"node": program, "ver": version, "hash": hashName, "ext": bundles}}},                                                                // XEP-0115
+	NSCaps:                {"c": {Attrs: Attrs{"node": program, "ver": version, "hash": hashName, "ext": bundles}, Again: again()}},                                                // XEP-0115
 	"urn:xmpp:caps":       {"c": {Inner: Table{"urn:xmpp:hashes:2": hashesOut, "urn:xmpp:hashes:1": hashesOut, "urn:xmpp:hashes:0": hashesOut}}},                                   // XEP-0390
 	"vcard-temp:x:update": {"x": {Own: Forms{"photo": {Text: matches(`\s*(?:[0-9A-Fa-f]{40})?\s*`)}, "nickname": {}}}},                                                             // XEP-0153
 	"urn:xmpp:pars:0":     {"preauth": {Attrs: Attrs{"token": token}}},                                                                                                             // XEP-0379
@@ -69,8 +69,8 @@ func PresenceOut(dst []byte, st *stanza.Stanza, rule *config.Rule, everybody boo
 		whole = whole && addressing(name, value) && (name != "id" || made(root.AttrBytes("id")))
 	}
 	for el := range root.Children() {
-		f, ok := find(tables, el)
-		whole = whole && ok && f.fits(el, nil)
+		f := find(tables, el)
+		whole = whole && f != nil && f.fits(el, nil)
 	}
 	if whole {
 		return append(dst, st.Raw...)
@@ -86,8 +86,8 @@ func PresenceOut(dst []byte, st *stanza.Stanza, rule *config.Rule, everybody boo
 	from := len(w.dst)
 	for el := range root.Children() {
 		// A join is one even where something in it does not pass.
-		if f, ok := find(tables, el); ok && (f.fits(el, nil) || string(el.NS()) == NSMUC) {
-			w.element(&f, el, []byte(nsClient))
+		if f := find(tables, el); f != nil && (f.fits(el, nil) || string(el.NS()) == NSMUC) {
+			w.element(f, el, []byte(nsClient))
 		}
 	}
 	w.close(root, from)

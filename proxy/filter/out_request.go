@@ -45,7 +45,7 @@ var (
 		"jabber:iq:last":    {"query": {Attrs: Attrs{"seconds": number}}},
 	}
 	// Of rooms, whose members and archive may be read where nothing may be said there.
-	archiveForm = Form{Attrs: Attrs{"queryid": noBlank, "node": noBlank}, Inner: Table{
+	archiveForm = &Form{Attrs: Attrs{"queryid": noBlank, "node": noBlank}, Inner: Table{
 		NSData: {"x": {Attrs: Attrs{"type": noBlank}, Own: Forms{"field": {Attrs: Attrs{"var": noBlank, "type": noBlank}, Own: Forms{"value": {Text: matches(`urn:xmpp:mam:[0-9]|[0-9TZ:.+-]*`)}}}}}},
 		NSRSM:  paging[NSRSM]}}
 	paging = Table{NSRSM: {"set": {Own: Forms{"max": {Text: noBlank}, "before": {Text: noBlank}, "after": {Text: noBlank}, "index": {Text: noBlank}}}}}
@@ -94,7 +94,7 @@ func RequestOut(root stanza.Element, to To, rule *config.Rule) (what string) {
 			}
 			continue
 		}
-		if f, listed := forms.of(el); !listed || !f.fits(el, nil) {
+		if f := forms.of(el); f == nil || !f.fits(el, nil) {
 			if to == ToRoom {
 				return "a request to a room" + permitting(config.Groupchat, false)
 			}
@@ -141,11 +141,11 @@ func AnswerOut(root stanza.Element, to To, rule *config.Rule) (raw []byte, ok bo
 	w.dst = append(w.dst, '>')
 	from := len(w.dst)
 	for el := range root.Children() {
-		f, listed := forms.of(el)
-		if !listed {
+		f := forms.of(el)
+		if f == nil {
 			return nil, false
 		}
-		w.element(&f, el, []byte(nsClient))
+		w.element(f, el, []byte(nsClient))
 	}
 	w.close(root, from)
 	again, err := stanza.Parse(w.dst)

@@ -26,7 +26,7 @@ var (
 	countOrMax  = func(s []byte) bool { return string(s) == "max" || number(s) }
 	fieldType   = oneOf("", "boolean", "fixed", "hidden", "jid-multi", "jid-single", "list-multi", "list-single", "text-multi", "text-private", "text-single")
 	contacts    = Forms{"item": {Attrs: Attrs{"jid": jid}}}
-	addresses   = Form{Own: Forms{"jid": {Text: jid}}}
+	addresses   = &Form{Own: Forms{"jid": {Text: jid}}}
 	pages       = Table{NSRSM: {"set": {Own: Forms{"max": {Text: number}, "before": {Text: itemID}, "after": {Text: itemID}, "index": {Text: number}}}}} // XEP-0059
 )
 
@@ -185,7 +185,7 @@ var toServer = map[string]Table{
 			"active": {Attrs: Attrs{"name": label}}, "default": {Attrs: Attrs{"name": label}},
 			"list": {Attrs: Attrs{"name": label}, Own: Forms{"item": {Attrs: Attrs{"type": oneOf("jid", "group", "subscription"), "value": label, "action": oneOf("allow", "deny"), "order": number},
 				Own: empty("message iq presence-in presence-out")}}}}}},
-		"jabber:iq:register": {"query": {Own: fills("username nick password name first last email address city state zip phone url date key").with("registered", Form{}).with("remove", Form{}), Inner: freeForm}},
+		"jabber:iq:register": {"query": {Own: fills("username nick password name first last email address city state zip phone url date key").with("registered", &Form{}).with("remove", &Form{}), Inner: freeForm}},
 		"jabber:iq:search":   {"query": {Own: fills("first last nick email"), Inner: both(freeForm, pages)}},
 		"jabber:iq:gateway":  {"query": {Own: fills("prompt")}},
 		"http://jabber.org/protocol/commands": {"command": {Attrs: Attrs{"node": made, "sessionid": made, "action": oneOf("execute", "next", "prev", "complete", "cancel")}, // XEP-0050
@@ -267,11 +267,11 @@ var (
 	archived   = Attrs{"with": jid, "start": stamp, "end": stamp, "exactmatch": boolean, "open": boolean}
 	preference = oneOf("concede", "forbid", "prefer", "oppose", "approve", "require", "body", "false", "message", "stream", "roster")
 	preferred  = Attrs{"expire": number, "otr": preference, "save": preference, "unset": boolean, "exactmatch": boolean, "timeout": number}
-	automatic  = Form{Attrs: Attrs{"save": boolean, "scope": oneOf("global", "stream")}}
+	automatic  = &Form{Attrs: Attrs{"save": boolean, "scope": oneOf("global", "stream")}}
 
-	mixJoin  = Form{Attrs: Attrs{"id": token, "jid": jid, "channel": itemID}, Own: Forms{"subscribe": {Attrs: Attrs{"node": made}}, "unsubscribe": {Attrs: Attrs{"node": made}}, "nick": {Text: label}}}
+	mixJoin  = &Form{Attrs: Attrs{"id": token, "jid": jid, "channel": itemID}, Own: Forms{"subscribe": {Attrs: Attrs{"node": made}}, "unsubscribe": {Attrs: Attrs{"node": made}}, "nick": {Text: label}}}
 	mix      = Forms{"join": mixJoin, "leave": {}, "update-subscription": mixJoin, "setnick": {Own: Forms{"nick": {Text: label}}}}
-	channels = mix.with("create", Form{Attrs: Attrs{"channel": itemID}}).with("destroy", Form{Attrs: Attrs{"channel": itemID}})
+	channels = mix.with("create", &Form{Attrs: Attrs{"channel": itemID}}).with("destroy", &Form{Attrs: Attrs{"channel": itemID}})
 	pam      = Forms{
 		"client-join":  {Attrs: Attrs{"channel": jid}, Inner: Table{"urn:xmpp:mix:core:0": mix, "urn:xmpp:mix:core:1": mix}},
 		"client-leave": {Attrs: Attrs{"channel": jid}, Inner: Table{"urn:xmpp:mix:core:0": mix, "urn:xmpp:mix:core:1": mix}}}
@@ -287,7 +287,7 @@ func with(of Attrs, name string, check Check) Attrs {
 func fills(names string) Forms {
 	all := Forms{}
 	for _, name := range strings.Fields(names) {
-		all[name] = Form{Text: entry}
+		all[name] = &Form{Text: entry}
 	}
 	return all
 }
@@ -395,10 +395,10 @@ var listedOnly = []string{NSPubSub, "urn:xmpp:archive", "urn:xmpp:archive:2"}
 
 // toServerOut names what of a request to the server does not pass; "" for nothing.
 func toServerOut(el stanza.Element, typ string, rule *config.Rule) string {
-	if f, ok := toServer[typ].of(el); ok && f.fits(el, nil) {
+	if f := toServer[typ].of(el); f != nil && f.fits(el, nil) {
 		return ""
 	}
-	if f, ok := telling.of(el); ok && typ == "set" && f.fits(el, nil) {
+	if f := telling.of(el); f != nil && typ == "set" && f.fits(el, nil) {
 		if rule.Allows(config.Status) {
 			return ""
 		}

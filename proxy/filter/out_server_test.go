@@ -22,12 +22,12 @@ func walk(path string, f *Form, visit func(path string, f *Form, check Check), d
 	}
 	for _, local := range slices.Sorted(maps.Keys(f.Own)) {
 		c := f.Own[local]
-		walk(path+"/"+local, &c, visit, deep+1)
+		walk(path+"/"+local, c, visit, deep+1)
 	}
 	for _, ns := range slices.Sorted(maps.Keys(f.Inner)) {
 		for _, local := range slices.Sorted(maps.Keys(f.Inner[ns])) {
 			c := f.Inner[ns][local]
-			walk(path+"/"+local+"{"+ns+"}", &c, visit, deep+1)
+			walk(path+"/"+local+"{"+ns+"}", c, visit, deep+1)
 		}
 	}
 }
@@ -38,7 +38,7 @@ func everyForm(visit func(name string, f *Form)) {
 		for _, ns := range slices.Sorted(maps.Keys(toServer[typ])) {
 			for _, local := range slices.Sorted(maps.Keys(toServer[typ][ns])) {
 				f := toServer[typ][ns][local]
-				visit(typ+" "+local+"{"+ns+"}", &f)
+				visit(typ+" "+local+"{"+ns+"}", f)
 			}
 		}
 	}

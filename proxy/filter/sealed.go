@@ -32,7 +32,7 @@ var sealedOut = map[config.Allow]Table{
 	},
 }
 
-var omemo2Out = Form{Sound: has("header", 1, "payload", 0), Own: Forms{
+var omemo2Out = &Form{Sound: has("header", 1, "payload", 0), Own: Forms{
 	"header": {Attrs: Attrs{"sid": deviceID}, Sound: has("keys", -1), Own: Forms{
 		"keys": {Attrs: Attrs{"jid": account}, Sound: has("key", -1), Own: Forms{
 			"key": {Attrs: Attrs{"rid": deviceID, "kex": boolean}, Text: sealedAs(omemo2Message)}}}}},
