@@ -6,6 +6,7 @@
 package otrlayer
 
 import (
+	"bytes"
 	"container/list"
 	"fmt"
 	"maps"
@@ -137,6 +138,7 @@ type Verdict struct {
 	message *Message // nil for Protocol
 	to      string
 	body    string
+	sealed  []byte // the body of an encrypted one, which has no other
 	store   bool
 }
 
@@ -149,7 +151,21 @@ func (v Verdict) To() string { return v.to }
 
 // Body is the text of the stanza's body; empty for Plain when the stanza leaves
 // byte for byte.
-func (v Verdict) Body() string { return v.body }
+func (v Verdict) Body() string {
+	if v.sealed != nil {
+		return string(v.sealed)
+	}
+	return v.body
+}
+
+// Sealed is the body of an Encrypted one, without a copy: valid until Emit returns.
+func (v Verdict) Sealed() []byte { return v.sealed }
+
+// Clone is a verdict that stays valid.
+func (v Verdict) Clone() Verdict {
+	v.sealed = bytes.Clone(v.sealed)
+	return v
+}
 
 // Store reports whether the server should keep the message for a contact that is
 // offline.
@@ -159,7 +175,8 @@ func (v Verdict) Store() bool { return v.store }
 // with the account locked: they queue and never wait.
 type Outlet interface {
 	// Emit queues a message to the server, and reports whether it could: a session
-	// that is ending takes no more. The order of calls is the order on the wire.
+	// that is ending takes no more. The order of calls is the order on the wire. The
+	// verdict is valid until Emit returns.
 	Emit(Verdict) bool
 	// Pending reports whether what was emitted may still be on its way to the server.
 	// Acknowledged is called on the account once it is not, and Detach at the end.
@@ -247,16 +264,12 @@ type Account struct {
 	generated chan struct{} // closed when the key is there, or never will be
 	making    bool          // the key is being made
 	closed    bool
-	sealed    []byte // room for the message being encrypted
 }
 
 // MaxPieceBytes bounds the unfinished messages in pieces of all contacts, in bytes: who may
 // send any is up to the server, which keeps the list of contacts. Half of it is for those
 // that the person has to do with.
 const MaxPieceBytes = 16 << 20
-
-// maxSealed is how much of that room is kept, in bytes.
-const maxSealed = 16 << 10
 
 type returned struct {
 	m *Message

@@ -175,9 +175,13 @@ func (c *conversation) moved(s *session, from string) {
 	c.places[s.Instance-1] = from
 }
 
-// parsed is a contact's text as OTR has it.
-func (c *conversation) parsed(m Incoming) otr.Message {
-	w := otr.Parse([]byte(m.Text))
+// parsed is a contact's text as OTR has it, valid as long as the text is.
+func (c *conversation) parsed(m *Incoming) otr.Message {
+	text := m.Bytes
+	if text == nil {
+		text = []byte(m.Text)
+	}
+	w := otr.Parse(text)
 	if w.Version == otr.V2 {
 		w.Sender = c.place(m.From)
 	}

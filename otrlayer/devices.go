@@ -94,7 +94,7 @@ func (c *conversation) echo(now time.Time, o Outlet, m Incoming) bool {
 	if c.echoes == nil || len(c.echoes) >= maxEchoes {
 		c.echoes = map[echo]echoed{}
 	}
-	mine := echo{o, sha256.Sum256([]byte(m.From + "\x00" + m.ID + "\x00" + m.Text))}
+	mine := echo{o, sha256.Sum256([]byte(m.From + "\x00" + m.ID + "\x00" + m.text()))}
 	n, most := c.echoes[mine].n+1, 0
 	for k, e := range c.echoes {
 		if k.sum == mine.sum && k.by != o {

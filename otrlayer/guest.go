@@ -43,6 +43,7 @@ func (a *Account) guestSends(o Outlet, m Message) Verdict {
 // guestReceives reads a text for a guest: as for the account's person, but that nothing is
 // decrypted and nothing answered.
 func (a *Account) guestReceives(m Incoming) Reading {
+	m.text()
 	if a.settings().Policy(m.Contact) == Never {
 		return Reading{Deliver: true, Text: m.Text}
 	}

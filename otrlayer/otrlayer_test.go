@@ -81,7 +81,7 @@ func (p *person) Emit(v Verdict) bool {
 	if p.dead {
 		return false
 	}
-	p.wire = append(p.wire, v)
+	p.wire = append(p.wire, v.Clone())
 	return true
 }
 

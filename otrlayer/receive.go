@@ -16,8 +16,9 @@ type Incoming struct {
 	ID      string
 	Type    string // XMPP's message type
 	Text    string
-	Delayed bool // it was stored somewhere on its way (XEP-0203)
-	Welcome bool // the contact may see our presence: a handshake may be answered
+	Bytes   []byte // the text, where the caller has it so: looked at until Receive returns
+	Delayed bool   // it was stored somewhere on its way (XEP-0203)
+	Welcome bool   // the contact may see our presence: a handshake may be answered
 	// Copy says that it stands in a carbon or in what an archive gave: what a person
 	// wrote is read where that can be done; nothing else is, and nothing is answered.
 	Copy bool
@@ -27,6 +28,14 @@ type Incoming struct {
 	// Marked says that the stanza names its encryption (XEP-0380), as proxies like this
 	// one do and few programs.
 	Marked bool
+}
+
+// text is the text, which is kept from then on.
+func (m *Incoming) text() string {
+	if m.Bytes != nil {
+		m.Text, m.Bytes = string(m.Bytes), nil
+	}
+	return m.Text
 }
 
 // A Reading says what becomes of an incoming text. The zero value is: nothing
@@ -75,7 +84,7 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 	now := a.now()
 	policy := a.settings().Policy(m.Contact)
 	if policy == Never {
-		return Reading{Deliver: true, Text: m.Text}
+		return Reading{Deliver: true, Text: m.text()}
 	}
 	c := a.convs[m.Contact]
 	switch {
@@ -90,7 +99,7 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 		c.outlet = o
 	}
 	defer c.leave(now, o, m.Welcome)
-	w := c.parsed(m)
+	w := c.parsed(&m)
 	if w.Kind == otr.Plain || w.Kind == otr.Tagged {
 		return c.clear(now, policy, m, w)
 	}
@@ -99,7 +108,7 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 	}
 	if a.key == nil && (w.Kind == otr.Query || w.Kind == otr.Encoded) {
 		a.needKey(false)
-		switch size := len(m.Text) + len(m.ID) + len(m.From); {
+		switch size := len(m.text()) + len(m.ID) + len(m.From); {
 		case len(c.early) < maxEarly && a.total.early < maxAllEarly && size <= maxEarlyBytes:
 			c.early = append(c.early, arrival{o, m})
 			return Reading{}
@@ -140,9 +149,9 @@ func (c *conversation) mayAnswer(m Incoming) bool {
 // clear is text without OTR.
 func (c *conversation) clear(now time.Time, policy Policy, m Incoming, w otr.Message) Reading {
 	tagged := w.Kind == otr.Tagged
-	text := m.Text
+	text := m.text()
 	if tagged {
-		clean, _, _ := otr.CutTag([]byte(m.Text))
+		clean, _, _ := otr.CutTag([]byte(text))
 		text = string(clean)
 	}
 	r := Reading{Deliver: true, Text: text, Changed: tagged}
@@ -317,7 +326,9 @@ func (c *conversation) encoded(now time.Time, o Outlet, m Incoming, w otr.Messag
 
 // data decrypts a data message.
 func (c *conversation) data(now time.Time, o Outlet, m Incoming, w otr.Message) Reading {
-	sum := w.Sum()
+	d := desks.Get().(*desk)
+	defer d.leave()
+	sum := w.Sum(&d.opened)
 	if r := c.known(sum); r != nil {
 		return r.again(o)
 	}

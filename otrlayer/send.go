@@ -223,11 +223,11 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 	if s == nil || len(c.a.outlets) == 0 {
 		return errNobody
 	}
-	sealed, err := c.otr.AppendEncrypt(c.a.sealed[:0], c.a.now(), c.active, []byte(toPayload(m.Text, c.formatOf(s).reads)))
-	if c.a.sealed = sealed; cap(sealed) > maxSealed {
-		c.a.sealed = nil
-	}
-	if err != nil {
+	d := desks.Get().(*desk)
+	defer d.leave()
+	d.plain = append(d.plain[:0], toPayload(m.Text, c.formatOf(s).reads)...)
+	var err error
+	if d.sealed, err = c.otr.AppendEncrypt(d.sealed[:0], c.a.now(), c.active, d.plain); err != nil {
 		c.a.events.Log(4, "a message could not be encrypted", err)
 		return err
 	}
@@ -237,7 +237,7 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 		sent.count = engine.Sent
 	}
 	c.spoke = c.a.now()
-	if !c.emit(m.outlet, Verdict{action: Encrypted, message: &sent, to: sent.at, body: string(sealed), store: true}) {
+	if !c.emit(m.outlet, Verdict{action: Encrypted, message: &sent, to: sent.at, sealed: d.sealed, store: true}) {
 		return errNobody
 	}
 	if remember { // what is sent again has been shown

@@ -435,7 +435,7 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 	case own:
 		r = s.outsideOTR(from, body.Text())
 	default:
-		r = s.account().Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Text: body.Text(), Delayed: late,
+		r = s.account().Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Bytes: body.TextBytes(), Delayed: late,
 			Welcome: s.isWelcome(from.bare), Shared: !bytes.Contains(root.RawAttr("to"), []byte{'/'}), Marked: marked(root)})
 	}
 	r = s.alsoMarked(from, r)

@@ -322,7 +322,7 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 	case otrlayer.Encrypted:
 		const beside = "<encryption xmlns='" + nsEME + "' namespace='" + nsOTR + "' name='OTR'/><no-copy xmlns='" + nsHints + "'/><no-permanent-store xmlns='" + nsHints + "'/><private xmlns='" + nsCarbons + "'/></message>"
 		ok = s.server.message(mark{slip: m.Slip()}, func(b []byte) []byte {
-			b = stanza.Message{To: v.To(), ID: m.ID, Type: orChat(filter.SafeType(m.Type)), Body: v.Body(), Extra: m.Extra}.AppendTo(b)
+			b = stanza.Message{To: v.To(), ID: m.ID, Type: orChat(filter.SafeType(m.Type)), Bytes: v.Sealed(), Extra: m.Extra}.AppendTo(b)
 			return append(bytes.TrimSuffix(b, []byte("</message>")), beside...)
 		})
 		if ok {

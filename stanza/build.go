@@ -190,6 +190,7 @@ func AppendError(dst []byte, kind, from, to, id string, e Error) []byte {
 type Message struct {
 	From, To, ID, Type string
 	Body               string
+	Bytes              []byte // the body, where it is no string
 	Extra              []byte // markup behind the body
 	Within             bool   // it stands in an element of another namespace (XEP-0297), and declares its own
 }
@@ -207,6 +208,9 @@ func (m Message) AppendTo(dst []byte) []byte {
 	dst = append(dst, '>')
 	if m.Body != "" {
 		dst = append(AppendEscaped(append(dst, "<body>"...), m.Body), "</body>"...)
+	}
+	if m.Bytes != nil {
+		dst = append(AppendEscaped(append(dst, "<body>"...), m.Bytes), "</body>"...)
 	}
 	dst = append(dst, m.Extra...)
 	return append(dst, "</message>"...)

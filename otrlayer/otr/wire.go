@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -327,9 +328,9 @@ func parseEncoded(t []byte) (m Message, err error) {
 // Sum identifies an encoded message by what it says, so that a caller can tell what it
 // has seen however it is written: the same bytes have several spellings in base64, and
 // anybody can change what follows the authentic part of a data message. What is decoded for it
-// serves one call of Receive, which opens it in place.
-func (m *Message) Sum() [sha256.Size]byte {
-	b, err := m.decode()
+// serves one call of Receive, which opens it in place. It lies in room, which grows for it.
+func (m *Message) Sum(room *[]byte) [sha256.Size]byte {
+	b, err := m.decodeIn(room)
 	if err != nil {
 		return sha256.Sum256(m.body)
 	}
@@ -361,11 +362,16 @@ func authentic(m *Message, b []byte) []byte {
 
 // decode is the whole encoded message as bytes, its head included. It is read in every
 // spelling that stands for the same bytes: with blanks in it, with other padding.
-func (m *Message) decode() ([]byte, error) {
+func (m *Message) decode() ([]byte, error) { return m.decodeIn(new([]byte)) }
+
+// decodeIn is decode into room, which grows for it.
+func (m *Message) decodeIn(room *[]byte) ([]byte, error) {
 	if m.decoded != nil {
 		return m.decoded, nil
 	}
-	b := make([]byte, base64.StdEncoding.DecodedLen(len(m.body)))
+	size := base64.StdEncoding.DecodedLen(len(m.body))
+	*room = slices.Grow((*room)[:0], size)[:size]
+	b := *room
 	n, err := decodeBase64(b, m.body)
 	if err != nil {
 		bare := bytes.TrimRight(squeezed(m.body), "=")

@@ -113,7 +113,7 @@ func newSpeaker(state, jid string, which int) (*speaker, error) {
 }
 
 func (s *speaker) Emit(v otrlayer.Verdict) bool {
-	s.out = append(s.out, v)
+	s.out = append(s.out, v.Clone())
 	return true
 }
 func (s *speaker) Pending() bool                               { return false }
