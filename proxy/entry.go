@@ -71,7 +71,7 @@ func (p *Proxy) accept(l net.Listener) {
 				p.calm.broken()
 				p.wg.Done()
 			}
-			s := p.enter(conn, v, loopbackOnly(conn), "")
+			s := p.enter(conn, v, loopbackOnly(conn))
 			p.calm.broken()
 			if s == nil {
 				over()
@@ -106,18 +106,23 @@ const (
 // enter looks at a client's first byte: direct TLS, plain XMPP, a WebSocket, or SOCKS, by
 // which it is carried here. Local says that both ends are on this machine. It returns the
 // session of a client that has logged in, else nil.
-func (p *Proxy) enter(conn net.Conn, v *visitor, local bool, by string) *session {
+func (p *Proxy) enter(conn net.Conn, v *visitor, local bool) *session {
 	conn.SetDeadline(time.Now().Add(p.Config().Limits.Login))
 	w := newWire(conn)
-	first, err := w.peek()
+	c := &client{p: p, visitor: v, raw: conn, wire: w, conn: w, local: local}
+	return c.meet()
+}
+
+// meet is enter for a client, or for what a SOCKS client carries.
+func (c *client) meet() *session {
+	first, err := c.wire.peek()
 	if err != nil {
 		return nil
 	}
-	c := &client{p: p, visitor: v, raw: conn, wire: w, conn: w, local: local, by: by}
 	kind := "plain"
 	if first == firstTLS {
 		if err := c.secure(""); err != nil {
-			p.log.Info("a client's TLS handshake failed", "err", err)
+			c.p.log.Info("a client's TLS handshake failed", "err", err)
 			return nil
 		}
 		kind = "direct"
@@ -132,18 +137,17 @@ func (p *Proxy) enter(conn net.Conn, v *visitor, local bool, by string) *session
 	case first == firstXMPP || c.tls && first != firstHTTP: // what is no XMPP is told so
 	case first == firstHTTP:
 		if err := c.webSocket(c.conn); err != nil {
-			p.log.Info("a client's WebSocket was refused", "err", err)
+			c.p.log.Info("a client's WebSocket was refused", "err", err)
 			return nil
 		}
 		kind, c.webbed = "websocket", true
-	case first == firstSOCKS && by == "":
-		p.socksEntry(c.conn, v, local)
-		return nil
+	case first == firstSOCKS && c.by == "":
+		return c.carried()
 	default:
-		p.log.Info("a client speaks neither XMPP nor TLS", "first byte", first)
+		c.p.log.Info("a client speaks neither XMPP nor TLS", "first byte", first)
 		return nil
 	}
-	c.entry = by + kind
+	c.entry = c.by + kind
 	return c.negotiate()
 }
 

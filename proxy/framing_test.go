@@ -18,6 +18,30 @@ import (
 	"otrproxy/stanza"
 )
 
+// pair is a connection of this process with itself, in memory.
+func pair() (outer, inner carrier) {
+	toInner, fromOuter := net.Pipe()
+	toOuter, fromInner := net.Pipe()
+	return carrier{fromInner, toInner}, carrier{fromOuter, toOuter}
+}
+
+// A carrier is one end of such a connection: each direction ends by itself, as with TCP.
+type carrier struct {
+	net.Conn // what is read
+	out      net.Conn
+}
+
+func (c carrier) Write(b []byte) (int, error)        { return c.out.Write(b) }
+func (c carrier) CloseWrite() error                  { return c.out.Close() }
+func (c carrier) SetWriteDeadline(t time.Time) error { return c.out.SetWriteDeadline(t) }
+func (c carrier) SetReadDeadline(t time.Time) error  { return c.Conn.SetReadDeadline(t) }
+
+func (c carrier) SetDeadline(t time.Time) error {
+	return errors.Join(c.Conn.SetReadDeadline(t), c.out.SetWriteDeadline(t))
+}
+
+func (c carrier) Close() error { return errors.Join(c.Conn.Close(), c.out.Close()) }
+
 // webSockets are the two ends of a WebSocket that came from a client.
 func webSockets(t *testing.T, c *client) (net.Conn, error) {
 	t.Helper()

@@ -24,6 +24,7 @@ type client struct {
 	raw        net.Conn // the TCP connection
 	wire       *wire    // around it
 	conn       net.Conn // what is spoken over: the wire, or TLS
+	whence     string   // its place, once the system has been asked
 	local      bool     // both ends on this machine
 	tls        bool
 	over       *tls.Conn // nil without TLS
@@ -665,7 +666,10 @@ func (c *client) letIn(account, how string, creds credentials, t *try) (string, 
 // place is where the client comes from, as guesses are counted by it: on this machine every
 // user is a place of their own.
 func (c *client) place() string {
-	return c.host() + c.p.peers.user(c.raw)
+	if c.whence == "" {
+		c.whence = c.host() + c.p.peers.user(c.raw)
+	}
+	return c.whence
 }
 
 // welcome is why an account may not be used, or not once more; nil where it may.

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/armon/go-socks5"
 
@@ -21,49 +19,69 @@ import (
 // to reach, and is carried to ourselves: no connection is made for it to anywhere else, so
 // that this is no relay. What it may name are the servers that it may log in to.
 
-// socksEntry serves a client that begins with SOCKS, and what it carries then.
-func (p *Proxy) socksEntry(conn net.Conn, v *visitor, local bool) {
+// carried serves a client that has begun with SOCKS, and has then what it carries.
+func (c *client) carried() *session {
+	rest, ok := c.p.handshake(c.wire)
+	if !ok {
+		return nil
+	}
+	c.wire.unread(rest)
+	c.by = "socks5 "
+	return c.meet()
+}
+
+// handshake does that of SOCKS alone: the library's copying of what is carried ends before
+// anything was copied. The rest is what came behind it.
+func (p *Proxy) handshake(conn net.Conn) (rest []byte, ok bool) {
+	landed := &landing{}
 	server, err := socks5.New(&socks5.Config{
 		AuthMethods: []socks5.Authenticator{socks5.NoAuthAuthenticator{}, socks5.UserPassAuthenticator{Credentials: anybody{}}},
 		Resolver:    noNames{},
 		Rules:       destinations{p},
 		Logger:      log.New(io.Discard, "", 0), // it would name people's servers
-		Dial: func(context.Context, string, string) (net.Conn, error) {
-			outer, inner := pair()
-			conn.SetDeadline(time.Time{}) // the login has its own, on the inner one
-			p.wg.Go(func() {
-				defer inner.Close()
-				if s := p.enter(relayed{inner, conn.LocalAddr(), conn.RemoteAddr()}, v, local, "socks5 "); s != nil {
-					s.run()
-				}
-				inner.Close()
-				conn.SetDeadline(time.Now().Add(lastWords)) // a client that does not close holds nothing
-			})
-			return outer, nil
-		},
+		Dial:        func(context.Context, string, string) (net.Conn, error) { ok = true; return landed, nil },
 	})
 	if err != nil {
 		p.log.Error("the SOCKS entry cannot be used", "err", err)
-		return
+		return nil, false
 	}
 	defer func() { // the library has panicked on odd input before
 		if r := recover(); r != nil {
 			p.log.Warn("a client's SOCKS request could not be read")
+			ok = false
 		}
 	}()
-	if server.ServeConn(conn) != nil {
-		p.log.Debug("a client's SOCKS connection ended")
+	if err := server.ServeConn(unclosed{conn}); err != nil {
+		return nil, false
 	}
+	return landed.rest, ok
 }
 
-// relayed is a connection that comes from where the one does in which it is carried.
-type relayed struct {
-	carrier
-	to, from net.Addr
+// unclosed is a connection that goes on behind the library.
+type unclosed struct{ net.Conn }
+
+func (unclosed) Close() error { return nil }
+
+// A landing is where the library takes a client to, in the place of a server: to ourselves.
+// It takes what the library has read behind the handshake, and says of all else that it was
+// copied.
+type landing struct {
+	net.Conn // none
+	rest     []byte
 }
 
-func (c relayed) LocalAddr() net.Addr  { return c.to }
-func (c relayed) RemoteAddr() net.Addr { return c.from }
+func (l *landing) Write(b []byte) (int, error) {
+	l.rest = append(l.rest, b...)
+	return len(b), nil
+}
+
+func (*landing) ReadFrom(io.Reader) (int64, error) { return 0, nil }
+func (*landing) WriteTo(io.Writer) (int64, error)  { return 0, nil }
+func (*landing) CloseWrite() error                 { return nil }
+func (*landing) Close() error                      { return nil }
+
+// LocalAddr is what the library tells the client.
+func (*landing) LocalAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
 
 // anybody may come, with whatever name and password: who somebody is shows at the login.
 type anybody struct{}
@@ -132,31 +150,3 @@ func spelled(host string) string {
 	}
 	return ascii(strings.TrimSuffix(strings.ToLower(host), "."))
 }
-
-// pair is a connection of this process with itself, in memory: a confined one can open no
-// listener.
-func pair() (outer, inner carrier) {
-	toInner, fromOuter := net.Pipe()
-	toOuter, fromInner := net.Pipe()
-	return carrier{fromInner, toInner}, carrier{fromOuter, toOuter}
-}
-
-// A carrier is one end of such a connection: each direction ends by itself, as with TCP.
-type carrier struct {
-	net.Conn // what is read
-	out      net.Conn
-}
-
-func (c carrier) Write(b []byte) (int, error)        { return c.out.Write(b) }
-func (c carrier) CloseWrite() error                  { return c.out.Close() }
-func (c carrier) SetWriteDeadline(t time.Time) error { return c.out.SetWriteDeadline(t) }
-func (c carrier) SetReadDeadline(t time.Time) error  { return c.Conn.SetReadDeadline(t) }
-
-func (c carrier) SetDeadline(t time.Time) error {
-	return errors.Join(c.Conn.SetReadDeadline(t), c.out.SetWriteDeadline(t))
-}
-
-func (c carrier) Close() error { return errors.Join(c.Conn.Close(), c.out.Close()) }
-
-// LocalAddr is what the library tells the client.
-func (carrier) LocalAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }

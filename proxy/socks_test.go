@@ -3,9 +3,11 @@ package proxy_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -63,6 +65,75 @@ func TestSOCKSEntry(t *testing.T) {
 	}
 	if bytes.Contains(s.Received(), []byte("CANARY")) {
 		t.Error("a word left in clear")
+	}
+}
+
+// Once carried, a client is one like any other: nothing is copied for it, and nothing of the
+// handshake is left.
+func TestCarriedClientCostsWhatOthersDo(t *testing.T) {
+	s := startServer(t, server.Config{})
+	b := startProxy(t, s, "")
+	c, err := b.bySOCKS(domain+":5222", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Drop()
+	stacks := make([]byte, 4<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	if bytes.Contains(stacks, []byte("go-socks5")) || !bytes.Contains(stacks, []byte("readClient")) {
+		t.Errorf("the library still runs, or no session does:\n%s", stacks)
+	}
+}
+
+// hasty is a connection through the SOCKS entry on which the first words come in the same
+// packet as the handshake.
+type hasty struct {
+	net.Conn
+	says string
+	left int // of the answer
+}
+
+func (h *hasty) Write(b []byte) (int, error) {
+	_, err := h.Conn.Write(append([]byte(h.says), b...))
+	h.says = ""
+	return len(b), err
+}
+
+func (h *hasty) Read(b []byte) (int, error) {
+	if _, err := io.CopyN(io.Discard, h.Conn, int64(h.left)); err != nil {
+		return 0, err
+	}
+	h.left = 0
+	return h.Conn.Read(b)
+}
+
+// What comes behind the handshake in the same packet is not lost, in clear and in TLS.
+func TestCarriedClientDoesNotWait(t *testing.T) {
+	s := startServer(t, server.Config{})
+	b := startProxy(t, s, "")
+	for name, within := range map[string]func(net.Conn) net.Conn{
+		"in clear": func(c net.Conn) net.Conn { return c },
+		"in TLS": func(c net.Conn) net.Conn {
+			return tls.Client(c, &tls.Config{InsecureSkipVerify: true, ServerName: domain})
+		},
+	} {
+		raw, err := net.Dial("tcp", b.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn := within(&hasty{raw, "\x05\x01\x00\x05\x01\x00\x03\x0bexample.org\x14\x66", len("\x05\x00\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")})
+		conn.SetDeadline(time.Now().Add(client.Patience))
+		if _, err := io.WriteString(conn, "<?xml version='1.0'?><stream:stream to='"+domain+"' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>"); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var got []byte
+		for chunk := make([]byte, 4096); !bytes.Contains(got, []byte("</stream:features>")); {
+			n, err := conn.Read(chunk)
+			if got = append(got, chunk[:n]...); err != nil {
+				t.Fatalf("%s: %v behind %q", name, err, got)
+			}
+		}
+		conn.Close()
 	}
 }
 

@@ -114,6 +114,16 @@ func (w *wire) peek() (byte, error) {
 	return w.chunk[w.r], nil
 }
 
+// unread puts back what was read last.
+func (w *wire) unread(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	w.take()
+	w.w = len(b) + copy(w.chunk[len(b):], w.chunk[w.r:w.w])
+	w.r = copy(w.chunk, b) - len(b)
+}
+
 // Read gives what has come; of TLS no more than the present record has.
 func (w *wire) Read(b []byte) (int, error) {
 	for w.r == w.w || w.records && w.left == 0 && w.w-w.r < recordHead {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"testing"
@@ -68,5 +69,27 @@ func TestReadyMeansAWholeRecord(t *testing.T) {
 	w.chunk[3], w.chunk[4] = 0xff, 0xff
 	if !w.ready() {
 		t.Error("a chunk that is full is waited for")
+	}
+}
+
+// What is put back is read again, before what came behind it.
+func TestUnreadComesFirst(t *testing.T) {
+	for _, took := range []int{1, 5, 11} {
+		ours, theirs := net.Pipe()
+		go func() { theirs.Write([]byte("hello world")); theirs.Close() }()
+		w := newWire(ours)
+		first := make([]byte, took)
+		if _, err := io.ReadFull(w, first); err != nil {
+			t.Fatal(err)
+		}
+		w.unread(first[1:])
+		w.unread(first[:1])
+		if got, err := io.ReadAll(w); err != nil || string(got) != "hello world" {
+			t.Errorf("%d bytes put back: %q, %v", took, got, err)
+		}
+		if w.chunk != nil {
+			t.Error("it holds a chunk with nothing in it")
+		}
+		ours.Close()
 	}
 }
