@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"filippo.io/age"
 
+	"otrproxy/otrlayer"
 	"otrproxy/proxy"
 	"otrproxy/proxy/control"
 	"otrproxy/test/client"
@@ -94,6 +96,36 @@ func TestBackup(t *testing.T) {
 		t.Error("another CA")
 	}
 	restored.login("alice", client.Plain)
+}
+
+// Keys that are made to spare are nobody's yet: two households that are restored from one
+// backup must not give the same ones away.
+func TestBackupLeavesSpareKeysOut(t *testing.T) {
+	dir := stateDir(t)
+	account := filepath.Join(dir, "accounts", "alice@"+domain)
+	for _, name := range []string{otrlayer.SpareFile, otrlayer.SpareFile + ".age", filepath.Join("accounts", otrlayer.SpareFile)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("SPARE"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var b bytes.Buffer
+	n, err := proxy.Backup(dir, &b, secretOfBackup)
+	if err != nil || n == 0 {
+		t.Fatal(n, err)
+	}
+	restored := filepath.Join(t.TempDir(), "state")
+	if _, _, err := proxy.Restore(restored, &b, secretOfBackup, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(restored, strings.TrimPrefix(account, dir), "otr.private_key")); err != nil {
+		t.Errorf("the accounts' own keys: %v", err)
+	}
+	filepath.WalkDir(restored, func(at string, d fs.DirEntry, err error) error {
+		if err == nil && strings.Contains(d.Name(), "spare") {
+			t.Errorf("%s was restored", at)
+		}
+		return err
+	})
 }
 
 // A backup of somebody who means harm writes nothing outside the state directory.

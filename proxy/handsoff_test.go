@@ -3,9 +3,12 @@ package proxy_test
 import (
 	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"otrproxy/config"
 	"otrproxy/stanza"
 	"otrproxy/test/client"
 	"otrproxy/test/server"
@@ -38,6 +41,40 @@ func TestNeverIsHandsOff(t *testing.T) {
 		if _, _, up := fate(t, s, alice, fmt.Sprint("up", i), raw); !strings.Contains(up, raw) {
 			t.Errorf("%s left as %s", raw, up)
 		}
+	}
+}
+
+// Where the rules begin to demand encryption, the key that is missing is made, and nothing
+// leaves before that.
+func TestRulesThatBeginToRequireBringAKey(t *testing.T) {
+	s := startServer(t, server.Config{})
+	dir := filepath.Join(t.TempDir(), "state") // in which no account has a key
+	b := startConfigured(t, dir, configFor(s, dir)+"otr: [{policy: never}]\n")
+	alice := b.login("alice", client.Plain)
+	alice.Say("bob@"+domain, "open", "in clear, as the rules say")
+	if !s.Wait(func(got []byte) bool { return bytes.Contains(got, []byte("in clear, as the rules say")) }) {
+		t.Fatal("nothing has left")
+	}
+	key := filepath.Join(dir, "accounts", "alice@"+domain, "otr.private_key")
+	if _, err := os.Stat(key); err == nil {
+		t.Error("a key that nobody wants")
+	}
+	strict, err := config.Parse("t", []byte(configFor(s, dir)+"otr: [{policy: require}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.p.Reload(strict); err != nil {
+		t.Fatal(err)
+	}
+	alice.Say("bob@"+domain, "held", "CANARY")
+	if !s.Wait(func(got []byte) bool { return bytes.Contains(got, []byte("?OTRv")) }) {
+		t.Fatalf("no conversation was asked for\n%s", b.log)
+	}
+	if _, err := os.Stat(key); err != nil {
+		t.Error(err)
+	}
+	if bytes.Contains(s.Received(), []byte("CANARY")) {
+		t.Error("a word left in clear")
 	}
 }
 
