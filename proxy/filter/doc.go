@@ -4,9 +4,9 @@
 // A Table lists elements by namespace and local name, a Form says what one of them may
 // hold. The way out (out_*.go) guards what a person wrote: nothing of it leaves in clear
 // where a rule demands encryption. The way in (in_*.go) guards whose words a person reads:
-// what a client gets is written anew from the tables, so that no reader, however lax, finds
-// in it what was not checked. Clients look elements up by their local name alone, take the
-// first one, and look at any depth.
+// what a client gets is written anew from the tables, or holds just what they list and no
+// prefixes, so that no reader, however lax, finds in it what was not checked. Clients look
+// elements up by their local name alone, take the first one, and look at any depth.
 //
 // Everything here is a pure function of a stanza, a rule and a few facts. It knows no
 // socket, no account and no conversation; what a text says, and whether it imitates the
