@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"io"
 	"math/bits"
+	"sync"
 
 	"filippo.io/bigmod"
 )
@@ -181,9 +182,9 @@ const (
 // side. It takes 240 kB.
 type powerTable [digits][limbs][16]uint
 
-// powers is the only one, made at the start in 2 ms, and public: the engine has no state that
-// its callers would have to share with care.
-var powers = func() *powerTable {
+// powers is the only one, made in 2 ms for the first key, and public: the engine has no state
+// that its callers would have to share with care.
+var powers = sync.OnceValue(func() *powerTable {
 	t := new(powerTable)
 	base := generator.nat(bigmod.NewNat())
 	for i := range t {
@@ -197,12 +198,12 @@ var powers = func() *powerTable {
 		base = e // base^16
 	}
 	return t
-}()
+})
 
 // ofGenerator computes e = generator^secret in constant time: one multiplication for
 // each digit and no squaring, since the table has them.
 func (e *element) ofGenerator(secret *[secretSize]byte) {
-	t := powers
+	t := powers()
 	product := bigmod.NewNat().SetUint(1).ExpandFor(primeP)
 	factor := bigmod.NewNat().ExpandFor(primeP)
 	for i := range t {

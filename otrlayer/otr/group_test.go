@@ -41,7 +41,7 @@ func TestTableLookUp(t *testing.T) {
 	for digit := range digits {
 		for value := range byte(16) {
 			n.SetUint(1).ExpandFor(primeP)
-			powers.lookUp(n.Bits(), digit, value)
+			powers().lookUp(n.Bits(), digit, value)
 			var exponent [secretSize]byte
 			exponent[secretSize-1-digit/2] = value << (4 * (digit % 2))
 			var got element

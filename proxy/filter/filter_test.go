@@ -2,7 +2,13 @@ package filter
 
 import (
 	"bytes"
+	"go/ast"
+	"go/parser"
+	gotoken "go/token"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -256,4 +262,45 @@ func firstChild(t *testing.T, st *stanza.Stanza) stanza.Element {
 	}
 	t.Fatal("no child")
 	return stanza.Element{}
+}
+
+// Every expression is one: they are compiled when something is first looked at by them.
+func TestExpressionsAreSound(t *testing.T) {
+	sources, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, name := range sources {
+		file, err := parser.ParseFile(gotoken.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			if f, ok := call.Fun.(*ast.Ident); !ok || f.Name != "matches" {
+				return true
+			}
+			lit, ok := call.Args[0].(*ast.BasicLit)
+			if !ok {
+				t.Errorf("%s: an expression that is not written out", name)
+				return true
+			}
+			found++
+			expr, err := strconv.Unquote(lit.Value)
+			if err == nil {
+				_, err = regexp.Compile("^(?:" + expr + ")$")
+			}
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			return true
+		})
+	}
+	if found < 30 {
+		t.Errorf("only %d expressions were found", found)
+	}
 }

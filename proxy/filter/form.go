@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode"
@@ -210,9 +211,11 @@ func noBlank(s []byte) bool {
 // token is a name that programs make: short, and without blanks.
 func token(s []byte) bool { return len(s) > 0 && len(s) <= 128 && noBlank(s) }
 
+// matches is a check by an expression, which is compiled when something is first looked at by
+// it: there are hundreds.
 func matches(expr string) Check {
-	re := regexp.MustCompile("^(?:" + expr + ")$")
-	return remembering(re.Match)
+	compiled := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("^(?:" + expr + ")$") })
+	return remembering(func(s []byte) bool { return compiled().Match(s) })
 }
 
 // remembering is a check that costs something, and knows again what has passed it lately:
