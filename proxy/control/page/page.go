@@ -22,6 +22,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"rsc.io/qr"
@@ -77,15 +78,18 @@ func (p *Page) run(ctx context.Context, name string, args map[string]string) (co
 	return p.table().Run(ctx, admin, name, args)
 }
 
-var templates = template.Must(template.New("").Funcs(template.FuncMap{
-	"grouped": grouped, "stateWord": stateWord, "trustWord": trustWord, "clock": clock, "waits": waits, "pins": pinParts,
-	"plus": func(a, b int) int { return a + b },
-}).ParseFS(files, "templates/*.html"))
+// templates are read when somebody first looks at the page.
+var templates = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("").Funcs(template.FuncMap{
+		"grouped": grouped, "stateWord": stateWord, "trustWord": trustWord, "clock": clock, "waits": waits, "pins": pinParts,
+		"plus": func(a, b int) int { return a + b },
+	}).ParseFS(files, "templates/*.html"))
+})
 
 // render shows a template, all of it or nothing.
 func (p *Page) render(w http.ResponseWriter, r *http.Request, status int, name string, v *view) {
 	var b bytes.Buffer
-	if err := templates.ExecuteTemplate(&b, name, v); err != nil {
+	if err := templates().ExecuteTemplate(&b, name, v); err != nil {
 		http.Error(w, "the page could not be made: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
