@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -260,4 +261,35 @@ func attributes(st *stanza.Stanza) (all []string) {
 		all = append(all, name)
 	}
 	return all
+}
+
+// Of messages that have come together, none is waited for: what they lead to leaves in one
+// write.
+func TestWebSocketMessagesThatCameTogether(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	w := newWire(ours)
+	f := &framed{Conn: w, limit: 4096}
+	f.in = &wsutil.Reader{Source: w, State: ws.StateServerSide, CheckUTF8: true, MaxFrameSize: 4096}
+	in := newInlet(f, w)
+	var both bytes.Buffer
+	for _, m := range []string{"<message id='1'/>", "<message id='2'/>"} {
+		if err := ws.WriteFrame(&both, ws.MaskFrame(ws.NewTextFrame([]byte(m)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	go theirs.Write(both.Bytes())
+	b := make([]byte, 100)
+	for i, want := range []bool{false, true} {
+		if !in.waits() && i == 0 {
+			t.Error("nothing has come, and a read would not wait")
+		}
+		n, err := in.Read(b)
+		if err != nil || !bytes.Contains(b[:n], []byte(fmt.Sprintf("'%d'", i+1))) {
+			t.Fatalf("%q, %v", b[:n], err)
+		}
+		if got := in.waits(); got != want {
+			t.Errorf("behind message %d: a read waits: %v, want %v", i+1, got, want)
+		}
+	}
 }

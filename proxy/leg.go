@@ -42,7 +42,7 @@ func (i *inlet) Read(b []byte) (int, error) {
 // waits reports whether a read would have to wait.
 func (i *inlet) waits() bool {
 	if f, ok := i.conn.(*framed); ok { // it reads from below one message at a time
-		return f.empty()
+		return f.empty() && !i.wire.ready()
 	}
 	return !i.more && !i.wire.ready()
 }
