@@ -109,7 +109,9 @@ func (r *reading) got(o Outlet) {
 // anybody's business, and nothing is answered.
 func (c *conversation) copied(now time.Time, o Outlet, m Incoming, w otr.Message) Reading {
 	if w.Kind == otr.Encoded && w.Type == otr.Data && !w.Ignorable {
-		sum := w.Sum(new([]byte))
+		d := desks.Get().(*desk)
+		defer d.leave()
+		sum := w.Sum(&d.opened)
 		if r := c.known(sum); r != nil {
 			switch {
 			case !m.Delayed && slices.Contains(r.by, o):

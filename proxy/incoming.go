@@ -561,15 +561,17 @@ func picked(root stanza.Element) *stanza.Element {
 }
 
 // presenting is what a presence says of its program, if that one's habits are known
-// (XEP-0115), and its priority (RFC 6121, section 4.7.2.3); 0 where it has none.
+// (XEP-0115), and its priority (RFC 6121, section 4.7.2.3); 0 where it has none. Of several the
+// first counts, as with clients.
 func presenting(root stanza.Element) (program string, priority int) {
+	named, ranked := false, false
 	for el := range root.Children() {
 		switch {
-		case el.Is(nsCaps, "c"):
-			program = otrlayer.KnownProgram(el.AttrBytes("node"))
-		case el.Is(stanza.NSClient, "priority"):
+		case !named && el.Is(nsCaps, "c"):
+			program, named = otrlayer.KnownProgram(el.AttrBytes("node")), true
+		case !ranked && el.Is(stanza.NSClient, "priority"):
 			n, _ := strconv.ParseInt(strings.TrimSpace(el.Text()), 10, 8)
-			priority = int(n)
+			priority, ranked = int(n), true
 		}
 	}
 	return program, priority

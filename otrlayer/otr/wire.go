@@ -369,13 +369,15 @@ func (m *Message) decodeIn(room *[]byte) ([]byte, error) {
 	if m.decoded != nil {
 		return m.decoded, nil
 	}
-	size := base64.StdEncoding.DecodedLen(len(m.body))
-	*room = slices.Grow((*room)[:0], size)[:size]
-	b := *room
+	grown := func(size int) []byte {
+		*room = slices.Grow((*room)[:0], size)[:size]
+		return *room
+	}
+	b := grown(base64.StdEncoding.DecodedLen(len(m.body)))
 	n, err := decodeBase64(b, m.body)
 	if err != nil {
 		bare := bytes.TrimRight(squeezed(m.body), "=")
-		b = make([]byte, base64.RawStdEncoding.DecodedLen(len(bare)))
+		b = grown(base64.RawStdEncoding.DecodedLen(len(bare)))
 		n, err = base64.RawStdEncoding.Decode(b, bare)
 	}
 	if err != nil || n < headerSize(m.Version) {
