@@ -174,6 +174,7 @@ func TestSignalsStayAsTheyAre(t *testing.T) {
 		"<message from='b@x/r' id='1'>" + receipt + "<no-store xmlns='urn:xmpp:hints'/></message>":          true,
 		"<message from='b@x/r' xml:lang='en'><displayed xmlns='urn:xmpp:chat-markers:0' id='1'/></message>": true,
 		"<message from='b@x/r'/>":                                                                                                 false,
+		"<message from='b@x/r' type=''>" + typing + "</message>":                                                                  false,
 		"<message from='b@x/r' type='W'>" + typing + "</message>":                                                                 false,
 		"<message from='b@x/r' word='W'>" + typing + "</message>":                                                                 false,
 		"<message from='b@x/r'>W" + typing + "</message>":                                                                         false,

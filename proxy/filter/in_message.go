@@ -43,8 +43,8 @@ var signals = func() []Table {
 // Signals reports whether a message says nothing to people, and can stay as it is: programs
 // tell each other that somebody is typing, or has got something.
 func (v Voice) Signals(root stanza.Element) bool {
-	typ := root.AttrBytes("type")
-	return (len(typ) == 0 || messageTypes(typ)) && root.HasChildren() && v.fit(root, signals)
+	typ := root.RawAttr("type")
+	return (typ == nil || messageTypes(typ)) && root.HasChildren() && v.fit(root, signals)
 }
 
 // sealing are the encryptions that clients may have themselves.
