@@ -22,6 +22,9 @@ type Maker struct {
 	spares spares
 	random io.Reader
 	log    func(level int, what string, err error)
+	// Rested is called once keys to spare have been made and nobody waits: what that has
+	// needed is garbage then. It is set before the first key is asked for; nil is for nobody.
+	Rested func()
 
 	mu     sync.Mutex
 	orders []*order
@@ -111,7 +114,7 @@ func (m *Maker) restock() {
 
 // work serves who waits, and makes keys to spare where nobody does.
 func (m *Maker) work() {
-	served := false
+	served, laid := false, false
 	for {
 		m.mu.Lock()
 		if o := m.first(); o != nil {
@@ -126,10 +129,14 @@ func (m *Maker) work() {
 			close(m.idle)
 			m.rest()
 			m.mu.Unlock()
+			if laid && m.Rested != nil {
+				m.Rested()
+			}
 			return
 		}
 		m.mu.Unlock()
 		full, err := m.lay()
+		laid = true
 		m.mu.Lock()
 		m.full, m.spare = full, !full && err == nil // else until the next account needs a key
 		m.mu.Unlock()

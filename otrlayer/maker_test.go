@@ -167,9 +167,12 @@ func TestSpareKeysThatAreNotSafe(t *testing.T) {
 func TestKeysAreMadeToSpare(t *testing.T) {
 	dir := t.TempDir()
 	m := stocked(t, dir, nil, "alice@x", "bob@y")
+	rested := make(chan struct{}, maxSpare)
+	m.Rested = func() { rested <- struct{}{} }
 	m.Stock()
 	m.restock() // the time has come
 	<-m.idle
+	<-rested // once, when all are made
 	if n, err := m.spares.count(); n != maxSpare || err != nil || !m.full {
 		t.Errorf("%d %v", n, err)
 	}
@@ -184,6 +187,9 @@ func TestKeysAreMadeToSpare(t *testing.T) {
 	defer m.mu.Unlock()
 	if m.quiet == nil {
 		t.Error("one was used, and no other is going to be made")
+	}
+	if len(rested) != 0 {
+		t.Error("it rested though nothing was made to spare")
 	}
 }
 

@@ -28,6 +28,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -151,6 +152,7 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 		return fail(err)
 	}
 	p.maker = otrlayer.NewMaker(cfg.State, p.vault, p.logged)
+	p.maker.Rested = debug.FreeOSMemory
 	if p.vault.locked() {
 		p.log.Warn("the private keys are locked; nobody can log in before: otrproxy key unlock")
 	}
