@@ -6,7 +6,7 @@ import (
 	"encoding/hex"
 	"io"
 	"math/bits"
-	"sync"
+	"sync/atomic"
 
 	"filippo.io/bigmod"
 )
@@ -184,7 +184,7 @@ type powerTable [digits][limbs][16]uint
 
 // powers is the only one, made in 2 ms for the first key, and public: the engine has no state
 // that its callers would have to share with care.
-var powers = sync.OnceValue(func() *powerTable {
+var powers = later(func() *powerTable {
 	t := new(powerTable)
 	base := generator.nat(bigmod.NewNat())
 	for i := range t {
@@ -199,6 +199,18 @@ var powers = sync.OnceValue(func() *powerTable {
 	}
 	return t
 })
+
+// later is what make makes when it is first asked for. Who asks at the same time makes another
+// one, which is the same.
+func later[T any](make func() *T) func() *T {
+	var made atomic.Pointer[T]
+	return func() *T {
+		if made.Load() == nil {
+			made.CompareAndSwap(nil, make())
+		}
+		return made.Load()
+	}
+}
 
 // ofGenerator computes e = generator^secret in constant time: one multiplication for
 // each digit and no squaring, since the table has them.

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -330,11 +329,11 @@ func parseEncoded(t []byte) (m Message, err error) {
 // anybody can change what follows the authentic part of a data message. What is decoded for it
 // serves one call of Receive, which opens it in place. It lies in room, which grows for it.
 func (m *Message) Sum(room *[]byte) [sha256.Size]byte {
-	b, err := m.decodeIn(room)
+	b, err := m.decodeIn(*room)
 	if err != nil {
 		return sha256.Sum256(m.body)
 	}
-	m.decoded = b
+	m.decoded, *room = b, b
 	if part := authentic(m, b); part != nil {
 		return sha256.Sum256(part)
 	}
@@ -362,22 +361,21 @@ func authentic(m *Message, b []byte) []byte {
 
 // decode is the whole encoded message as bytes, its head included. It is read in every
 // spelling that stands for the same bytes: with blanks in it, with other padding.
-func (m *Message) decode() ([]byte, error) { return m.decodeIn(new([]byte)) }
+func (m *Message) decode() ([]byte, error) { return m.decodeIn(nil) }
 
-// decodeIn is decode into room, which grows for it.
-func (m *Message) decodeIn(room *[]byte) ([]byte, error) {
+// decodeIn is decode into room, where that is large enough.
+func (m *Message) decodeIn(room []byte) ([]byte, error) {
 	if m.decoded != nil {
 		return m.decoded, nil
 	}
-	grown := func(size int) []byte {
-		*room = slices.Grow((*room)[:0], size)[:size]
-		return *room
+	size := base64.RawStdEncoding.DecodedLen(len(m.body)) // as many as there may be
+	b := room[:cap(room)]
+	if len(b) < size {
+		b = make([]byte, size)
 	}
-	b := grown(base64.StdEncoding.DecodedLen(len(m.body)))
 	n, err := decodeBase64(b, m.body)
 	if err != nil {
 		bare := bytes.TrimRight(squeezed(m.body), "=")
-		b = grown(base64.RawStdEncoding.DecodedLen(len(bare)))
 		n, err = base64.RawStdEncoding.Decode(b, bare)
 	}
 	if err != nil || n < headerSize(m.Version) {

@@ -6,7 +6,6 @@ import (
 	"hash/maphash"
 	"regexp"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unicode"
@@ -214,8 +213,15 @@ func token(s []byte) bool { return len(s) > 0 && len(s) <= 128 && noBlank(s) }
 // matches is a check by an expression, which is compiled when something is first looked at by
 // it: there are hundreds.
 func matches(expr string) Check {
-	compiled := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("^(?:" + expr + ")$") })
-	return remembering(func(s []byte) bool { return compiled().Match(s) })
+	var compiled atomic.Pointer[regexp.Regexp]
+	return remembering(func(s []byte) bool {
+		re := compiled.Load()
+		if re == nil { // who comes at the same time compiles it, too
+			re = regexp.MustCompile("^(?:" + expr + ")$")
+			compiled.Store(re)
+		}
+		return re.Match(s)
+	})
 }
 
 // remembering is a check that costs something, and knows again what has passed it lately:
