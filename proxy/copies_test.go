@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"otrproxy/otrlayer/otr"
 	"otrproxy/stanza"
 	"otrproxy/test/client"
 	"otrproxy/test/server"
@@ -46,7 +47,12 @@ func posted(t *testing.T, rules string) *post {
 func (p *post) writes(text string) string {
 	p.t.Helper()
 	p.bob.Say("alice@"+domain, "", text)
-	return <-p.caught
+	for {
+		sent := <-p.caught
+		if m := otr.Parse([]byte(sent)); m.Kind == otr.Encoded && m.Type == otr.Data && !m.Ignorable {
+			return sent // and not what bob's program had left to say of its own
+		}
+	}
 }
 
 // shown is what alice's client shows of what the server sends her: texts, in order.
