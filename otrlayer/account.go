@@ -183,6 +183,9 @@ type Outlet interface {
 	Pending() bool
 	// Notice queues a line from the proxy in the conversation with a contact.
 	Notice(contact, text string)
+	// Shows tells the session that it is about to show what it has just given to Receive:
+	// what it is told to mirror from then on comes behind that.
+	Shows()
 	// Mirror shows the client what another client of the account has sent or got.
 	Mirror(Mirrored) Mirroring
 	// Return hands a message back to the client as an error, and reports whether it

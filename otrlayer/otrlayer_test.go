@@ -85,6 +85,8 @@ func (p *person) Emit(v Verdict) bool {
 	return true
 }
 
+func (p *person) Shows() {}
+
 func (p *person) Notice(_, text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

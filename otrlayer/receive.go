@@ -65,6 +65,9 @@ func (a *Account) Receive(o Outlet, m Incoming) Reading {
 	r := a.receive(o, m)
 	c := a.convs[m.Contact]
 	r.Answerable = m.Welcome || c != nil && c.wrote
+	if r.Deliver {
+		o.Shows()
+	}
 	return r
 }
 

@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"otrproxy/otrlayer"
 	"otrproxy/proxy/filter"
@@ -49,6 +51,53 @@ func (s *session) attends(root stanza.Element) {
 	}
 }
 
+// A turn keeps the order of what a client is shown: between the moment at which its session has
+// been given a text to read and that at which it has queued it, another session may have read
+// the next one, and mirrors it here.
+type turn struct {
+	mine atomic.Bool // the session is about to show something; set with the account locked
+
+	mu     sync.Mutex // also held while mine changes
+	behind [][]byte   // what comes behind that
+}
+
+// Shows begins the session's turn.
+func (s *session) Shows() {
+	s.turn.mu.Lock()
+	defer s.turn.mu.Unlock()
+	s.turn.mine.Store(true)
+}
+
+// shown ends it. It is called by who reads the server, once a stanza has been handled.
+func (s *session) shown() {
+	if !s.turn.mine.Load() {
+		return
+	}
+	s.turn.mu.Lock()
+	defer s.turn.mu.Unlock()
+	for _, b := range s.turn.behind {
+		s.client.queue(b)
+	}
+	s.turn.behind = nil
+	s.turn.mine.Store(false)
+}
+
+// takes queues what is mirrored, now or behind what the session is about to show. It reports
+// false where the client takes nothing more.
+func (t *turn) takes(client *outbox, show stanza.Message) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mine.Load() {
+		t.behind = append(t.behind, show.AppendTo(nil))
+		return true
+	}
+	if !client.build(show.AppendTo) {
+		return false
+	}
+	client.kick()
+	return true
+}
+
 // Mirror shows what another client of the account has sent or got. What was addressed to
 // the account or this client stands as if the server had brought it; the rest is a carbon. A
 // client that the server brings a copy of its own gets that, with what stands beside it.
@@ -69,10 +118,9 @@ func (s *session) Mirror(m otrlayer.Mirrored) otrlayer.Mirroring {
 	case m.To != full && !s.attending.Load():
 		return otrlayer.Unwanted
 	}
-	if !s.client.build(show.AppendTo) {
+	if !s.turn.takes(s.client, show) {
 		return otrlayer.Unwanted
 	}
-	s.client.kick()
 	return otrlayer.Seen
 }
 

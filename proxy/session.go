@@ -36,6 +36,7 @@ type session struct {
 
 	client, server         *outbox
 	fromClient, fromServer *stanza.Scanner
+	turn                   turn
 	clientIn               *inlet       // below fromClient
 	voice                  filter.Voice // what becomes of words, where no rule says otherwise
 

@@ -116,6 +116,7 @@ func (s *speaker) Emit(v otrlayer.Verdict) bool {
 	s.out = append(s.out, v.Clone())
 	return true
 }
+func (s *speaker) Shows()                                      {}
 func (s *speaker) Pending() bool                               { return false }
 func (s *speaker) Notice(_, text string)                       { s.said = append(s.said, text) }
 func (s *speaker) Mirror(otrlayer.Mirrored) otrlayer.Mirroring { return otrlayer.Unwanted }
