@@ -183,8 +183,8 @@ type Outlet interface {
 	Pending() bool
 	// Notice queues a line from the proxy in the conversation with a contact.
 	Notice(contact, text string)
-	// Shows tells the session that it is about to show what it has just given to Receive:
-	// what it is told to mirror from then on comes behind that.
+	// Shows tells the session that the text which it has just given to Receive is to be shown.
+	// What the session is told to mirror after that must not be shown before it.
 	Shows()
 	// Mirror shows the client what another client of the account has sent or got.
 	Mirror(Mirrored) Mirroring

@@ -2,9 +2,8 @@ package otrlayer
 
 import "sync"
 
-// A desk is room for the one message that is at work: what is encrypted and what is opened
-// lies on it, and nowhere else before it leaves or is shown. Accounts share the desks, and a
-// silent one has none.
+// A desk holds the buffers in which one message is encrypted or opened. Accounts share the
+// desks, so a silent account holds none.
 type desk struct {
 	plain  []byte // a text as it is encrypted
 	sealed []byte // the message that carries it

@@ -22,8 +22,8 @@ type Maker struct {
 	spares spares
 	random io.Reader
 	log    func(level int, what string, err error)
-	// Rested is called once keys to spare have been made and nobody waits: what that has
-	// needed is garbage then. It is set before the first key is asked for; nil is for nobody.
+	// Rested is called when the maker has made spare keys and nobody waits for one: the memory
+	// that this took is garbage then. Set it before the first key is asked for; nil is allowed.
 	Rested func()
 
 	mu     sync.Mutex

@@ -51,14 +51,13 @@ func (s *session) attends(root stanza.Element) {
 	}
 }
 
-// A turn keeps the order of what a client is shown: between the moment at which its session has
-// been given a text to read and that at which it has queued it, another session may have read
-// the next one, and mirrors it here.
+// A turn keeps the order of what a client is shown. Its session has a text read, and then queues
+// it for the client. In between, another session may have the next text read, and mirror it here.
 type turn struct {
-	mine atomic.Bool // the session is about to show something; set with the account locked
+	mine atomic.Bool // the session is about to queue a text; set with the account locked
 
-	mu     sync.Mutex // also held while mine changes
-	behind [][]byte   // what comes behind that
+	mu    sync.Mutex // also held while mine changes
+	after [][]byte   // stanzas that are queued after that text
 }
 
 // Shows begins the session's turn.
@@ -68,27 +67,27 @@ func (s *session) Shows() {
 	s.turn.mine.Store(true)
 }
 
-// shown ends it. It is called by who reads the server, once a stanza has been handled.
+// shown ends it. The goroutine that reads the server calls it after each stanza.
 func (s *session) shown() {
 	if !s.turn.mine.Load() {
 		return
 	}
 	s.turn.mu.Lock()
 	defer s.turn.mu.Unlock()
-	for _, b := range s.turn.behind {
+	for _, b := range s.turn.after {
 		s.client.queue(b)
 	}
-	s.turn.behind = nil
+	s.turn.after = nil
 	s.turn.mine.Store(false)
 }
 
-// takes queues what is mirrored, now or behind what the session is about to show. It reports
-// false where the client takes nothing more.
+// takes queues what is mirrored: at once, or after the text that the session is about to queue.
+// It reports false where the client takes nothing more.
 func (t *turn) takes(client *outbox, show stanza.Message) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.mine.Load() {
-		t.behind = append(t.behind, show.AppendTo(nil))
+		t.after = append(t.after, show.AppendTo(nil))
 		return true
 	}
 	if !client.build(show.AppendTo) {

@@ -19,7 +19,7 @@ import (
 // to reach, and is carried to ourselves: no connection is made for it to anywhere else, so
 // that this is no relay. What it may name are the servers that it may log in to.
 
-// carried serves a client that has begun with SOCKS, and has then what it carries.
+// carried serves a client that has begun with SOCKS, and then what it speaks inside.
 func (c *client) carried() *session {
 	rest, ok := c.p.handshake(c.wire)
 	if !ok {
@@ -30,8 +30,8 @@ func (c *client) carried() *session {
 	return c.meet()
 }
 
-// handshake does that of SOCKS alone: the library's copying of what is carried ends before
-// anything was copied. The rest is what came behind it.
+// handshake has the library do the SOCKS handshake and nothing more: it finds nothing to copy
+// afterwards. The rest is what the client had sent after the handshake and the library had read.
 func (p *Proxy) handshake(conn net.Conn) (rest []byte, ok bool) {
 	landed := &landing{}
 	server, err := socks5.New(&socks5.Config{
@@ -57,14 +57,13 @@ func (p *Proxy) handshake(conn net.Conn) (rest []byte, ok bool) {
 	return landed.rest, ok
 }
 
-// unclosed is a connection that goes on behind the library.
+// unclosed is a connection that the library does not close: it is used after the handshake.
 type unclosed struct{ net.Conn }
 
 func (unclosed) Close() error { return nil }
 
-// A landing is where the library takes a client to, in the place of a server: to ourselves.
-// It takes what the library has read behind the handshake, and says of all else that it was
-// copied.
+// A landing stands in for the connection to a server that the library expects. It keeps what
+// the library has read after the handshake, and tells it that there is nothing else to copy.
 type landing struct {
 	net.Conn // none
 	rest     []byte

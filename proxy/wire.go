@@ -114,7 +114,7 @@ func (w *wire) peek() (byte, error) {
 	return w.chunk[w.r], nil
 }
 
-// unread puts back what was read last.
+// unread puts back the bytes that were read last, so that they are read again.
 func (w *wire) unread(b []byte) {
 	if len(b) == 0 {
 		return

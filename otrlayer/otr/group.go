@@ -200,8 +200,8 @@ var powers = later(func() *powerTable {
 	return t
 })
 
-// later is what make makes when it is first asked for. Who asks at the same time makes another
-// one, which is the same.
+// later returns a function that calls make the first time, and then returns what that made.
+// Callers at the same time may each make one; all get the same.
 func later[T any](make func() *T) func() *T {
 	var made atomic.Pointer[T]
 	return func() *T {

@@ -35,8 +35,9 @@ type Form struct {
 	Sound func(stanza.Element) bool
 	// Opaque has unknown elements in it pass, too, where there is no word in them.
 	Opaque bool
-	// Again knows elements again that hold no others and have passed lately, on the way out
-	// and in; nil for an element that programs do not say word for word each time.
+	// Again remembers which elements without children have passed lately, out and in, so that
+	// the same element need not be checked again. Programs repeat some word for word; nil is for
+	// all others.
 	Again *[2]memory
 }
 
@@ -126,9 +127,9 @@ func (f *Form) holds(el stanza.Element, v *Voice) bool {
 	return f.Sound == nil || f.Sound(el)
 }
 
-// memoryOf is the memory for an element whose verdict depends on nothing but how it is
-// written; nil for any other. Where nothing is written by reference, its values harm nobody
-// if the whole does not.
+// memoryOf is the memory for an element whose verdict depends on its bytes alone; nil for any
+// other. Such an element has no character references, so its values stand in its bytes as they
+// are: where the whole imitates nothing, no value does.
 func (f *Form) memoryOf(el stanza.Element, v *Voice) *memory {
 	if f.Again == nil || el.HasChildren() || !plainName(el) || bytes.IndexByte(el.Raw(), '&') >= 0 {
 		return nil
@@ -210,8 +211,8 @@ func noBlank(s []byte) bool {
 // token is a name that programs make: short, and without blanks.
 func token(s []byte) bool { return len(s) > 0 && len(s) <= 128 && noBlank(s) }
 
-// matches is a check by an expression, which is compiled when something is first looked at by
-// it: there are hundreds.
+// matches is a check by a regular expression. There are hundreds, so each is compiled when it is
+// first used.
 func matches(expr string) Check {
 	var compiled atomic.Pointer[regexp.Regexp]
 	return remembering(func(s []byte) bool {

@@ -31,8 +31,7 @@ var beside = Table{
 	"urn:xmpp:occupant-id:0": {"occupant-id": {Attrs: Attrs{"id": token}}},             // XEP-0421
 }
 
-// signals are those of beside whose content is of no weight. When a message was delayed is
-// weighed.
+// signals are those of beside but for delays, whose time has to be checked (may).
 var signals = func() []Table {
 	t := maps.Clone(beside)
 	delete(t, NSDelay)
