@@ -97,10 +97,7 @@ var dataMessage = regexp.MustCompile(`\?OTR:AAM[DKRSC][^<]*`)
 // and the rest of the history is there.
 func TestArchiveAfterADayOfOTR(t *testing.T) {
 	p := posted(t, "")
-	p.alice.Send(ownQueryOfMA)
-	if _, err := p.alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "mam" }); err != nil {
-		t.Fatal(err)
-	}
+	p.opensArchive()
 	old := dataMessage.FindAllString(string(p.s.Received()), -1)
 	if len(old) < 5 {
 		t.Fatalf("only %d messages", len(old))
@@ -133,7 +130,7 @@ func TestArchiveAfterADayOfOTR(t *testing.T) {
 // server stored offline.
 func TestReadFromTheArchive(t *testing.T) {
 	p := posted(t, "")
-	p.alice.Send(ownQueryOfMA)
+	p.opensArchive()
 	first, second, third := p.writes("while you were away"), p.writes("<3 & more"), p.writes("the last")
 	before := len(p.s.Received())
 	p.wants(fmt.Sprintf(mam, 1, bobJID, aliceJID, first)+fmt.Sprintf(mam, 2, bobJID, aliceJID, second), "while you were away", "<3 & more")

@@ -150,7 +150,7 @@ func TestBroadcastsAreUpToTheRule(t *testing.T) {
 // its time.
 func TestDecryptedTextCannotBeBackdated(t *testing.T) {
 	p := posted(t, "")
-	p.alice.Send(ownQueryOfMA)
+	p.opensArchive()
 	at := func(when time.Time) string {
 		return "<delay xmlns='urn:xmpp:delay' from='example.org' stamp='" + when.UTC().Format(time.RFC3339) + "'/><x xmlns='jabber:x:delay' stamp='" + when.UTC().Format("20060102T15:04:05") + "'/>"
 	}
