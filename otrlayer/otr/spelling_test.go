@@ -67,6 +67,38 @@ func TestSpellingNeverMakesAnotherMessage(t *testing.T) {
 	})
 }
 
+// A message of the key exchange that a program has broken into lines, wherever, is none
+// for people: it is read as what it is.
+func TestBrokenHandshakeIsNoText(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v Version) {
+		alice, bob := newPair(t, Set(v))
+		alice.commit(v)
+		for _, step := range []struct {
+			from, to *side
+			kind     Type
+		}{{alice, bob, DHCommit}, {bob, alice, DHKey}, {alice, bob, RevealSignature}, {bob, alice, Signature}} {
+			if len(step.from.out) != 1 {
+				t.Fatalf("%#x: %d messages", step.kind, len(step.from.out))
+			}
+			message := step.from.out[0]
+			step.from.out = nil
+			for at := len(encodedMark); at < len(encodedMark)+20; at++ {
+				broken := message[:at] + "\r\n" + message[at:]
+				if m := Parse([]byte(broken)); m.Kind != Encoded || m.Type != step.kind {
+					t.Errorf("%#x, broken after %d characters: taken for kind %v, type %#x", step.kind, at, m.Kind, m.Type)
+				}
+				if cut := broken[:len(broken)-9] + "."; Parse([]byte(cut)).Kind == Encoded && at < len(encodedMark)+16 {
+					t.Errorf("%#x, broken after %d characters: half a message is taken for one", step.kind, at)
+				}
+			}
+			step.to.receive(message[:8] + "\n" + message[8:])
+		}
+		alice.say("now private")
+		bob.receive(alice.out[0])
+		bob.read("now private")
+	})
+}
+
 // What people write about OTR is text, though its first words are base64 without blanks.
 func TestWordsNeverCiphertext(t *testing.T) {
 	for _, text := range []string{

@@ -317,7 +317,7 @@ func parseEncoded(t []byte) (m Message, err error) {
 		return m, ErrMalformed
 	}
 	if broken {
-		if b, err := m.decode(); err != nil || authentic(&m, b) == nil {
+		if b, err := m.decode(); err != nil || !whole(&m, b) {
 			return m, ErrMalformed
 		}
 	}
@@ -357,6 +357,28 @@ func authentic(m *Message, b []byte) []byte {
 		return part
 	}
 	return nil
+}
+
+// whole reports whether a decoded message has all the fields of its type (OTR version 3,
+// "Encoded messages").
+func whole(m *Message, b []byte) bool {
+	r := reader{b: b[headerSize(m.Version):]}
+	switch m.Type {
+	case DHCommit:
+		r.data() // g^x, encrypted
+		return len(r.data()) == sha256.Size && r.done()
+	case DHKey:
+		return len(r.mpi()) > 0 && r.done()
+	case RevealSignature:
+		r.data() // the key to g^x
+		fallthrough
+	case Signature:
+		r.data() // the signature, encrypted
+		r.take(macSize)
+		return r.done()
+	default:
+		return authentic(m, b) != nil
+	}
 }
 
 // decode is the whole encoded message as bytes, its head included. It is read in every
