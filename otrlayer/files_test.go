@@ -207,10 +207,11 @@ func TestPrivateIsSaidOnceItIsOnDisk(t *testing.T) {
 		t.Error("said before")
 	}
 	go func() { alice.a.store.work(); close(writing) }()
-	if err := alice.a.Saved(); err != nil || !begun() {
+	err := alice.a.Saved()
+	<-writing
+	if err != nil || !begun() {
 		t.Errorf("%v, not said: %q", err, alice.notices)
 	}
-	<-writing
 	if private, err := loadPrivate(alice.a.dir); err != nil || !private.of["bob@y"] {
 		t.Error("not on disk", err)
 	}
