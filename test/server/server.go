@@ -420,6 +420,7 @@ func (x *session) stream() bool {
 		if err != nil || st.Kind == stanza.KindClose {
 			if err == nil {
 				x.ended = true
+				x.s.leave(x) // before the client reads that the stream is over
 				x.write([]byte(stanza.StreamClose))
 			}
 			return false
