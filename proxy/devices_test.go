@@ -143,7 +143,7 @@ func TestDevices(t *testing.T) {
 	shakes("1")
 
 	desk.Close()
-	home.counts("otrproxy_sessions", "2") // what a server has sent to a client that just goes is lost, or comes back later
+	home.counts("otrproxy_sessions", "2")   // what a server has sent to a client that just goes is lost, or comes back later
 	bob.Say(aliceJID, "4", "four from bob") // still to the desk: the server brings it to the others
 	phone.until("four from bob")
 	old.until("four from bob")

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -301,6 +302,10 @@ func TestLogNamesNobody(t *testing.T) {
 	}
 }
 
+// counting is what the proxy says to a server of its own (XEP-0198), between stanzas of the
+// client's.
+var counting = regexp.MustCompile(`<(r|a) xmlns='urn:xmpp:sm:3'[^>]*/>`)
+
 // With policy never the proxy is a wire: every byte arrives as it was sent.
 func TestNeverIsByteExact(t *testing.T) {
 	s := startServer(t, server.Config{})
@@ -310,7 +315,7 @@ func TestNeverIsByteExact(t *testing.T) {
  type="chat"><body>a &lt;b&gt; &#65;<![CDATA[ <x> ]]></body><x:y xmlns:x='urn:x' x:z="1"  /></message>` +
 		"\n" + `<presence><status>  two  spaces </status></presence><iq id="q" type='get'><ping xmlns="urn:xmpp:ping"/></iq> `
 	alice.Send(odd)
-	if !s.Wait(func(r []byte) bool { return bytes.Contains(r, []byte(odd)) }) {
+	if !s.Wait(func(r []byte) bool { return bytes.Contains(counting.ReplaceAll(r, nil), []byte(odd)) }) {
 		t.Errorf("the server received %s", s.Received())
 	}
 }
