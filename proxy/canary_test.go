@@ -214,9 +214,17 @@ const strictRule = "otr: [{policy: require, allow: [omemo, openpgp, receipts, ch
 func (c *stage) talk() {
 	c.t.Helper()
 	c.away = startProxy(c.t, c.s, "")
-	c.bob = c.away.login("bob", client.Plain)
+	c.bobComes()
 	c.alice.Say(c.contact, "first", "hello")
 	text(c.t, c.bob, "alice@"+domain, "hello")
+}
+
+// bobComes has bob log in, and alice see it: her proxy asks a contact who comes, so that an
+// exchange may begin then, beside another one.
+func (c *stage) bobComes() {
+	c.t.Helper()
+	c.bob = c.away.login("bob", client.Plain)
+	c.presence("bob@"+domain+"/c", "")
 }
 
 // handshake stops the key exchange where a message is lost.
@@ -339,7 +347,7 @@ func (c *stage) changeKey() {
 		c.t.Fatal(err)
 	}
 	c.away = startConfigured(c.t, dir, configFor(c.s, dir))
-	c.bob = c.away.login("bob", client.Plain)
+	c.bobComes()
 	c.bob.Say("alice@"+domain, "x", "!otr start")
 	c.noticed("has CHANGED")
 }
@@ -516,8 +524,7 @@ func TestCanary(t *testing.T) {
 					run(t, "otr: [{policy: "+policy+"}]\n", func(c *stage) {
 						c.unconfirmed()
 						c.away = startProxy(c.t, c.s, "")
-						c.bob = c.away.login("bob", client.Plain)
-						c.presence("bob@"+domain+"/c", "")
+						c.bobComes()
 						c.alice.Say(c.contact, "", "!otr start")
 						c.noticed("Private conversation with")
 						if _, err := c.bob.Notice("Private conversation with"); err != nil {

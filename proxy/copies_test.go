@@ -36,7 +36,6 @@ func posted(t *testing.T, rules string) *post {
 	p.home = startProxy(t, p.s, rules)
 	p.alice = p.home.login("alice", client.Plain)
 	p.talk()
-	p.presence(bobJID, "")
 	p.noticed("Your message waits")
 	p.noticed("Private conversation with")
 	p.hold.Store(true)

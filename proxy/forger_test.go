@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"otrproxy/stanza"
-	"otrproxy/test/client"
 	"otrproxy/test/readers"
 	"otrproxy/test/server"
 )
@@ -529,8 +528,7 @@ func (c *stage) opensArchive() {
 // privately has the two begin a private conversation, whatever the policy.
 func (c *stage) privately() {
 	c.away = startProxy(c.t, c.s, "")
-	c.bob = c.away.login("bob", client.Plain)
-	c.presence("bob@"+domain+"/c", "")
+	c.bobComes()
 	c.alice.Say(c.contact, "", "!otr start")
 	c.noticed("Private conversation with")
 	if _, err := c.bob.Notice("Private conversation with"); err != nil {
