@@ -43,17 +43,16 @@ func (s *session) incoming(st *stanza.Stanza) {
 	switch string(root.Local()) {
 	case "message":
 		s.inMessage(st, from)
-		s.shown()
 	case "presence":
 		s.inPresence(st, from)
 	case "iq":
 		s.inIQ(st, from)
-		s.shown()
 	default: // nothing else is a stanza (RFC 6120 section 4.1.2)
 		if s.p.Config().HandsOff(s.jid) {
 			s.client.queue(st.Raw)
 		}
 	}
+	s.shown()
 }
 
 // unspeakable reports whether nobody may speak from an address: it is the proxy's own, or
