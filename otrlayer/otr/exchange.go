@@ -300,7 +300,7 @@ func (c *Conversation) identify(key, m1, m2 []byte, ours, theirs *element) ([]by
 		return nil, err
 	}
 	encrypted := appendData(nil, crypt(key, append(body, sig...)))
-	return append(encrypted, hmac256(m2, encrypted)[:20]...), nil
+	return append(encrypted, hmac256(m2, encrypted)[:macSize]...), nil
 }
 
 // identified checks what identify made, from the other side. Nobody is anybody
@@ -309,11 +309,11 @@ func (c *Conversation) identified(now time.Time, r *reader, key, m1, m2 []byte, 
 	start := r.b
 	encrypted := r.data()
 	authentic := start[:len(start)-len(r.b)]
-	mac := r.take(20)
+	mac := r.take(macSize)
 	if !r.done() {
 		return peer, 0, ErrMalformed
 	}
-	if !same(hmac256(m2, authentic)[:20], mac) {
+	if !same(hmac256(m2, authentic)[:macSize], mac) {
 		return peer, 0, ErrForged
 	}
 	if !c.spend(now, 1) { // only who made the shared secret comes this far

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	macSize = sha1.Size
+	macSize = sha1.Size // of data messages and, as SHA256-HMAC-160, of signatures
 	// maxReveal bounds the old MAC keys that wait to be revealed. Two a message are
 	// usual; only a peer that moves its keys on while we are silent gets here.
 	maxReveal = 64 * macSize
