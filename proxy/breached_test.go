@@ -230,8 +230,7 @@ func TestCopiesRepeated(t *testing.T) {
 	if n > 0 {
 		t.Errorf("the text is shown %d times more", n)
 	}
-	alice.Send("<iq type='set' id='m'><query xmlns='urn:xmpp:mam:2' queryid='q'/></iq>")
-	alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "m" })
+	opensArchive(t, alice)
 	now := time.Now().UTC().Format(time.RFC3339)
 	got := allRaw(fromServer(t, s, alice, `<message from='alice@example.org'><result xmlns='urn:xmpp:mam:2' queryid='q' id='1'>`+
 		strings.Replace(inner("<body>FORGED</body><replace id='1' xmlns='urn:xmpp:message-correct:0'/>"), "<message", "<delay xmlns='urn:xmpp:delay' stamp='"+now+"'/><message", 1)+`</result></message>`))
@@ -283,11 +282,21 @@ func TestCanaryInAttributes(t *testing.T) {
 
 // asksArchive is alice, who has asked her archive.
 func asksArchive(t *testing.T, rules string) (*server.Server, *client.Client) {
+	t.Helper()
 	s := startServer(t, server.Config{})
 	alice := startProxy(t, s, rules).login("alice", client.Plain)
-	alice.Send("<iq type='set' id='mam'><query xmlns='urn:xmpp:mam:2' queryid='q'/></iq>")
-	alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "mam" })
+	opensArchive(t, alice)
 	return s, alice
+}
+
+// opensArchive has a client ask its archive, and waits for the answer: what the server brings
+// before the proxy knows of the query is nothing that was asked for.
+func opensArchive(t *testing.T, c *client.Client) {
+	t.Helper()
+	c.Send(ownQueryOfMA)
+	if _, err := c.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "mam" }); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func aCarbon(kind, x string) string {

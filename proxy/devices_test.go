@@ -40,10 +40,13 @@ func (b *box) device(resource string, carbons bool) *device {
 	return &device{t: b.t, Client: c}
 }
 
+// askArrived is a request that the server answers in the order in which it was sent.
+const askArrived = "<iq type='get' id='arrived'><query xmlns='jabber:iq:roster'/></iq>"
+
 // arrived waits until the server has taken all that a client has sent so far.
 func arrived(t *testing.T, c *client.Client) {
 	t.Helper()
-	c.Send("<iq type='get' id='arrived'><query xmlns='jabber:iq:roster'/></iq>")
+	c.Send(askArrived)
 	if _, err := c.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "arrived" }); err != nil {
 		t.Fatal(err)
 	}
@@ -83,10 +86,10 @@ func (d *device) until(last string) {
 	}
 }
 
-// arrivedShowing takes what the device shows before the server answers it.
-func arrivedShowing(d *device) {
+// rest takes what the device shows before the server answers it.
+func (d *device) rest() {
 	d.t.Helper()
-	d.Send("<iq type='get' id='arrived'><query xmlns='jabber:iq:roster'/></iq>")
+	d.Send(askArrived)
 	for {
 		st, err := d.Wait(func(st *stanza.Stanza) bool { return line(st) != "" || st.Root().Attr("id") == "arrived" })
 		if err != nil {
@@ -218,9 +221,9 @@ func TestDevicesGetItOnce(t *testing.T) {
 			d.shown = nil
 			d.until(end)
 			before := len(d.shown)
-			arrivedShowing(d)
+			d.rest()
 			if n := strings.Count(strings.Join(d.shown, "\n"), word); n != 1 || len(d.shown) != before {
-				t.Errorf("%s: %s shows it %d times, or something behind the end: %q", c.name, d.JID, n, d.shown)
+				t.Errorf("%s: %s shows it %d times, or something after the end: %q", c.name, d.JID, n, d.shown)
 			}
 		}
 	}

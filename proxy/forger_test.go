@@ -519,10 +519,8 @@ func believes(s readers.Shown, word string) bool {
 
 // opensArchive has alice ask her archive.
 func (c *stage) opensArchive() {
-	c.alice.Send(ownQueryOfMA)
-	if _, err := c.alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("id") == "mam" }); err != nil {
-		c.t.Fatal(err)
-	}
+	c.t.Helper()
+	opensArchive(c.t, c.alice)
 }
 
 // privately has the two begin a private conversation, whatever the policy.
