@@ -130,7 +130,14 @@ func (h *home) keysFor(people ...string) {
 
 func dialAs(t *testing.T, addr, who string) (*client.Client, error) {
 	t.Helper()
-	c, err := client.Dial(t.Context(), client.Config{Addr: addr, JID: who + "@example.org", Password: who, Resource: "c", Entry: client.STARTTLS})
+	return dialOn(t, addr, who, "c")
+}
+
+// dialOn logs in with a resource: two clients with the same one are the same client to a
+// server, which gives the second what it does not know the first to have.
+func dialOn(t *testing.T, addr, who, resource string) (*client.Client, error) {
+	t.Helper()
+	c, err := client.Dial(t.Context(), client.Config{Addr: addr, JID: who + "@example.org", Password: who, Resource: resource, Entry: client.STARTTLS})
 	if err == nil {
 		t.Cleanup(c.Drop)
 	}

@@ -252,5 +252,9 @@ func TestDescriptorsExhausted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	talk(t, alice, mustDial(t, addr, "bob"), "some again")
+	second, err := dialOn(t, addr, "bob", "second")
+	if err != nil {
+		t.Fatal(err)
+	}
+	talk(t, alice, second, "some again")
 }
