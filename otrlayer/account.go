@@ -81,16 +81,19 @@ func (s Settings) versions(contact string) otr.Versions {
 
 // A Message is text a person's client handed over.
 type Message struct {
-	Contact string // bare JID
-	To      string // as the client wrote it
-	ID      string
-	Type    string // XMPP's message type
-	Slight  bool   // it says nothing a person wrote
-	Text    string
-	Extra   []byte                   // what may stand beside the ciphertext, ready to send; valid as long as Raw
-	Raw     []byte                   // the stanza as it came; valid only during Send or Pass
-	RawID   []byte                   // the ID in the place of ID, for Pass; valid only during it
-	Rewrite func(body string) []byte // the stanza as it came with another body; valid only during Send
+	Contact  string // bare JID
+	To       string // as the client wrote it
+	ID       string
+	Type     string // XMPP's message type
+	Slight   bool   // it says nothing a person wrote
+	Text     string
+	Thread   string                   // its thread's name (RFC 6121 section 5.2.5), for the error that gives it back
+	Occupant bool                     // it is for one occupant of a room (XEP-0045 section 7.5)
+	Where    string                   // in which conversation lines about it stand; "" for that with the contact
+	Extra    []byte                   // what may stand beside the ciphertext, ready to send; valid as long as Raw
+	Raw      []byte                   // the stanza as it came; valid only during Send or Pass
+	RawID    []byte                   // the ID in the place of ID, for Pass; valid only during it
+	Rewrite  func(body string) []byte // the stanza as it came with another body; valid only during Send
 
 	outlet  Outlet
 	since   time.Time
@@ -188,9 +191,9 @@ type Outlet interface {
 	Shows()
 	// Mirror shows the client what another client of the account has sent or got.
 	Mirror(Mirrored) Mirroring
-	// Return hands a message back to the client as an error, and reports whether it
-	// could.
-	Return(m *Message, c Cause, sentence string) bool
+	// Return hands a message back to the client as an error, and reports what the person
+	// sees of it.
+	Return(m *Message, c Cause, sentence string) Sign
 }
 
 // Events counts what happens; its methods must be quick.
@@ -243,6 +246,7 @@ type Account struct {
 	tag       uint32
 	fps       *fingerprints
 	spoken    *fingerprints // the highest version spoken with each key
+	formats   *fingerprints // the program that has each key, as far as it matters for text
 	convs     map[string]*conversation
 	idle      list.List                             // those that may be removed, the longest idle first
 	waiting   map[*conversation]struct{}            // those in which messages wait
@@ -256,12 +260,12 @@ type Account struct {
 	textBytes int               // their size
 	lines     lines             // that others have caused
 	paces     paces             // at which we ask and answer
-	store     *store            // writes fps, spoken and private
+	store     *store            // writes fps, spoken, formats and private
 	private   *privates         // contacts whose conversation was private, over restarts
 	programs  map[string]string // what known programs of contacts call themselves, by full JID
 	low       map[string]bool   // contacts' resources with a negative priority, by full JID
 	outlets   []Outlet
-	owed      []returned // to be handed back to the next client that comes
+	owed      []owing // to be handed back to the next client that comes
 	timer     *time.Timer
 	wakes     time.Time     // when the timer goes off
 	generated chan struct{} // closed when the key is there, or never will be
@@ -273,14 +277,6 @@ type Account struct {
 // send any is up to the server, which keeps the list of contacts. Half of it is for those
 // that the person has to do with.
 const MaxPieceBytes = 16 << 20
-
-type returned struct {
-	m *Message
-	c Cause
-}
-
-// MaxOwed bounds what is kept for a client that never comes back.
-const MaxOwed = 1000
 
 // AccountsDir is where the accounts' directories are.
 func AccountsDir(state string) string { return filepath.Join(state, "accounts") }
@@ -307,6 +303,9 @@ func Open(state, jid string, settings func() Settings, events Events, vault Vaul
 	if a.spoken, err = loadFingerprints(dir, versionFile, jid); err != nil {
 		return nil, err
 	}
+	if a.formats, err = loadFingerprints(dir, formatFile, jid); err != nil {
+		return nil, err
+	}
 	if a.tag, err = loadTag(dir, jid); err != nil {
 		return nil, err
 	}
@@ -314,7 +313,7 @@ func Open(state, jid string, settings func() Settings, events Events, vault Vaul
 		return nil, err
 	}
 	a.store = &store{mu: &a.mu, log: func(what string, err error) { events.Log(8, what, err) }}
-	for _, f := range []*lineFile{&a.fps.lineFile, &a.spoken.lineFile, &a.private.lineFile} {
+	for _, f := range []*lineFile{&a.fps.lineFile, &a.spoken.lineFile, &a.formats.lineFile, &a.private.lineFile} {
 		a.store.add(f)
 	}
 	if vault != nil && vault.Sealing() { // a file that was copied into place, say
@@ -478,9 +477,7 @@ func (a *Account) Attach(o Outlet) {
 	a.outlets = append(a.outlets, o)
 	owed := a.owed
 	a.owed = nil
-	for _, r := range owed {
-		a.giveBack(r.m, r.c)
-	}
+	a.repay(owed)
 	defer a.publish()
 	now := a.now()
 	for c := range a.waiting {
@@ -565,31 +562,6 @@ func (a *Account) notice(contact, text string) {
 	}
 }
 
-// giveBack returns a message to the client that handed it over, or to another
-// one of the account, or keeps it until one comes.
-func (a *Account) giveBack(m *Message, c Cause) {
-	a.events.Happened(m.Contact, EventReturned)
-	sentence := a.Why(c, m.Contact)
-	if m.outlet != nil && a.attached(m.outlet) && m.outlet.Return(m, c, sentence) {
-		return
-	}
-	for i := len(a.outlets) - 1; i >= 0; i-- {
-		if a.outlets[i] != m.outlet && a.outlets[i].Return(m, c, sentence) {
-			return
-		}
-	}
-	if a.inherited { // its person has gone on without it
-		a.guestOf.GiveBack(m, c)
-		return
-	}
-	if len(a.owed) < MaxOwed {
-		a.owed = append(a.owed, returned{m, c})
-		a.publish()
-		return
-	}
-	a.events.Log(8, "a message could not be given back: too many wait for a client already", nil)
-}
-
 // Close ends every conversation politely, gives back what waits, and returns once what is
 // known of contacts is on disk, or cannot be put there.
 func (a *Account) Close() {
@@ -647,13 +619,6 @@ func (a *Account) Private(contact string) bool {
 func (a *Account) wasPrivate(contact string) bool {
 	c := a.convs[contact]
 	return a.private.of[contact] || c != nil && c.state != ""
-}
-
-// Owed is how many messages wait to be given back to a client.
-func (a *Account) Owed() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.owed)
 }
 
 // Conversations lists the account's conversations by contact.

@@ -967,7 +967,7 @@ func TestAttackBouncedAndResent(t *testing.T) {
 	first := alice.take()
 	alice.say("2", "bounced") // bob's server returns it
 	alice.take()
-	if alice.a.Returned(alice, "bob@y", "2") {
+	if _, elsewhere := alice.a.Returned(alice, "bob@y", "2"); elsewhere {
 		t.Error("it came back to whom it should")
 	}
 	for _, v := range first {
@@ -991,7 +991,7 @@ func TestSecondClient(t *testing.T) {
 	if len(alice.take()) != 1 || len(second.take()) != 0 {
 		t.Error("two connections within a moment")
 	}
-	if !alice.a.Returned(alice, "bob@y", "1") || len(second.returned) != 1 || len(alice.returned) != 0 {
+	if _, elsewhere := alice.a.Returned(alice, "bob@y", "1"); !elsewhere || len(second.returned) != 1 || len(alice.returned) != 0 {
 		t.Errorf("returned to the first %q, to the second %q", alice.returned, second.returned)
 	}
 	alice.later(2 * time.Second)

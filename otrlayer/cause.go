@@ -25,11 +25,12 @@ const (
 	CauseStranger    Cause = "stranger"    // the client logged in with a password that is not the one known here
 	CauseUnread      Cause = "unread"      // the contact's program said that it could not read the message
 	CauseRoom        Cause = "room"        // the address is a room, where OTR does not reach
+	CauseNotInRoom   Cause = "not-in-room" // it is for somebody in a room that the client is not in
 )
 
 // Causes is the closed set, for metrics that exist from the start.
 var Causes = []Cause{CauseExpired, CauseQueueFull, CauseMemory, CauseFinished, CauseKeyChanged, CauseUnverified, CauseNoKey,
-	CauseEngine, CauseUnprotected, CauseShutdown, CauseDropped, CauseBounced, CauseOwnOTR, CauseTooLarge, CauseUpstream, CauseUncertain, CauseUnread, CauseStranger, CauseRoom}
+	CauseEngine, CauseUnprotected, CauseShutdown, CauseDropped, CauseBounced, CauseOwnOTR, CauseTooLarge, CauseUpstream, CauseUncertain, CauseUnread, CauseStranger, CauseRoom, CauseNotInRoom}
 
 // ruled reports whether it is a rule of the household that stops a message.
 func (c Cause) ruled() bool {
@@ -94,6 +95,8 @@ func (c Cause) Sentence(contact string) string {
 		return "Sent, but the program of " + contact + " said that it could not read it: its private conversation had ended. Write it again."
 	case CauseRoom:
 		return "Not sent: you are in the room " + contact + " now, and OTR cannot protect what is said in a room to one person."
+	case CauseNotInRoom:
+		return "Not sent: you are not in the room " + contact + ". Join it first."
 	case CauseStranger:
 		return "Not sent: you logged in with another password than the one known here, so nothing of yours is encrypted yet. The message of otrproxy says what to do."
 	case CauseUncertain:

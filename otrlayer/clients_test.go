@@ -25,7 +25,7 @@ func TestSameID(t *testing.T) {
 	for _, v := range alice.take() {
 		bob.get(v, false) // the first's arrives; the second's comes back to the session that sent it
 	}
-	if alice.a.Returned(second, "bob@y", "1") {
+	if _, elsewhere := alice.a.Returned(second, "bob@y", "1"); elsewhere {
 		t.Errorf("the second's bounce is swallowed; the first, whose message arrived, gets back %q", alice.returned)
 	}
 }

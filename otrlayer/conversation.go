@@ -46,6 +46,7 @@ type conversation struct {
 	heldBytes int
 	heldUntil time.Time // when the first of them comes back, or before
 	told      bool      // that messages wait, in the present attempt
+	released  int       // how many of those that wait have been sent since
 	unreached bool      // the person knows that what asked for it has come back
 
 	read   []*reading            // the data messages read last
@@ -83,11 +84,11 @@ type conversation struct {
 
 // A session is what we remember of a session of the engine's, beside what it does.
 type session struct {
-	jid   string // full JID it answered from
-	trust Trust
-	plain bool   // its program has sent what cannot be HTML
-	gone  bool   // its resource went offline, or ours did, and many programs forget their sessions then
-	asked *asked // what the contact wants to compare, until the person has answered
+	jid     string // full JID it answered from
+	trust   Trust
+	program string // which it is with, as habits has it; "" for one that is not known
+	gone    bool   // its resource went offline, or ours did, and many programs forget their sessions then
+	asked   *asked // what the contact wants to compare, until the person has answered
 	otr.Session
 }
 
@@ -327,6 +328,7 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 		}
 	}
 	s := &session{jid: from, trust: trust, Session: e.Session}
+	s.program = c.programBefore(s)
 	if c.live == nil {
 		c.live = map[otr.ID]*session{}
 	}
@@ -467,9 +469,7 @@ func (c *conversation) resend(now time.Time, to Fingerprint) {
 	})
 	c.held = append(again, c.held...)
 	c.calm("")
-	for _, m := range other {
-		c.a.giveBack(m, CauseKeyChanged)
-	}
+	c.a.returned(CauseKeyChanged, false, other...)
 	c.lost(lost)
 }
 
@@ -480,9 +480,7 @@ func (c *conversation) lost(list []*Message) {
 		return
 	}
 	c.a.notice(c.contact, c.contact+" could not read some older messages of yours, and they are not kept any more. Write them again.")
-	for _, m := range list {
-		c.a.giveBack(m, CauseUnread)
-	}
+	c.a.returned(CauseUnread, false, list...)
 }
 
 // end ends all sessions politely and forgets the exchanges under way.
@@ -530,16 +528,6 @@ func (c *conversation) over(s MessageState) {
 	c.active, c.state = 0, s
 	c.stale, c.queried = time.Time{}, time.Time{}
 	c.untold, c.aside = "", 0
-}
-
-// giveBack returns what waits.
-func (c *conversation) giveBack(cause Cause) (n int) {
-	held := c.held
-	c.held, c.heldBytes, c.told, c.unreached = nil, 0, false, false
-	for _, m := range held {
-		c.a.giveBack(m, cause)
-	}
-	return len(held)
 }
 
 // to is where messages of a session go: the full JID that answered, until that

@@ -162,6 +162,7 @@ func (c *conversation) returnLate(now time.Time) {
 		return
 	}
 	kept := c.held[:0]
+	var late []*Message
 	c.heldUntil = time.Time{}
 	for _, m := range c.held {
 		if m.expires.After(now) {
@@ -170,12 +171,13 @@ func (c *conversation) returnLate(now time.Time) {
 			continue
 		}
 		c.heldBytes -= len(m.Text) + len(m.Extra)
-		c.a.giveBack(m, c.waitsFor())
+		late = append(late, m)
 	}
 	clear(c.held[len(kept):])
 	c.held = kept
+	c.a.returned(c.waitsFor(), c.told, late...)
 	if len(kept) == 0 {
-		c.told, c.unreached = false, false
+		c.nothingWaits()
 	}
 }
 

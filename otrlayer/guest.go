@@ -12,7 +12,7 @@ func (a *Account) Guest() *Account {
 	ready := make(chan struct{})
 	close(ready)
 	return &Account{jid: a.jid, settings: a.settings, events: silent{a.events}, clock: a.clock, guestOf: a,
-		store: &store{}, fps: &fingerprints{}, spoken: &fingerprints{}, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
+		store: &store{}, fps: &fingerprints{}, spoken: &fingerprints{}, formats: &fingerprints{}, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
 		private: &privates{}, programs: map[string]string{}, low: map[string]bool{}, generated: ready}
 }
 
@@ -80,7 +80,5 @@ func (a *Account) Inherit(guest *Account) {
 	guest.mu.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, r := range owed {
-		a.giveBack(r.m, r.c)
-	}
+	a.repay(owed)
 }

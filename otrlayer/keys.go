@@ -26,6 +26,8 @@ const (
 	// versionFile has the form of otr.fingerprints, with the highest version of OTR
 	// that was spoken with a key in the place of its trust.
 	versionFile = "otr.versions"
+	// formatFile has the same form, with the program that has a key.
+	formatFile = "otr.formats"
 
 	protocol = "prpl-jabber"
 )

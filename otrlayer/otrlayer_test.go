@@ -59,6 +59,7 @@ type person struct {
 	read     []string // what the client was shown
 	event    chan struct{}
 
+	unseen   bool     // its client does not show what came back
 	carbons  bool     // it wants to see what another client sends
 	mirrored []string // what another client got or sent
 }
@@ -93,11 +94,11 @@ func (p *person) Notice(_, text string) {
 	p.notices = append(p.notices, text)
 }
 
-func (p *person) Return(m *Message, c Cause, sentence string) bool {
+func (p *person) Return(m *Message, c Cause, sentence string) Sign {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.dead {
-		return false
+		return NoSign
 	}
 	if !strings.HasPrefix(sentence, "Not sent") && !strings.HasPrefix(sentence, "This may not have been sent") && !strings.HasPrefix(sentence, "Sent, but") {
 		p.t.Errorf("sentence %q", sentence)
@@ -107,7 +108,10 @@ func (p *person) Return(m *Message, c Cause, sentence string) bool {
 	case p.event <- struct{}{}:
 	default:
 	}
-	return true
+	if p.unseen {
+		return Unseen
+	}
+	return SeenWhy
 }
 
 func newPerson(t *testing.T, dir, jid string) *person {

@@ -16,13 +16,26 @@ import (
 
 // toPayload escapes what a receiver of HTML would take for markup, so that
 // nothing is lost with any program; at worst it looks odd. A program known to show
-// everything as it is gets it so.
+// everything as it is gets it so, and so does any a text that says the same either way.
 func toPayload(text string, reads format) string {
-	if reads == plainText {
+	if reads == plainText || !strings.ContainsRune(text, '<') && !unescapes(text) {
 		return text
 	}
 	return escapes.Replace(text)
 }
+
+// unescapes reports whether a reader of HTML may take an ampersand in a text for a character
+// reference. Programs look for its end in different ways, or not at all (as the HTML standard
+// does for some names), and some do not mind capitals.
+func unescapes(text string) bool {
+	if !strings.ContainsRune(text, '&') {
+		return false
+	}
+	small := strings.ToLower(text)
+	return html.UnescapeString(text) != text || html.UnescapeString(small) != small || anyReference.MatchString(text)
+}
+
+var anyReference = regexp.MustCompile(`&#|&[A-Za-z][A-Za-z0-9]*;`)
 
 var escapes = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
@@ -59,12 +72,21 @@ var habits = map[string]struct {
 	"https://poez.io":                {habit{plainText, hypertext}, otr.V2},
 	"http://pidgin.im/":              {habit{hypertext, hypertext}, 0},
 	"http://bitlbee.org/xmpp/caps":   {habit{hypertext, hypertext}, 0},
+
+	// Programs that are known by what they send.
+	rawProgram:   {habit{plainText, plainText}, 0},
+	anotherProxy: {habit{unknown, hypertext}, 0},
 }
+
+const (
+	rawProgram   = "raw"      // what it sends cannot be HTML
+	anotherProxy = "otrproxy" // it names the encryption, as proxies like this one do and few programs
+)
 
 // KnownProgram is the name of a program whose habits are known, "" for any other.
 func KnownProgram(name []byte) string {
 	for _, known := range programs {
-		if string(name) == known {
+		if string(name) == known && strings.Contains(known, ":") {
 			return known
 		}
 	}
@@ -73,17 +95,38 @@ func KnownProgram(name []byte) string {
 
 var programs = slices.Collect(maps.Keys(habits))
 
-// formatOf is how a session's program writes and reads. It is known by its name, or
-// by a text of its own that cannot be HTML.
+// formatOf is how a session's program writes and reads. The program is known by its name, or
+// by a text of its own; then it is known by its key as well, in later sessions, too.
 func (c *conversation) formatOf(s *session) habit {
-	h := habit{}
-	if known, ok := habits[c.a.programs[s.jid]]; ok && (known.only == 0 || known.only == s.Version) {
-		h = known.habit
+	if name := c.a.programs[s.jid]; name != "" && s.program != anotherProxy && s.speaksAs(name) {
+		c.isProgram(s, name)
 	}
-	if s.plain {
-		h.writes = plainText
+	return habits[s.program].habit
+}
+
+// speaksAs reports whether a session can be a known program's own.
+func (s *session) speaksAs(name string) bool {
+	known, ok := habits[name]
+	return ok && (known.only == 0 || known.only == s.Version)
+}
+
+// isProgram notes which program a session is with.
+func (c *conversation) isProgram(s *session, name string) {
+	if s.program == name {
+		return
 	}
-	return h
+	s.program = name
+	if c.a.fps.find(c.contact, s.Fingerprint) != nil { // nothing is kept of a key that is not accepted
+		c.saved(c.a.formats.set(c.contact, s.Fingerprint, name))
+	}
+}
+
+// programBefore is the program that had a session's key before.
+func (c *conversation) programBefore(s *session) string {
+	if k := c.a.formats.find(c.contact, s.Fingerprint); k != nil && s.speaksAs(k.Trust) {
+		return k.Trust
+	}
+	return ""
 }
 
 var (
@@ -99,9 +142,16 @@ var (
 	noHTML = regexp.MustCompile(`&(?:[^A-Za-z#]|$)|<(?:[^A-Za-z/!]|$)`)
 )
 
-// fromPayload turns HTML into the text a person wrote and leaves anything else
-// alone. Where the program is not known, a payload is HTML when each & begins an
-// entity, each < a known tag, and there is at least one of them with its tags closed.
+// block are the elements that stand on lines of their own.
+var block = regexp.MustCompile(`^(?i:p|div|h[1-6]|ul|ol|li|pre|blockquote|hr)$`)
+
+// document are the elements that programs begin a text with, and nobody types.
+var document = regexp.MustCompile(`^(?i:<html|<body|<font|<[a-z][a-z0-9]*\s+[a-z]+=)`)
+
+// fromPayload turns HTML into the text a person wrote and leaves anything else alone. Where the
+// program is not known, a payload is HTML when each & begins an entity, each < a known tag, and
+// its tags are closed; or, for some programs forget the outer ones, when it begins with a tag,
+// closes none that is not open, and either closes one or begins as nobody types.
 func fromPayload(p string, writes format) string {
 	if writes == plainText || !strings.ContainsAny(p, "<&") {
 		return p
@@ -110,8 +160,8 @@ func fromPayload(p string, writes format) string {
 	if writes == hypertext {
 		tag, entity = anyTag, anyEntity
 	}
-	var plain strings.Builder
-	open := map[string]int{}
+	w := plainWriter{}
+	open, closed, astray := map[string]int{}, false, false
 	link, linked := "", 0 // the address of the link that is open, and where its text begins
 	for i := 0; i < len(p); {
 		switch p[i] {
@@ -123,7 +173,7 @@ func fromPayload(p string, writes format) string {
 				}
 				m = "&"
 			}
-			plain.WriteString(strings.ReplaceAll(html.UnescapeString(m), "\u00a0", " "))
+			w.text(strings.ReplaceAll(html.UnescapeString(m), "\u00a0", " "))
 			i += len(m)
 		case '<':
 			m := tag.FindStringSubmatch(p[i:])
@@ -131,27 +181,33 @@ func fromPayload(p string, writes format) string {
 				if writes != hypertext {
 					return p
 				}
-				plain.WriteByte('<')
+				w.text("<")
 				i++
 				continue
 			}
 			name := strings.ToLower(m[2])
+			if block.MatchString(name) {
+				w.block()
+			}
 			switch {
 			case lineBreak.MatchString(m[0]):
-				plain.WriteByte('\n')
+				w.line()
+				w.WriteByte('\n')
 			case voidTag.MatchString(name) || m[4] == "/":
 			case m[1] == "/":
 				open[name]--
+				closed, astray = true, astray || open[name] < 0
 				if name == "a" && link != "" {
-					if text := plain.String()[linked:]; text != link && "mailto:"+text != link {
-						plain.WriteString(" (" + link + ")") // it leads elsewhere than it says
+					if text := w.String()[linked:]; text != link && "mailto:"+text != link {
+						w.text(" (" + link + ")") // it leads elsewhere than it says
 					}
 					link = ""
 				}
 			default:
 				open[name]++
 				if at := address.FindStringSubmatch(m[3]); name == "a" && at != nil {
-					link, linked = html.UnescapeString(at[1]+at[2]), plain.Len()
+					w.line()
+					link, linked = html.UnescapeString(at[1]+at[2]), w.Len()
 				}
 			}
 			i += len(m[0])
@@ -160,14 +216,45 @@ func fromPayload(p string, writes format) string {
 			for j < len(p) && p[j] != '&' && p[j] != '<' {
 				j++
 			}
-			plain.WriteString(p[i:j])
+			w.text(p[i:j])
 			i = j
 		}
 	}
-	for _, n := range open {
-		if n != 0 && writes != hypertext {
+	if writes != hypertext {
+		left := false
+		for _, n := range open {
+			left = left || n != 0
+		}
+		if astray || left && (p[0] != '<' || !closed && !document.MatchString(p)) {
 			return p
 		}
 	}
-	return plain.String()
+	return w.String()
+}
+
+// A plainWriter writes the text of HTML, in which blocks stand on lines of their own.
+type plainWriter struct {
+	strings.Builder
+	due bool // a new line, if more comes
+}
+
+// block notes that a block begins or ends.
+func (w *plainWriter) block() {
+	w.due = w.due || w.Len() > 0 && !strings.HasSuffix(w.String(), "\n")
+}
+
+// line begins the new line that is due.
+func (w *plainWriter) line() {
+	if w.due {
+		w.WriteByte('\n')
+		w.due = false
+	}
+}
+
+func (w *plainWriter) text(s string) {
+	if w.due && strings.TrimSpace(s) == "" {
+		return // between blocks
+	}
+	w.line()
+	w.WriteString(s)
 }

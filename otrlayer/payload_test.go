@@ -1,6 +1,7 @@
 package otrlayer
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,28 @@ func TestPayload(t *testing.T) {
 		"":                           "",
 		"no markup":                  "no markup",
 		"<script>x</script>":         "<script>x</script>",
+
+		// Blocks stand on lines of their own.
+		"<p>one</p><p>two</p>":                                   "one\ntwo",
+		"<div>one</div><div>two</div>":                           "one\ntwo",
+		"<p>one</p>\n<p>two</p>\n":                               "one\ntwo",
+		"one<div>two</div>three":                                 "one\ntwo\nthree",
+		"<div>one</div><div><br></div><div>two</div>":            "one\n\ntwo",
+		"<ul><li>one</li><li>two</li></ul>":                      "one\ntwo",
+		"<h1>one</h1>two<hr/>three":                              "one\ntwo\nthree",
+		`<p>one</p><p><a href="http://a.example">here</a></p>`:   "one\nhere (http://a.example)",
+		"Hey<br /><br />the &lt;video&gt; tag!<br />x?a&amp;b=1": "Hey\n\nthe <video> tag!\nx?a&b=1",
+
+		// Some programs forget the outer elements' ends, and nobody types their beginnings.
+		`<HTML><BODY><FONT FACE="Arial" SIZE=2>text</BODY></HTML>`: "text",
+		`<HTML><BODY BGCOLOR="#ffffff"><FONT>text &amp; more`:      "text & more",
+		`<font color=red>text`:                "text",
+		`<p>one <b>two</b>`:                   "one two",
+		`<div>one</div><div>two`:              "one\ntwo",
+		"<p> is a tag":                        "<p> is a tag",
+		"</b> ends what <b> begins":           "</b> ends what <b> begins",
+		"I wrote <b>x</b> and forgot <i>this": "I wrote <b>x</b> and forgot <i>this",
+		"hallo <foo> bar":                     "hallo <foo> bar",
 	} {
 		if got := fromPayload(in, unknown); got != want {
 			t.Errorf("%q: got %q want %q", in, got, want)
@@ -35,6 +58,28 @@ func FuzzPayload(f *testing.F) {
 			t.Errorf("%q became %q", s, got)
 		}
 	})
+}
+
+// What says the same to readers of text and of HTML is sent as it was typed; the rest is not
+// left to chance.
+func TestWhatNeedsNoEscape(t *testing.T) {
+	for in, want := range map[string]string{
+		"see https://x.example/?a=1&b=2":    "see https://x.example/?a=1&b=2",
+		"you & me -> \"us\"":                "you & me -> \"us\"",
+		"https://x.example/?a=1&copy=2":     "https://x.example/?a=1&amp;copy=2", // a reference in HTML
+		"https://x.example/?a=1&section=2":  "https://x.example/?a=1&amp;section=2",
+		"https://x.example/?a=1&LT=2":       "https://x.example/?a=1&amp;LT=2",
+		"&#x41":                             "&amp;#x41",
+		"&unheard;":                         "&amp;unheard;",
+		"I <3 you & https://x.example/?a&b": "I &lt;3 you &amp; https://x.example/?a&amp;b",
+	} {
+		if got := toPayload(in, unknown); got != want {
+			t.Errorf("%q is sent as %q, want %q", in, got, want)
+		}
+		if got := toPayload(in, plainText); got != in {
+			t.Errorf("%q is sent as %q to a reader of plain text", in, got)
+		}
+	}
 }
 
 // Programs that are known by their presence are read and written to in their own way.
@@ -99,15 +144,37 @@ func TestLearnsPlainText(t *testing.T) {
 		r := c.opened(time.Now(), alice, Incoming{From: "bob@y/r", Contact: "bob@y"}, s, [32]byte{byte(len(c.read))}, otr.Result{Session: s.ID, Text: []byte(payload)})
 		return r.Text
 	}
+	if got := toPayload("<3", c.formatOf(s).reads); got != "&lt;3" {
+		t.Errorf("before anything is known of it, %q is sent", got)
+	}
 	for _, step := range [][2]string{{"&lt;3 is a heart", "<3 is a heart"}, {"1 < 2 && 3", "1 < 2 && 3"}, {"write &lt;3 for a heart", "write &lt;3 for a heart"}} {
 		if got := said(step[0]); got != step[1] {
 			t.Errorf("%q is read %q", step[0], got)
 		}
 	}
-	// A proxy like this one marks what it sends, and always escapes it.
+	// What writes plain text reads it, too.
+	if got := toPayload("<3", c.formatOf(s).reads); got != "<3" {
+		t.Errorf("then %q is sent", got)
+	}
+	// It is known by its key in the next session, over a restart, too, whatever its address.
+	alice.a.Saved()
+	again := newPerson(t, filepath.Dir(filepath.Dir(alice.a.dir)), "alice@x")
+	next := &session{jid: "bob@y/other", Session: s.Session}
+	next.program = again.a.begun("bob@y").programBefore(next)
+	if got := toPayload("<3", again.a.begun("bob@y").formatOf(next).reads); got != "<3" {
+		t.Errorf("after a restart %q is sent", got)
+	}
+	stranger := &session{jid: "bob@y/r", Session: otr.Session{Version: otr.V3, Fingerprint: Fingerprint{1}}}
+	if name := again.a.begun("bob@y").programBefore(stranger); name != "" {
+		t.Errorf("another key is known as %q", name)
+	}
+	// A proxy like this one marks what it sends, and escapes what has to be.
 	r := c.opened(time.Now(), alice, Incoming{From: "bob@y/r", Contact: "bob@y", Marked: true}, s, [32]byte{99}, otr.Result{Session: s.ID, Text: []byte("&lt;3")})
 	if r.Text != "<3" {
 		t.Errorf("read %q", r.Text)
+	}
+	if got := toPayload("<3", c.formatOf(s).reads); got != "&lt;3" {
+		t.Errorf("it is sent %q", got)
 	}
 	c.settle(time.Now())
 }
@@ -154,7 +221,7 @@ func TestComplaintsAreSettled(t *testing.T) {
 	complaint := Incoming{From: "bob@y/r", Contact: "bob@y", Text: "?OTR Error: what?", Welcome: true}
 	alice.a.Receive(alice, complaint)
 	alice.a.Receive(alice, complaint)
-	alice.a.GiveBack(&Message{Contact: "bob@y", ID: "4", outlet: alice}, CauseUpstream) // it had not left: no complaint is about it
+	alice.a.GiveBack(CauseUpstream, &Message{Contact: "bob@y", ID: "4", outlet: alice}) // it had not left: no complaint is about it
 	alice.later(resendWindow + time.Second)
 	alice.a.expire()
 	if got := strings.Join(alice.returned, ","); got != "4 upstream,2 unread,3 unread" {

@@ -370,8 +370,10 @@ func (c *conversation) opened(now time.Time, o Outlet, m Incoming, s *session, s
 		switch {
 		case m.Marked:
 			writes = unknown // a proxy like this one stands before that program
-		case writes == unknown && noHTML.Match(res.Text):
-			s.plain, writes = true, plainText
+			c.isProgram(s, anotherProxy)
+		case s.program == "" && noHTML.Match(res.Text):
+			writes = plainText
+			c.isProgram(s, rawProgram)
 		}
 		r = Reading{Deliver: true, Text: fromPayload(string(res.Text), writes), Changed: true, Encrypted: true, NotBefore: res.NotBefore}
 		switch cur := c.current(); {
@@ -445,48 +447,37 @@ func (c *conversation) unreadable(now time.Time, m Incoming, w otr.Message, echo
 	return lost
 }
 
-// Returned tells that a message of the person's came back from the server as an
-// error to a client's session: it is not sent again. Where another client has written
-// it, that one gets it back, and Returned reports true.
-func (a *Account) Returned(o Outlet, contact, id string) (elsewhere bool) {
+// Returned tells that a message of the person's came back from the server as an error to a
+// client's session: it is not sent again. It is the message as far as it is known, nil for
+// not; where another client has written it, that one gets it back, and elsewhere is true.
+func (a *Account) Returned(o Outlet, contact, id string) (m *Message, elsewhere bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.convs[contact]
 	if c == nil || id == "" {
-		return false
+		return nil, false
 	}
 	i := slices.IndexFunc(c.recent, func(m *Message) bool { return m.ID == id && m.outlet == o })
 	if i < 0 { // of another client, whose ids may be like the first one's
 		i = slices.IndexFunc(c.recent, func(m *Message) bool { return m.ID == id })
 	}
 	if i < 0 {
-		return false
+		return nil, false
 	}
 	defer c.settle(a.now())
-	m := c.recent[i]
+	m = c.recent[i]
 	c.forgetSent(func(x *Message) bool { return x == m })
-	return m.outlet != o && m.outlet != nil && a.attached(m.outlet) && m.outlet.Return(m, CauseBounced, CauseBounced.Sentence(contact))
-}
-
-// GiveBack returns a message that did not leave to the client that has written it, or
-// to another one of the account.
-func (a *Account) GiveBack(m *Message, c Cause) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if conv := a.convs[m.Contact]; conv != nil && m.ID != "" { // and then it is not sent again
-		conv.forgetSent(func(x *Message) bool { return x.ID == m.ID && x.outlet == m.outlet })
-		conv.settle(a.now())
+	if m.outlet == o || m.outlet == nil || !a.attached(m.outlet) {
+		return m, false
 	}
-	a.giveBack(m, c)
-}
-
-// Refuse returns a message that may not leave to the client it has just come from.
-func (a *Account) Refuse(o Outlet, m *Message, c Cause, sentence string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !o.Return(m, c, sentence) {
-		a.giveBack(m, c) // the client is gone already; another or the next one is told
+	sentence := CauseBounced.Sentence(contact)
+	switch m.outlet.Return(m, CauseBounced, sentence) {
+	case NoSign:
+		return m, false
+	case Unseen:
+		m.outlet.Notice(m.where(), NotSent(sentence, m))
 	}
+	return m, true
 }
 
 // Bounced tells that a message of the protocol came back as an error. gone means

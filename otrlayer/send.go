@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -270,7 +271,7 @@ func (c *conversation) forgetRecent(now time.Time) {
 		return
 	}
 	complained := c.complained()
-	var lost []*Message
+	var unread, lost []*Message
 	c.forgetSent(func(m *Message) bool {
 		if now.Sub(m.since) <= resendWindow {
 			return false
@@ -285,11 +286,12 @@ func (c *conversation) forgetRecent(now time.Time) {
 			if m.forgotten {
 				lost = append(lost, m)
 			} else {
-				c.a.giveBack(m, CauseUnread)
+				unread = append(unread, m)
 			}
 		}
 		return true
 	})
+	c.a.returned(CauseUnread, false, unread...)
 	c.lost(lost)
 	if len(c.recent) == 0 {
 		c.calm("")
@@ -379,13 +381,14 @@ func (c *conversation) flush(now time.Time) {
 		c.stale = time.Time{}
 	}
 	if len(c.held) == 0 {
-		c.told, c.unreached = false, false
+		c.nothingWaits()
 		return
 	}
 	policy := c.a.settings().Policy(c.contact)
 	waiting := c.held
 	kept := waiting[:0]
 	sent := 0
+	unsent := map[Cause][]*Message{}
 	for i, m := range waiting {
 		c.choose(now, m.To)
 		if action, _ := c.decide(policy, m.To); action != Encrypted {
@@ -412,16 +415,34 @@ func (c *conversation) flush(now time.Time) {
 		sent++
 		c.heldBytes -= len(m.Text) + len(m.Extra)
 		if cause != CauseNone {
-			c.a.giveBack(m, cause)
+			unsent[cause] = append(unsent[cause], m)
+		} else if !m.again {
+			c.released++
 		}
 	}
 	clear(waiting[len(kept):])
-	if c.held = kept; len(kept) == 0 {
-		c.held, c.told, c.unreached = nil, false, false
+	c.held = kept
+	for _, cause := range slices.Sorted(maps.Keys(unsent)) {
+		c.a.returned(cause, c.told, unsent[cause]...)
+	}
+	if len(kept) == 0 {
+		c.held = nil
+		if c.told && c.released > 0 {
+			c.a.notice(c.contact, sentNow(c.released))
+		}
+		c.nothingWaits()
 	}
 	if sent > 0 {
 		c.a.events.Happened(c.contact, EventReleased)
 	}
+}
+
+// sentNow ends the promise that what waits will be sent.
+func sentNow(n int) string {
+	if n == 1 {
+		return "Sent: the message that waited."
+	}
+	return fmt.Sprintf("Sent: the %d messages that waited.", n)
 }
 
 // release sends a message that has waited. What is sent again goes to the key that it

@@ -78,6 +78,27 @@ func (c *conversation) oldestText() (oldest *text) {
 	return oldest
 }
 
+// TextOf is what a message to or from a contact says, by its id; "" where that is not kept.
+func (a *Account) TextOf(contact, id string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.convs[contact]
+	if c == nil || id == "" {
+		return ""
+	}
+	for _, r := range slices.Backward(c.read) {
+		if r.mirrored.ID == id {
+			return r.said.Text
+		}
+	}
+	for _, m := range slices.Backward(c.recent) {
+		if m.ID == id {
+			return m.Text
+		}
+	}
+	return ""
+}
+
 // unkeep notes that a text is kept no longer.
 func (a *Account) unkeep(e **list.Element) {
 	if *e == nil {

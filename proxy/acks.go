@@ -350,13 +350,26 @@ func (old *suspended) rest(h uint32) {
 }
 
 func (old *suspended) giveBack(c otrlayer.Cause) {
-	for _, k := range old.marks {
+	giveBack(old.account, old.marks, func(k mark) otrlayer.Cause {
 		if !k.counted && !k.written {
-			c = otrlayer.CauseUpstream // it never left, nor did what comes behind it
+			c = otrlayer.CauseUpstream // it never left, nor did what comes after it
 		}
-		old.account.GiveBack(k.message(), c)
-	}
+		return c
+	})
 	old.marks = nil
+}
+
+// giveBack gives back the messages that marks are of. Those that follow each other for the
+// same cause go together.
+func giveBack(a *otrlayer.Account, marks []mark, cause func(mark) otrlayer.Cause) {
+	var list []*otrlayer.Message
+	for i, k := range marks {
+		list = append(list, k.message())
+		if c := cause(k); i == len(marks)-1 || cause(marks[i+1]) != c {
+			a.GiveBack(c, list...)
+			list = nil
+		}
+	}
 }
 
 // binding is the client's request for a resource. It reports true when that was answered

@@ -66,6 +66,7 @@ func private(t *testing.T, more string) (s *server.Server, alice, bob *client.Cl
 	text(t, bob, "alice@"+domain, "first")
 	alice.Wait(client.Notice) // waits...
 	alice.Wait(client.Notice) // started
+	alice.Wait(client.Notice) // sent
 	return
 }
 

@@ -24,6 +24,7 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 		s.attends(root)
 	}
 	if typ == "" && len(root.RawAttr("to")) == 0 {
+		s.knowsProgram(root)
 		first := false
 		s.greet.Do(func() { first = true })
 		if first {

@@ -605,15 +605,23 @@ func (s *session) bounce(st *stanza.Stanza, from address) {
 		s.p.metrics.count(in, message, swallowed)
 		return
 	}
-	if s.account().Returned(s, from.bare, root.Attr("id")) {
+	known, elsewhere := s.account().Returned(s, from.bare, root.Attr("id"))
+	if elsewhere {
 		s.p.metrics.count(in, message, swallowed)
 		return
 	}
 	shown := s.failure(st, from)
-	write := func(b []byte) []byte { return append(b, shown...) }
 	m := &otrlayer.Message{Contact: from.bare, To: from.full, ID: root.Attr("id")}
+	if known != nil {
+		m = known
+		shown = s.bounced(shown, m)
+		if s.sign(m) != otrlayer.SeenWhy {
+			defer s.Notice(from.bare, otrlayer.NotSent(otrlayer.CauseBounced.Sentence(from.bare), m))
+		}
+	}
+	write := func(b []byte) []byte { return append(b, shown...) }
 	if m.ID != "" && !s.client.message(mark{slip: m.Slip(), cause: otrlayer.CauseBounced}, write) {
-		s.account().GiveBack(m, otrlayer.CauseBounced) // the client has gone
+		s.account().GiveBack(otrlayer.CauseBounced, m) // the client has gone
 		return
 	} else if m.ID == "" {
 		s.client.build(write)
@@ -636,31 +644,25 @@ func (s *session) failure(st *stanza.Stanza, from address) []byte {
 	return o.AppendTo(nil, root)
 }
 
-// Notice queues a line of ours in the conversation with a contact.
-func (s *session) Notice(contact, text string) {
-	if contact == s.jid {
-		contact = serviceJID
-	}
-	s.notice(contact, "chat", text)
-}
+// ourPlace is from where the proxy speaks in a room: an occupant's address, for some programs
+// show nothing that comes from the room's own. Nobody else speaks from there (unspeakable).
+func ourPlace(room string) string { return room + "/" + serviceName }
 
-func (s *session) notice(from, typ, text string) {
+// Notice queues a line of ours: in the conversation with a contact, by bare JID; in a room, by
+// our place there; or in the conversation with one of its occupants.
+func (s *session) Notice(where, text string) {
+	_, occupant, room := strings.Cut(where, "/")
+	typ, extra := "chat", "<no-store xmlns='"+nsHints+"'/><no-copy xmlns='"+nsHints+"'/>"
+	switch {
+	case where == s.jid:
+		where = serviceJID
+	case occupant == serviceName:
+		typ = "groupchat"
+	case room:
+		extra += "<x xmlns='" + filter.NSMUCUser + "'/>"
+	}
 	s.client.build(func(b []byte) []byte {
-		return stanza.Message{From: from, To: s.full(), ID: ownID + streamID(), Type: typ, Body: "[otrproxy] " + otrlayer.Defused(text),
-			Extra: []byte("<no-store xmlns='" + nsHints + "'/><no-copy xmlns='" + nsHints + "'/>")}.AppendTo(b)
+		return stanza.Message{From: where, To: s.full(), ID: ownID + streamID(), Type: typ, Body: "[otrproxy] " + otrlayer.Defused(text), Extra: []byte(extra)}.AppendTo(b)
 	})
 	s.client.kick()
-}
-
-// Return hands a message back to the client as an error with its own id.
-func (s *session) Return(m *otrlayer.Message, c otrlayer.Cause, sentence string) bool {
-	ok := s.client.message(mark{slip: m.Slip(), cause: c}, func(b []byte) []byte {
-		return stanza.AppendError(b, "message", m.To, s.full(), m.ID, blockError(c, sentence))
-	})
-	if ok {
-		s.p.metrics.blocked(c)
-		s.p.metrics.count(out, message, blocked)
-	}
-	s.client.kick()
-	return ok
 }

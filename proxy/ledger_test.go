@@ -376,7 +376,7 @@ func (w *world) bobComes() *link {
 	return bob
 }
 
-var gaveBack = regexp.MustCompile(`<message from='[^']*' to='[^']*' id='(m\d+)' type='error'><error [^>]*><([a-z-]+)`)
+var gaveBack = regexp.MustCompile(`<message from='[^']*' to='[^']*' id='(m\d+)' type='error'>(?:<body>[^<]*</body>)?<error [^>]*><([a-z-]+)`)
 
 // balance looks how each message ended.
 func (w *world) balance() {

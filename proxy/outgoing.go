@@ -95,24 +95,6 @@ func (s *session) refuse(root stanza.Element, e stanza.Error) {
 	s.client.kick()
 }
 
-// block refuses a message for a cause of the closed set.
-func (s *session) block(root stanza.Element, c otrlayer.Cause, contact string) {
-	s.account().Refuse(s, &otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id")}, c, s.account().Why(c, contact))
-}
-
-func blockError(c otrlayer.Cause, sentence string) stanza.Error {
-	e := stanza.Error{Type: "cancel", Condition: "policy-violation", Text: sentence}
-	switch c {
-	case otrlayer.CauseQueueFull, otrlayer.CauseMemory:
-		e = stanza.Error{Type: "wait", Condition: "resource-constraint", Text: sentence}
-	case otrlayer.CauseShutdown, otrlayer.CauseUpstream, otrlayer.CauseUncertain:
-		e = stanza.Error{Type: "wait", Condition: "remote-server-timeout", Text: sentence}
-	case otrlayer.CauseBounced:
-		e = stanza.Error{Type: "cancel", Condition: "item-not-found", Text: sentence}
-	}
-	return e
-}
-
 // outMessage is the way of a message out.
 func (s *session) outMessage(st *stanza.Stanza, to address) {
 	root := st.Root()
@@ -126,6 +108,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 	if contact == "" {
 		contact = s.jid // RFC 6120 section 8.1.1.1: to the own account
 	}
+	s.talksIn = contact
 	if cmd, ok := command(root); ok && root.Attr("type") != "error" {
 		s.command(cmd, contact)
 		return
@@ -152,6 +135,9 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		alone := !filter.AsksForVoice(root) // a request for voice is for the room itself
 		switch {
 		case !strict:
+		case m.Slight && !rule.Allows(config.Groupchat): // nobody misses it
+			s.p.metrics.count(out, message, blocked)
+			return
 		case m.Type == "groupchat" && s.isContact(contact):
 			s.unprotected(root, "what is said in a room, and this address is a contact's", contact)
 			return
@@ -163,17 +149,16 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 			s.unprotected(root, what, contact)
 			return
 		case (room || near) && m.Type != "groupchat" && !invites && alone:
-			if m.Slight { // nobody misses it
+			switch {
+			case to.resource && s.isRoom(contact): // to one occupant (XEP-0045 section 7.5)
+				pass()
+			case m.Slight: // nobody misses it
 				s.p.metrics.count(out, message, blocked)
-				return
+			case !room:
+				s.block(root, otrlayer.CauseNotInRoom, contact)
+			default:
+				s.unprotected(root, "what is said in a room to one person", contact)
 			}
-			if !room {
-				s.refuse(root, stanza.Error{Type: "modify", Condition: "not-acceptable", Text: "Not sent: you are not in the room " + contact + ". Join it first."})
-				s.p.metrics.blocked(otrlayer.CauseUnprotected)
-				s.p.metrics.count(out, message, blocked)
-				return
-			}
-			s.unprotected(root, "what is said in a room to one person", contact)
 			return
 		case invites && m.Type != "groupchat":
 			var ok bool
@@ -208,12 +193,15 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 	c := filter.Compose(root, rule, *scratch)
 	body := c.Body
 	m.Extra = c.Extra
-	if body != nil {
+	switch {
+	case body != nil:
 		m.Text = body.Text()
+	case c.Reacts != nil:
+		m.Text = s.reacted(contact, c.Reacts)
 	}
-	carries := body != nil && c.Opaque == nil && !c.Sealed && m.Text != "" // a text that OTR can carry
+	carries := c.Opaque == nil && !c.Sealed && m.Text != "" // a text that OTR can carry
 	if carries || !requires {
-		m.ID = root.Attr("id") // what only passes bears its own
+		m.ID, m.Thread = root.Attr("id"), c.Thread // what only passes bears its own
 	}
 	if !carries {
 		if !requires && s.account().PassInClear(s, m) {
@@ -241,13 +229,15 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		}
 		return
 	}
-	if body.HasChildren() && strict {
+	if body != nil && body.HasChildren() && strict {
 		s.unprotected(root, "markup inside a text", contact)
 		return
 	}
 	m.Rewrite = func(text string) []byte {
 		e := st.Edit()
-		e.SetText(*body, text)
+		if body != nil {
+			e.SetText(*body, text)
+		} // what has no text stays as it is
 		return e.AppendTo(nil)
 	}
 	s.sending.Store(true)
@@ -264,16 +254,16 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 	}
 }
 
-// unprotected refuses what OTR cannot protect, by name.
-func (s *session) unprotected(root stanza.Element, what, contact string) {
-	sentence := otrlayer.Because("Not sent: OTR can encrypt text only, so it cannot protect "+what+", and the rules demand encryption for "+contact+".", s.p.Config().RuleFor(s.jid, contact).Reason)
-	if string(root.Local()) == "message" {
-		s.account().Refuse(s, &otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id")}, otrlayer.CauseUnprotected, sentence)
-		return
+// reacted is a reaction in words, for OTR carries nothing else.
+func (s *session) reacted(contact string, r *filter.Reaction) string {
+	what := "reacted with " + r.Emoji + " to "
+	if r.Emoji == "" {
+		what = "took back a reaction to "
 	}
-	s.p.metrics.blocked(otrlayer.CauseUnprotected)
-	s.p.metrics.count(out, iq, blocked)
-	s.refuse(root, blockError(otrlayer.CauseUnprotected, sentence))
+	if text := s.account().TextOf(contact, r.To); text != "" {
+		return what + otrlayer.Quoted(text)
+	}
+	return what + "an earlier message"
 }
 
 // tellOfDropped says what was left out of a message: content each time, what only the

@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"errors"
 	"maps"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -229,43 +232,90 @@ func (s *session) learnService(from address, query stanza.Element) {
 	}
 }
 
-// tellOfRoom says once per room that it is not encrypted.
+// tellOfRoom says once for each account and room what holds there, and again where that has
+// changed.
 func (s *session) tellOfRoom(room string) {
-	if policy := s.p.Config().RuleFor(s.jid, room).Policy; policy == config.Never || policy == config.Manual {
+	rule := s.p.Config().RuleFor(s.jid, room)
+	if rule.Policy == config.Never || rule.Policy == config.Manual {
 		return
 	}
-	if s.p.toldRooms.first(toldRoom{s.jid, room, s.stranger.Load() != nil}) {
-		s.notice(room, "groupchat", "This room is not encrypted: OTR is for two people. Its server, and everybody who may come in, read what is said here.")
+	what, line := roomClear, "This room is not encrypted: OTR is for two people. Its server, and everybody who may come in, read what is said here."
+	if rule.Policy.Requires() && !rule.Allows(config.Groupchat) {
+		what = roomRefused
+		line = otrlayer.Because("What you write here is not sent: rooms cannot be encrypted, and the rules want encryption. A rule with allow: [groupchat] lets it pass as it is.", rule.Reason)
+	}
+	if s.p.toldRooms.first(s, room, what) {
+		s.Notice(ourPlace(room), line)
 	}
 }
 
-// toldRooms are the rooms that were said not to be encrypted.
+// What was said of a room.
+const (
+	roomClear   = "clear"   // what is written there leaves as it is
+	roomRefused = "refused" // it does not leave
+)
+
+// roomsFile lists, in an account's directory, what its person was told of rooms: a line each,
+// with the word for it and the room. Of several lines about a room the last one counts.
+const roomsFile = "rooms"
+
+// toldRooms are the rooms of which people were told what holds there.
 type toldRooms struct {
 	mu  sync.Mutex
-	all map[toldRoom]bool
+	all map[string]map[string]string // by account, a stranger's with a slash before it, and by room: what was said
 }
 
-// A toldRoom is one of them. What a stranger was told the person was not.
-type toldRoom struct {
-	account, room string
-	stranger      bool
-}
-
-// maxToldRooms bounds them.
+// maxToldRooms bounds those of one account. Of others nothing is told.
 const maxToldRooms = 10_000
 
-// first reports whether somebody is to be told of a room, and notes that they were.
-func (t *toldRooms) first(r toldRoom) bool {
+// first reports whether somebody is to be told something of a room, and notes that they were.
+// What a stranger was told the person was not, and it stands in no file.
+func (t *toldRooms) first(s *session, room, what string) bool {
+	who := s.jid
+	stranger := s.stranger.Load() != nil
+	if stranger {
+		who = "/" + s.jid
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.all[r] {
+	told, known := t.all[who]
+	if told[room] == what { // most often so
 		return false
 	}
-	if t.all == nil {
-		t.all = map[toldRoom]bool{}
+	path := filepath.Join(otrlayer.Dir(s.p.state.Dir, s.jid), roomsFile)
+	if !known {
+		told = map[string]string{}
+		var b []byte
+		if !stranger {
+			b, _ = readPrivate(path) // what cannot be read is told once more
+		}
+		for line := range strings.Lines(string(b)) {
+			if what, room, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+				told[room] = what
+			}
+		}
+		if t.all == nil {
+			t.all = map[string]map[string]string{}
+		}
+		t.all[who] = told
 	}
-	if len(t.all) < maxToldRooms {
-		t.all[r] = true
+	if told[room] == what {
+		return false
+	}
+	if _, known := told[room]; !known && len(told) >= maxToldRooms {
+		return false
+	}
+	told[room] = what
+	if stranger {
+		return true
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = f.WriteString(what + " " + room + "\n")
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		s.p.log.Warn("what was told of a room could not be remembered", "account", s.p.name(s.jid))
 	}
 	return true
 }

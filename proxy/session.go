@@ -65,6 +65,7 @@ type session struct {
 	contacts  roster
 	carbons   atomic.Bool // the client has them (XEP-0280)
 	attending atomic.Bool // it gets what is addressed to the account
+	showsWhy  atomic.Bool // its program shows why a message came back
 	greet     sync.Once   // when the client has come
 	used      sync.Once   // when it has done anything
 	first     bool        // it came with the first password that is known here
@@ -79,6 +80,7 @@ type session struct {
 	metOut   lastAddress
 	ruledOut lastRule
 	passing  otrlayer.Message // the one at hand
+	talksIn  string           // with whom, or in which room, the person was last
 	strange  map[string]bool  // extensions that were said to be left out, by contact and name
 
 	// Owned by the goroutine that reads the server.
@@ -243,9 +245,7 @@ func (s *session) isOver() {
 	s.still()
 	account := s.part()
 	s.settle()
-	for _, k := range s.client.unsent() { // what the client was not told
-		account.GiveBack(k.message(), k.cause)
-	}
+	giveBack(account, s.client.unsent(), func(k mark) otrlayer.Cause { return k.cause }) // what the client was not told
 	s.p.mu.Lock()
 	s.p.sessions.remove(s)
 	s.p.mu.Unlock()

@@ -163,7 +163,8 @@ type Error struct {
 	Text      string
 }
 
-func (e Error) append(dst []byte) []byte {
+// AppendTo appends the <error/> element.
+func (e Error) AppendTo(dst []byte) []byte {
 	dst = AppendAttr(append(dst, "<error"...), "type", e.Type)
 	dst = append(append(append(dst, "><"...), e.Condition...), " xmlns='"+NSStanzas+"'/>"...)
 	if e.Text != "" {
@@ -182,7 +183,7 @@ func AppendError(dst []byte, kind, from, to, id string, e Error) []byte {
 	dst = appendOptional(dst, "to", to)
 	dst = appendOptional(dst, "id", id)
 	dst = append(dst, " type='error'>"...)
-	dst = e.append(dst)
+	dst = e.AppendTo(dst)
 	return append(append(append(dst, "</"...), kind...), '>')
 }
 

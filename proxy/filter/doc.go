@@ -36,6 +36,7 @@ const (
 	NSMUCUser    = NSMUC + "#user"
 	NSNick       = "http://jabber.org/protocol/nick"
 	NSOOB        = "jabber:x:oob"
+	NSReactions  = "urn:xmpp:reactions:0"
 	NSOTR        = "urn:xmpp:otr:0"
 	NSPubSub     = "http://jabber.org/protocol/pubsub"
 	NSReceipts   = "urn:xmpp:receipts"

@@ -1,9 +1,11 @@
 package filter
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
+	"strings"
 
 	"otrproxy/config"
 	"otrproxy/stanza"
@@ -14,7 +16,11 @@ import (
 func Slight(root stanza.Element) bool {
 	for el := range root.Children() {
 		switch string(el.NS()) {
-		case NSChatStates, NSReceipts, NSMarkers, NSHints, NSStanzaID:
+		case NSChatStates, NSReceipts, NSMarkers, NSHints, NSStanzaID, "jabber:x:event":
+		case NSMUCUser: // by which programs name one occupant of a room (XEP-0045 section 7.5)
+			if el.HasChildren() || !blank(el.TextBytes()) {
+				return false
+			}
 		case nsClient:
 			if string(el.Local()) != "thread" {
 				return false
@@ -29,6 +35,7 @@ func Slight(root stanza.Element) bool {
 // Composed is what of a message may leave.
 type Composed struct {
 	Body    *stanza.Element // the one text to encrypt
+	Thread  string          // the name of its thread, as the client wrote it
 	Extra   []byte          // rebuilt: may stand beside ciphertext
 	Opaque  *stanza.Element // end-to-end encrypted by the client itself
 	Sealed  bool            // the same, but it may not pass, and the body is no substitute
@@ -36,7 +43,14 @@ type Composed struct {
 	Dropped []string        // content that is left out when there is a body
 	Strange []string        // names of extensions that are left out
 	Lost    string          // content that cannot be kept, without which the message says nothing
+	Reacts  *Reaction       // to an earlier message, in the place of a text; nil for none
 	Files   []byte          // rebuilt: files and calls, where the rule allows them and there is nothing else
+}
+
+// A Reaction is what somebody feels about a message (XEP-0444): some emoji, or none any more.
+type Reaction struct {
+	To    string // the message's id
+	Emoji string
 }
 
 // A kind of content is something that OTR cannot protect.
@@ -53,7 +67,7 @@ var content = map[string]kind{
 	"urn:xmpp:message-retract:0":             {"a retraction", ""},
 	"urn:xmpp:message-retract:1":             {"a retraction", ""},
 	"urn:xmpp:fasten:0":                      {"what is attached to an earlier message", ""},
-	"urn:xmpp:reactions:0":                   {"a reaction", ""},
+	NSReactions:                              {"a reaction", ""},
 	"urn:xmpp:sfs:0":                         {"a file", config.Files},
 	"urn:xmpp:sims:1":                        {"a file", config.Files},
 	"urn:xmpp:reference:0":                   {"a reference", config.Files},
@@ -92,6 +106,7 @@ func permitting(allow config.Allow, many bool) string {
 // not listed here is left out.
 func Compose(root stanza.Element, rule *config.Rule, room []byte) (c Composed) {
 	c.Extra = room[:0]
+	var links []stanza.Element
 	for el := range root.Children() {
 		ns, local := el.NS(), el.Local()
 		switch ours := string(ns) == nsClient; {
@@ -109,6 +124,7 @@ func Compose(root stanza.Element, rule *config.Rule, room []byte) (c Composed) {
 			}
 			c.Dropped = append(c.Dropped, "the same in another language")
 		case ours && string(local) == "thread":
+			c.Thread = el.Text()
 			c.Extra = append(stanza.AppendEscaped(append(c.Extra, "<thread>"...), threadID(el.TextBytes())), "</thread>"...)
 		case ours && string(local) == "subject":
 			if el.Inner().Len() > 0 {
@@ -140,7 +156,9 @@ func Compose(root stanza.Element, rule *config.Rule, room []byte) (c Composed) {
 				c.Sealed, c.Unsound = true, rule.Allows(allow)
 			}
 		case string(ns) == NSXHTML, string(ns) == NSNick, string(ns) == "urn:xmpp:fallback:0", string(ns) == "urn:xmpp:styling:0", string(ns) == "urn:xmpp:message-attaching:1":
-			c.Lost = "formatted text" // without a body; beside one it says the same again
+			c.Lost = cmp.Or(c.Lost, sameAgain) // without a text; beside one it says the same again
+		case string(ns) == NSReactions && string(local) == "reactions" && c.Reacts == nil:
+			c.Reacts = reaction(el)
 		case content[string(ns)].what != "":
 			k := content[string(ns)]
 			if f := transfers.of(el); f != nil && k.allow != "" && rule.Allows(k.allow) && f.fits(el, nil) {
@@ -150,7 +168,12 @@ func Compose(root stanza.Element, rule *config.Rule, room []byte) (c Composed) {
 			} else {
 				c.Lost = k.what + permitting(k.allow, false)
 			}
+			if string(ns) == NSOOB {
+				links = append(links, el)
+				continue
+			}
 			c.Dropped = append(c.Dropped, k.what)
+		case quiet.of(el) != nil: // of the same kind as what stands in beside: nobody misses it
 		default:
 			c.Lost = "an extension of your program (" + clip(string(local)) + ")"
 			c.Strange = append(c.Strange, clip(string(local)))
@@ -159,11 +182,52 @@ func Compose(root stanza.Element, rule *config.Rule, room []byte) (c Composed) {
 	if !blank(root.TextBytes()) {
 		c.Lost, c.Dropped = "text outside the body", append(c.Dropped, "text outside the body")
 	}
+	for _, el := range links {
+		if !c.says(el) {
+			c.Dropped = append(c.Dropped, content[NSOOB].what)
+		}
+	}
+	switch {
+	case c.Reacts == nil:
+	case c.Body != nil:
+		c.Dropped, c.Reacts = append(c.Dropped, content[NSReactions].what), nil
+	case c.Lost != "" && c.Lost != sameAgain || c.Opaque != nil || c.Sealed:
+		c.Lost, c.Reacts = cmp.Or(c.Lost, content[NSReactions].what), nil
+	}
 	if c.Lost != "" {
 		c.Files = nil
 	}
 	return c
 }
+
+// says reports whether the text is the link that an element holds (XEP-0066): it arrives then.
+func (c *Composed) says(link stanza.Element) bool {
+	url, ok := link.Child(NSOOB, "url")
+	return ok && c.Body != nil && strings.TrimSpace(url.Text()) == strings.TrimSpace(c.Body.Text())
+}
+
+func reaction(el stanza.Element) *Reaction {
+	r := &Reaction{To: el.Attr("id")}
+	for c := range el.Children() {
+		if text := strings.TrimSpace(c.Text()); c.Is(NSReactions, "reaction") && text != "" {
+			r.Emoji += " " + text
+		}
+	}
+	r.Emoji = strings.TrimPrefix(r.Emoji, " ")
+	return r
+}
+
+// quiet is what is left out without a word.
+var quiet = Table{
+	NSDelay:             {"delay": {}},
+	NSDelayOld:          {"x": {}},
+	NSMUCUser:           {"x": {}},
+	"urn:xmpp:reply:0":  {"reply": {}}, // what is replied to stands in the text as well (XEP-0461)
+	"urn:xmpp:mam:tmp":  {"archived": {}},
+}
+
+// sameAgain is what says the same as a text that it stands beside.
+const sameAgain = "formatted text"
 
 // asItIs leaves words as they are.
 var asItIs = Voice{Fits: words, Quote: func(s string) string { return s }, Mark: func(s string) string { return s }}

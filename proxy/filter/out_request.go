@@ -67,7 +67,7 @@ func RequestOut(root stanza.Element, to To, rule *config.Rule) (what string) {
 	if to == ToServer && rule.Allows(config.Services) {
 		return ""
 	}
-	file := carriesFile(root)
+	file := CarriesFile(root)
 	if file && !rule.Allows(config.Files) {
 		return "files and calls" + permitting(config.Files, true)
 	}
@@ -183,8 +183,9 @@ func filesAlone(root stanza.Element) bool {
 	return blank(root.TextBytes())
 }
 
-// carriesFile looks at every element of a request: a file is one wherever it stands.
-func carriesFile(root stanza.Element) bool {
+// CarriesFile reports whether a request is about a file or a call. It looks at every element: a
+// file is one wherever it stands.
+func CarriesFile(root stanza.Element) bool {
 	for d := range root.Descendants() {
 		ns := string(d.NS())
 		if fileNamespaces[ns] || strings.HasPrefix(ns, "urn:xmpp:jingle:apps:") {

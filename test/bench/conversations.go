@@ -120,9 +120,9 @@ func (s *speaker) Shows()                                      {}
 func (s *speaker) Pending() bool                               { return false }
 func (s *speaker) Notice(_, text string)                       { s.said = append(s.said, text) }
 func (s *speaker) Mirror(otrlayer.Mirrored) otrlayer.Mirroring { return otrlayer.Unwanted }
-func (s *speaker) Return(_ *otrlayer.Message, _ otrlayer.Cause, sentence string) bool {
+func (s *speaker) Return(_ *otrlayer.Message, _ otrlayer.Cause, sentence string) otrlayer.Sign {
 	s.said = append(s.said, sentence)
-	return true
+	return otrlayer.SeenWhy
 }
 
 // unheard is told of everything, for nothing.

@@ -1,0 +1,209 @@
+package otrlayer
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The way back of a message that was not sent:
+//
+//	Refuse, GiveBack   take it: one that may not leave, and one that has not arrived
+//	returned           hands it to a client as an error, or keeps it until one comes
+//	NotSent            is the line in the conversation: what was not sent, and why
+//
+// The error alone is not enough: many programs show it without its reason, or not at all.
+
+// A client's sign of a message that came back.
+type Sign uint8
+
+const (
+	NoSign  Sign = iota // the client takes nothing more, and the message is not with it
+	Unseen              // it has the message back, and does not show the person why
+	SeenWhy             // it shows them that it came back, and why
+)
+
+// owing is a message that no client was there to get back.
+type owing struct {
+	m *Message
+	c Cause
+}
+
+// MaxOwed bounds what is kept for a client that never comes back.
+const MaxOwed = 1000
+
+// Refuse returns a message that may not leave to the client it has just come from.
+func (a *Account) Refuse(o Outlet, m *Message, c Cause, sentence string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch o.Return(m, c, sentence) {
+	case NoSign: // the client is gone already; another or the next one is told
+		a.returned(c, false, m)
+	case Unseen:
+		o.Notice(m.where(), NotSent(sentence, m))
+	}
+}
+
+// GiveBack returns messages that did not leave to the client that has written them, or to
+// another one of the account.
+func (a *Account) GiveBack(c Cause, list ...*Message) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, m := range list {
+		conv := a.convs[m.Contact]
+		if conv == nil || m.ID == "" {
+			continue
+		}
+		conv.forgetSent(func(x *Message) bool { // and then it is not sent again
+			same := x.ID == m.ID && x.outlet == m.outlet
+			if same {
+				list[i] = x // with its text
+			}
+			return same
+		})
+		conv.settle(a.now())
+	}
+	a.giveBack(c, list)
+}
+
+// giveBack is returned for messages to several contacts.
+func (a *Account) giveBack(c Cause, list []*Message) {
+	for len(list) > 0 {
+		n := 1
+		for n < len(list) && list[n].where() == list[0].where() {
+			n++
+		}
+		a.returned(c, false, list[:n]...)
+		list = list[n:]
+	}
+}
+
+// returned hands messages of one conversation back, for one cause: to the client that handed
+// each over, to another one of the account, or to the next that comes. One line says so where
+// a client does not, and to all where a line had promised that they would be sent.
+func (a *Account) returned(c Cause, promised bool, list ...*Message) {
+	if len(list) == 0 {
+		return
+	}
+	sentence := a.Why(c, list[0].Contact)
+	unseen := map[Outlet][]*Message{}
+	for _, m := range list {
+		a.events.Happened(m.Contact, EventReturned)
+		o, seen := a.comesBack(m, c, sentence)
+		if o == nil || seen && !promised {
+			continue
+		}
+		unseen[o] = append(unseen[o], m)
+	}
+	for _, o := range a.outlets {
+		switch {
+		case promised:
+			o.Notice(list[0].where(), NotSent(sentence, list...))
+		case len(unseen[o]) > 0:
+			o.Notice(list[0].where(), NotSent(sentence, unseen[o]...))
+		}
+	}
+}
+
+// comesBack hands one message back and says to whom, and whether they see why; to nobody
+// where it is kept for the next client.
+func (a *Account) comesBack(m *Message, c Cause, sentence string) (to Outlet, seen bool) {
+	if m.outlet != nil && a.attached(m.outlet) {
+		if sign := m.outlet.Return(m, c, sentence); sign != NoSign {
+			return m.outlet, sign == SeenWhy
+		}
+	}
+	for _, o := range slices.Backward(a.outlets) {
+		if o != m.outlet && o.Return(m, c, sentence) != NoSign {
+			return o, false // it does not know the message
+		}
+	}
+	switch {
+	case a.inherited: // its person has gone on without it
+		a.guestOf.GiveBack(c, m)
+	case len(a.owed) < MaxOwed:
+		a.owed = append(a.owed, owing{m, c})
+		a.publish()
+	default:
+		a.events.Log(8, "a message could not be given back: too many wait for a client already", nil)
+	}
+	return nil, false
+}
+
+// repay hands back what no client was there to get.
+func (a *Account) repay(owed []owing) {
+	for len(owed) > 0 {
+		c := owed[0].c
+		var list []*Message
+		for len(owed) > 0 && owed[0].c == c {
+			list, owed = append(list, owed[0].m), owed[1:]
+		}
+		a.giveBack(c, list)
+	}
+}
+
+// Owed is how many messages wait to be given back to a client.
+func (a *Account) Owed() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.owed)
+}
+
+// giveBack returns what waits in a conversation, and says how much that was.
+func (c *conversation) giveBack(cause Cause) (n int) {
+	held, promised := c.held, c.told
+	c.held, c.heldBytes = nil, 0
+	c.nothingWaits()
+	c.a.returned(cause, promised, held...)
+	return len(held)
+}
+
+// nothingWaits notes that, so that the next message that waits is told of again.
+func (c *conversation) nothingWaits() { c.told, c.unreached, c.released = false, false, 0 }
+
+const (
+	mostQuoted  = 3  // messages whose beginnings stand in one line
+	quotedRunes = 60 // of each
+)
+
+// NotSent is the line that says what was not sent, and why. The sentence is a cause's.
+func NotSent(sentence string, list ...*Message) string {
+	var quotes []string
+	for _, m := range list {
+		if m.Text != "" && len(quotes) < mostQuoted {
+			quotes = append(quotes, Quoted(m.Text))
+		}
+	}
+	if len(quotes) == 0 && len(list) == 1 {
+		return sentence
+	}
+	what := strings.Join(quotes, ", ")
+	if n := len(list); n > 1 {
+		of := fmt.Sprintf("%d messages", n)
+		switch {
+		case len(quotes) == 0:
+			what = of
+		case n > len(quotes):
+			what = of + ", among them " + what
+		default:
+			what = of + ", " + what
+		}
+	}
+	if why, ok := strings.CutPrefix(sentence, "Not sent: "); ok {
+		return "Not sent: " + what + ". Why: " + why
+	}
+	return "About " + what + ": " + sentence
+}
+
+// Quoted is how a message begins, in quotes.
+func Quoted(text string) string {
+	words := strings.Join(strings.Fields(text), " ")
+	if r := []rune(words); len(r) > quotedRunes {
+		words = string(r[:quotedRunes]) + "…"
+	}
+	return `"` + words + `"`
+}
+
+// where is the conversation that lines about the message stand in.
+func (m *Message) where() string { return cmp.Or(m.Where, m.Contact) }

@@ -1,0 +1,147 @@
+package proxy
+
+import (
+	"bytes"
+	"strings"
+
+	"otrproxy/otrlayer"
+	"otrproxy/proxy/filter"
+	"otrproxy/stanza"
+)
+
+// The way back of a client's message that was not sent: an error with its own id, which
+// carries what the message was (RFC 6120 section 8.3.1). Some programs show an error only
+// where they find the text in it. What others do not show, a line in the conversation says.
+
+// returning is a client's message as it goes back.
+func (s *session) returning(root stanza.Element, contact string) *otrlayer.Message {
+	m := &otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Thread: thread(root)}
+	if body := picked(root); body != nil {
+		m.Text = body.Text()
+	}
+	switch near := s.nearRoom(contact) || s.ofRooms(contact); {
+	case near && m.Type != "groupchat" && strings.Contains(m.To, "/"):
+		m.Occupant, m.Where = true, m.To
+	case s.isRoom(contact):
+		m.Where = ourPlace(contact)
+	case near: // nothing is open there
+		m.Where = serviceJID
+	}
+	return m
+}
+
+// thread is the name of a message's thread; "" for none.
+func thread(root stanza.Element) string {
+	if el, ok := root.Child(stanza.NSClient, "thread"); ok {
+		return el.Text()
+	}
+	return ""
+}
+
+// block refuses a message for a cause of the closed set.
+func (s *session) block(root stanza.Element, c otrlayer.Cause, contact string) {
+	s.account().Refuse(s, s.returning(root, contact), c, s.account().Why(c, contact))
+}
+
+// unprotected refuses what OTR cannot protect, by name.
+func (s *session) unprotected(root stanza.Element, what, contact string) {
+	whom := ""
+	if strings.Contains(contact, "@") {
+		whom = " for " + contact
+	}
+	sentence := otrlayer.Because("Not sent: OTR can encrypt text only, so it cannot protect "+what+", and the rules demand encryption"+whom+".", s.p.Config().RuleFor(s.jid, contact).Reason)
+	if string(root.Local()) == "message" {
+		s.account().Refuse(s, s.returning(root, contact), otrlayer.CauseUnprotected, sentence)
+		return
+	}
+	s.p.metrics.blocked(otrlayer.CauseUnprotected)
+	s.p.metrics.count(out, iq, blocked)
+	s.refuse(root, blockError(otrlayer.CauseUnprotected, sentence))
+	if filter.CarriesFile(root) { // a person has chosen one, and many programs say only that it failed
+		s.Notice(s.fileFor(contact), sentence)
+	}
+}
+
+// fileFor is the conversation in which a file was to be shown that a request is about: with the
+// contact whom the request is for; where that is a service, the one that the person was in last.
+func (s *session) fileFor(contact string) string {
+	switch {
+	case strings.Contains(contact, "@") && contact != s.jid:
+		return contact
+	case s.isRoom(s.talksIn):
+		return ourPlace(s.talksIn)
+	case s.talksIn != "":
+		return s.talksIn
+	}
+	return serviceJID
+}
+
+func blockError(c otrlayer.Cause, sentence string) stanza.Error {
+	e := stanza.Error{Type: "cancel", Condition: "policy-violation", Text: sentence}
+	switch c {
+	case otrlayer.CauseQueueFull, otrlayer.CauseMemory:
+		e = stanza.Error{Type: "wait", Condition: "resource-constraint", Text: sentence}
+	case otrlayer.CauseShutdown, otrlayer.CauseUpstream, otrlayer.CauseUncertain:
+		e = stanza.Error{Type: "wait", Condition: "remote-server-timeout", Text: sentence}
+	case otrlayer.CauseBounced:
+		e = stanza.Error{Type: "cancel", Condition: "item-not-found", Text: sentence}
+	case otrlayer.CauseNotInRoom:
+		e = stanza.Error{Type: "modify", Condition: "not-acceptable", Text: sentence}
+	}
+	return e
+}
+
+// Return hands a message back to the client as an error with its own id.
+func (s *session) Return(m *otrlayer.Message, c otrlayer.Cause, sentence string) otrlayer.Sign {
+	ok := s.client.message(mark{slip: m.Slip(), cause: c}, func(b []byte) []byte {
+		return stanza.Message{From: m.To, To: s.full(), ID: m.ID, Type: "error", Body: m.Text, Extra: blockError(c, sentence).AppendTo(appendBeside(nil, m))}.AppendTo(b)
+	})
+	s.client.kick()
+	if !ok {
+		return otrlayer.NoSign
+	}
+	s.p.metrics.blocked(c)
+	s.p.metrics.count(out, message, blocked)
+	return s.sign(m)
+}
+
+// appendBeside appends what stands beside the text of a message that goes back.
+func appendBeside(b []byte, m *otrlayer.Message) []byte {
+	if m.Thread != "" {
+		b = append(stanza.AppendEscaped(append(b, "<thread>"...), m.Thread), "</thread>"...)
+	}
+	if m.Occupant {
+		b = append(b, "<x xmlns='"+filter.NSMUCUser+"'/>"...)
+	}
+	return b
+}
+
+// sign is what the client shows of a message that came back to it.
+func (s *session) sign(m *otrlayer.Message) otrlayer.Sign {
+	if m.Text != "" && m.Type != "groupchat" && !m.Occupant && s.showsWhy.Load() {
+		return otrlayer.SeenWhy
+	}
+	return otrlayer.Unseen
+}
+
+// programsShow are the programs, by what their presence calls them (XEP-0115), that were seen to
+// show a message which comes back with its text, and why, in the conversation.
+var programsShow = map[string]bool{}
+
+// bounced shows the client a message of its own that the server has sent back. A server quotes
+// what it got, which is our ciphertext, so the person's own words stand in its place.
+func (s *session) bounced(shown []byte, m *otrlayer.Message) []byte {
+	head, rest, ok := bytes.Cut(shown, []byte{'>'})
+	if !ok || m.Text == "" {
+		return shown
+	}
+	b := append(append(bytes.Clone(head), "><body>"...), stanza.AppendEscaped(nil, m.Text)...)
+	return append(appendBeside(append(b, "</body>"...), m), rest...)
+}
+
+// knowsProgram notes what the client's program shows, by its presence.
+func (s *session) knowsProgram(presence stanza.Element) {
+	if c, ok := presence.Child(nsCaps, "c"); ok {
+		s.showsWhy.Store(programsShow[string(c.AttrBytes("node"))])
+	}
+}
