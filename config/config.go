@@ -255,7 +255,8 @@ func match(pattern, jid string) bool {
 type Hold struct {
 	Messages int
 	Bytes    int
-	For      time.Duration // from when the message was handed over
+	For      time.Duration // from when the message was handed over, or the contact has come
+	Offline  time.Duration // where the contact is known to be offline
 }
 
 // An Access is one line of who may use the proxy at all.
@@ -310,7 +311,7 @@ func Default() *Config {
 		Listen: []string{"127.0.0.1:5222"},
 		State:  DefaultState(),
 		Log:    Log{Level: "info", Format: "text"},
-		Hold:   Hold{Messages: 100, Bytes: 1 << 20, For: 10 * time.Minute},
+		Hold:   Hold{Messages: 100, Bytes: 1 << 20, For: 10 * time.Minute, Offline: 24 * time.Hour},
 		Limits: Limits{Sessions: 200, PerAddress: 50, PerAccount: 20, Accounts: 1000, Pending: 100, Rate: 200, Stanza: 256 << 10, Memory: 512 << 20, Login: 30 * time.Second, Answer: time.Minute, Alive: 5 * time.Minute},
 		Idle:   72 * time.Hour,
 

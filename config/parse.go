@@ -150,6 +150,7 @@ func (c *Config) document(n *yaml.Node) error {
 				"messages": func(n *yaml.Node) error { return number(n, &c.Hold.Messages, 0, 1_000_000) },
 				"bytes":    func(n *yaml.Node) error { return size(n, &c.Hold.Bytes, 0, 1<<30) },
 				"for":      func(n *yaml.Node) error { return duration(n, &c.Hold.For, time.Second, 30*24*time.Hour) },
+				"offline":  func(n *yaml.Node) error { return duration(n, &c.Hold.Offline, time.Second, 30*24*time.Hour) },
 			})
 		},
 		"idle":    func(n *yaml.Node) error { return duration(n, &c.Idle, time.Minute, 365*24*time.Hour) },

@@ -38,7 +38,8 @@ const (
 type Hold struct {
 	Messages int
 	Bytes    int
-	For      time.Duration
+	For      time.Duration // where the contact may be there
+	Offline  time.Duration // where the contact is known not to be
 }
 
 // Settings are what an account takes from the configuration. Policy is asked for
@@ -95,14 +96,13 @@ type Message struct {
 	RawID    []byte                   // the ID in the place of ID, for Pass; valid only during it
 	Rewrite  func(body string) []byte // the stanza as it came with another body; valid only during Send
 
-	outlet  Outlet
-	since   time.Time
-	expires time.Time
-	to      Fingerprint // the key it was encrypted to
-	ssid    [8]byte     // of the keys, and how many texts they had encrypted with it
-	count   int
-	at      string // the JID it went to
-	again   bool   // it is being sent again
+	outlet Outlet
+	since  time.Time
+	to     Fingerprint // the key it was encrypted to
+	ssid   [8]byte     // of the keys, and how many texts they had encrypted with it
+	count  int
+	at     string // the JID it went to
+	again  bool   // it is being sent again
 
 	kept      *list.Element // among the texts the account keeps; nil for none
 	forgotten bool          // its text is not kept any more
@@ -184,6 +184,9 @@ type Outlet interface {
 	// Pending reports whether what was emitted may still be on its way to the server.
 	// Acknowledged is called on the account once it is not, and Detach at the end.
 	Pending() bool
+	// Sees reports whether the client is told when a contact comes or goes (RFC 6121 section
+	// 3.1): where it is not told of any, they are offline.
+	Sees(contact string) bool
 	// Notice queues a line from the proxy in the conversation with a contact.
 	Notice(contact, text string)
 	// Shows tells the session that the text which it has just given to Receive is to be shown.
@@ -253,17 +256,16 @@ type Account struct {
 	live      map[*conversation]struct{}            // those with sessions
 	of        map[Outlet]map[*conversation]struct{} // those that refer to a client's session
 	deadlines deadlines
-	total     counts            // of all conversations
-	kinds     Kinds             // of them
-	published Kept              // what the events know of that
-	texts     list.List         // of *text, oldest first
-	textBytes int               // their size
-	lines     lines             // that others have caused
-	paces     paces             // at which we ask and answer
-	store     *store            // writes fps, spoken, formats and private
-	private   *privates         // contacts whose conversation was private, over restarts
-	programs  map[string]string // what known programs of contacts call themselves, by full JID
-	low       map[string]bool   // contacts' resources with a negative priority, by full JID
+	total     counts                // of all conversations
+	kinds     Kinds                 // of them
+	published Kept                  // what the events know of that
+	texts     list.List             // of *text, oldest first
+	textBytes int                   // their size
+	lines     lines                 // that others have caused
+	paces     paces                 // at which we ask and answer
+	store     *store                // writes fps, spoken, formats and private
+	private   *privates             // contacts whose conversation was private, over restarts
+	there     map[string][]resource // contacts' resources that are there, by bare JID
 	outlets   []Outlet
 	owed      []owing // to be handed back to the next client that comes
 	timer     *time.Timer
@@ -294,7 +296,7 @@ func Open(state, jid string, settings func() Settings, events Events, vault Vaul
 	}
 	dir := Dir(state, jid)
 	a := &Account{jid: jid, dir: dir, settings: settings, events: events, vault: vault, maker: maker, clock: time.Now, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
-		programs: map[string]string{}, low: map[string]bool{}, generated: make(chan struct{})}
+		there: map[string][]resource{}, generated: make(chan struct{})}
 	a.unmade.Store(!exists(dir, ""))
 	var err error
 	if a.fps, err = loadFingerprints(dir, fingerprintFile, jid); err != nil {
@@ -503,10 +505,9 @@ func (a *Account) Detach(o Outlet) {
 	now, of := a.now(), a.of[o]
 	delete(a.of, o)
 	if len(a.outlets) == 0 {
-		clear(a.programs) // nobody tells us any more who goes
-		clear(a.low)
+		clear(a.there) // nobody tells us any more who goes
 		for c := range a.live {
-			c.away(func(*session) bool { return true })
+			c.lose(func(*session) bool { return true })
 		}
 		for c := range a.waiting {
 			c.queried = time.Time{} // an answer finds nobody: it is asked again at once
@@ -517,7 +518,7 @@ func (a *Account) Detach(o Outlet) {
 			// The contact sees us go, and some programs forget their sessions then without
 			// a word (seen with Profanity). With version 3 they tell us apart by our instance
 			// tag, and not by which of our clients carries what we say.
-			c.away(func(s *session) bool { return s.Version == otr.V2 })
+			c.lose(func(s *session) bool { return s.Version == otr.V2 })
 			c.carrier = nil
 		}
 		if c.outlet == o {
@@ -530,8 +531,8 @@ func (a *Account) Detach(o Outlet) {
 	}
 }
 
-// away notes that the other side of sessions may have gone.
-func (c *conversation) away(which func(*session) bool) {
+// lose notes that the other side of sessions may have gone.
+func (c *conversation) lose(which func(*session) bool) {
 	for _, s := range c.live {
 		s.gone = s.gone || which(s)
 	}

@@ -343,6 +343,11 @@ func TestPresenceNeverFloodsWithQueries(t *testing.T) {
 	}
 	alice.later(askInterval + time.Millisecond)
 	alice.a.expire()
+	if n := alice.queries(); n != 0 {
+		t.Errorf("%d queries after the first pause: with each that is not answered it doubles", n)
+	}
+	alice.later(askInterval)
+	alice.a.expire()
 	if n := alice.queries(); n != 1 {
 		t.Errorf("%d queries after the pause", n)
 	}

@@ -63,10 +63,14 @@ type conversation struct {
 	heard  map[complaint]int // how many of them which client has heard
 	stale  time.Time         // until when nothing is sent on a session the contact seems to have lost
 
-	online  map[string]bool // the contact's resources that have come online
-	wrote   bool            // the person has written to this contact
-	refused bool            // the contact answered the whitespace tag with plain text
-	offered bool            // the whitespace tag has been sent
+	away     bool              // the contact is known not to be there
+	came     time.Time         // when they last came, of those who are there
+	partners map[uint32]string // the full JIDs that instances have sent handshakes from
+	under    bool              // an exchange was under way when it was last looked at
+	tries    int               // queries since the last one that was answered
+	wrote    bool              // the person has written to this contact
+	refused  bool              // the contact answered the whitespace tag with plain text
+	offered  bool              // the whitespace tag has been sent
 
 	newcomer bool   // what is being read is of somebody the person has nothing to do with yet
 	stranger bool   // nor is it a contact
@@ -277,6 +281,7 @@ func (c *conversation) query(now time.Time) {
 		"If you can read this, your program has no OTR or has it turned off; see https://otr.im/ for programs that have it.")
 	if c.protocol(c.contact, string(query), true) {
 		c.queried = now
+		c.tries++
 	}
 }
 
@@ -408,7 +413,7 @@ func (c *conversation) activate(now time.Time, id otr.ID) {
 	c.active, c.state = id, StateEncrypted
 	c.a.keepPrivate(c.contact, true)
 	c.otr.Keep(id)
-	c.stale, c.queried = time.Time{}, time.Time{}
+	c.stale, c.queried, c.tries, c.under = time.Time{}, time.Time{}, 0, false
 	c.untold, c.aside = "", 0
 }
 
@@ -460,10 +465,10 @@ func (c *conversation) resend(now time.Time, to Fingerprint) {
 			other = append(other, m)
 		default:
 			copied := *m
-			copied.again, copied.expires, copied.kept = true, now.Add(c.a.settings().Hold.For), nil
+			copied.again, copied.since, copied.kept = true, now, nil
 			again = append(again, &copied)
 			c.heldBytes += len(m.Text) + len(m.Extra)
-			c.waitsUntil(copied.expires)
+			c.heldUntil = now // looked at anew
 		}
 		return true
 	})

@@ -55,6 +55,9 @@ func (c *conversation) plan(now time.Time) {
 	c.a.arm()
 }
 
+// lookAgain is how often it is looked whether an exchange was given up.
+const lookAgain = 5 * time.Second
+
 // next is the first moment at which something of the conversation expires or is to be
 // done; zero for never.
 func (c *conversation) next(now time.Time) (due time.Time) {
@@ -80,6 +83,9 @@ func (c *conversation) next(now time.Time) (due time.Time) {
 		return due
 	}
 	sooner(c.otr.Expire(now))
+	if c.under {
+		sooner(now.Add(lookAgain))
+	}
 	if s := c.current(); s != nil && len(c.held) > 0 {
 		sooner(c.otr.SealedUntil(now, s.Instance))
 	}
@@ -140,6 +146,11 @@ func (c *conversation) lapse(now time.Time) {
 		}
 	}
 	c.flush(now)
+	under := c.otr != nil && c.otr.Exchanging(now)
+	if c.under && !under { // nobody went on with it
+		c.attempt(now, true)
+	}
+	c.under = under
 	switch {
 	case !c.retry.IsZero() && !now.Before(c.retry):
 		c.retry = time.Time{}
@@ -164,10 +175,11 @@ func (c *conversation) returnLate(now time.Time) {
 	kept := c.held[:0]
 	var late []*Message
 	c.heldUntil = time.Time{}
+	hold := c.a.settings().Hold
 	for _, m := range c.held {
-		if m.expires.After(now) {
+		if end := c.expires(m, hold); end.After(now) {
 			kept = append(kept, m)
-			c.waitsUntil(m.expires)
+			c.waitsUntil(end)
 			continue
 		}
 		c.heldBytes -= len(m.Text) + len(m.Extra)

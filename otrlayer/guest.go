@@ -13,7 +13,7 @@ func (a *Account) Guest() *Account {
 	close(ready)
 	return &Account{jid: a.jid, settings: a.settings, events: silent{a.events}, clock: a.clock, guestOf: a,
 		store: &store{}, fps: &fingerprints{}, spoken: &fingerprints{}, formats: &fingerprints{}, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
-		private: &privates{}, programs: map[string]string{}, low: map[string]bool{}, generated: ready}
+		private: &privates{}, there: map[string][]resource{}, generated: ready}
 }
 
 // silent are the events of a guest: what happens to it is no news of the account's.

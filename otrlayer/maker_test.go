@@ -199,7 +199,7 @@ func TestNoKeyUnderNever(t *testing.T) {
 	off := true
 	policy := Never
 	maker := stocked(t, state, nil, "alice@x")
-	alice := &person{t: t, events: &noEvents{}, hold: Hold{100, 1 << 20, time.Minute}, event: make(chan struct{}, 100)}
+	alice := &person{t: t, events: &noEvents{}, hold: Hold{100, 1 << 20, time.Minute, time.Minute}, event: make(chan struct{}, 100)}
 	a, err := Open(state, "alice@x", func() Settings {
 		return Settings{Policy: func(string) Policy { return policy }, Hold: alice.hold, HandsOff: func() bool { return off }}
 	}, alice.events, nil, maker)

@@ -334,7 +334,7 @@ func TestKeyErrorStays(t *testing.T) {
 		}
 		return b, nil
 	}}
-	alice := &person{t: t, events: &noEvents{}, policy: Require, hold: Hold{100, 1 << 20, time.Minute}, event: make(chan struct{}, 100)}
+	alice := &person{t: t, events: &noEvents{}, policy: Require, hold: Hold{100, 1 << 20, time.Minute, time.Minute}, event: make(chan struct{}, 100)}
 	a, err := Open(dir, "alice@x", func() Settings { return Settings{Policy: func(string) Policy { return Require }, Hold: alice.hold} }, alice.events, v, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -369,7 +369,7 @@ func (v vaultFunc) Open(b []byte) ([]byte, error) { return v.seal(b) }
 func TestTrustFlips(t *testing.T) {
 	alice, bob := couple(t)
 	alice.policy = RequireVerified
-	alice.hold = Hold{10000, 1 << 24, time.Minute}
+	alice.hold = Hold{10000, 1 << 24, time.Minute, time.Minute}
 	alice.say("0", "first")
 	carry(alice, bob)
 	fp := alice.a.Conversation("bob@y").Fingerprint

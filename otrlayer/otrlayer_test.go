@@ -59,6 +59,7 @@ type person struct {
 	read     []string // what the client was shown
 	event    chan struct{}
 
+	sees     bool     // it is told when contacts come and go
 	unseen   bool     // its client does not show what came back
 	carbons  bool     // it wants to see what another client sends
 	mirrored []string // what another client got or sent
@@ -88,6 +89,8 @@ func (p *person) Emit(v Verdict) bool {
 
 func (p *person) Shows() {}
 
+func (p *person) Sees(string) bool { return p.sees }
+
 func (p *person) Notice(_, text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,7 +119,7 @@ func (p *person) Return(m *Message, c Cause, sentence string) Sign {
 
 func newPerson(t *testing.T, dir, jid string) *person {
 	t.Helper()
-	p := &person{t: t, events: &noEvents{}, policy: Require, hold: Hold{100, 1 << 20, time.Minute}, welcome: true, event: make(chan struct{}, 100)}
+	p := &person{t: t, events: &noEvents{}, policy: Require, hold: Hold{100, 1 << 20, time.Minute, time.Minute}, welcome: true, event: make(chan struct{}, 100)}
 	p.open(dir, jid)
 	return p
 }

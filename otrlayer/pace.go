@@ -32,8 +32,10 @@ var answerPaces = [...]struct {
 
 const (
 	// askInterval is the least time between two queries to one contact, unless the person
-	// wants one. Once in queryInterval a contact that comes online is asked again at once.
-	askInterval = 10 * time.Second
+	// wants one; it doubles with each that is not answered, up to mostPatience. Once in
+	// queryInterval a contact that comes online is asked again at once.
+	askInterval  = 10 * time.Second
+	mostPatience = 5 * time.Minute
 	// contactSecond and contactAtOnce bound the answers to one contact, so that none takes
 	// all that its standing has. The engine does no more work than that either.
 	contactSecond = 1
@@ -93,11 +95,16 @@ func (c *conversation) mayWork(now time.Time) bool {
 	return true
 }
 
+// patience is the time between the last query and the next one.
+func (c *conversation) patience() time.Duration {
+	return min(askInterval<<min(max(c.tries-1, 0), 8), mostPatience)
+}
+
 // ask sends a query for what waits, as soon as that may be.
 func (c *conversation) ask(now time.Time) {
 	p, at := &c.a.paces, c.turn
 	if at.IsZero() {
-		if at = c.queried.Add(askInterval); c.queried.IsZero() || !at.After(now) {
+		if at = c.queried.Add(c.patience()); c.queried.IsZero() || !at.After(now) {
 			at = now.Add(p.ask().ReserveN(now, 1).DelayFrom(now))
 			c.turn = at
 		}

@@ -56,9 +56,6 @@ const (
 // A habit is how a program writes and reads that text.
 type habit struct{ writes, reads format }
 
-// maxPrograms bounds how many known programs are kept track of.
-const maxPrograms = 10_000
-
 // habits are those of programs that name themselves in their presence, by that node
 // (XEP-0115). A program that speaks version 2 only is meant with that version alone:
 // what speaks another one in its name is a proxy like this before it.
@@ -98,7 +95,7 @@ var programs = slices.Collect(maps.Keys(habits))
 // formatOf is how a session's program writes and reads. The program is known by its name, or
 // by a text of its own; then it is known by its key as well, in later sessions, too.
 func (c *conversation) formatOf(s *session) habit {
-	if name := c.a.programs[s.jid]; name != "" && s.program != anotherProxy && s.speaksAs(name) {
+	if name := c.a.resourceAt(c.contact, s.jid).program; name != "" && s.program != anotherProxy && s.speaksAs(name) {
 		c.isProgram(s, name)
 	}
 	return habits[s.program].habit

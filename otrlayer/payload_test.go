@@ -108,7 +108,7 @@ func TestKnownPrograms(t *testing.T) {
 			t.Errorf("%s version %d is read %q", c.program, c.version, got)
 		}
 		alice.a.Presence(alice, "bob@y/r", "bob@y", false, "", 0)
-		if len(alice.a.programs) != 0 {
+		if len(alice.a.there) != 0 {
 			t.Error("a program is remembered that has gone")
 		}
 	}

@@ -1,53 +1,94 @@
 package otrlayer
 
-import "time"
+import (
+	"slices"
+	"time"
+)
+
+// A resource is a client of a contact's that is there.
+type resource struct {
+	jid     string // full
+	program string // what a known program calls itself (XEP-0115), as KnownProgram has it
+	low     bool   // its priority is negative: it gets nothing that is for the bare JID (RFC 6121 section 8.5.2.1)
+}
+
+const (
+	maxThere   = 10_000 // contacts whose resources are kept track of
+	maxEachOne = 32     // resources of one
+)
+
+// find is a contact's resource, by its place among those that are there; -1 for none.
+func (a *Account) find(contact, jid string) int {
+	return slices.IndexFunc(a.there[contact], func(r resource) bool { return r.jid == jid })
+}
+
+// resourceAt is a contact's resource that is there; nothing is known of any other.
+func (a *Account) resourceAt(contact, jid string) resource {
+	if i := a.find(contact, jid); i >= 0 {
+		return a.there[contact][i]
+	}
+	return resource{}
+}
+
+// comes notes what the presence of a contact's resource says, and what was known of it.
+func (a *Account) comes(contact string, r resource) (before resource, known bool) {
+	all := a.there[contact]
+	if i := a.find(contact, r.jid); i >= 0 {
+		before, all[i] = all[i], r
+		return before, true
+	}
+	switch {
+	case len(all) >= maxEachOne:
+		all = all[1:]
+	case all == nil && len(a.there) >= maxThere:
+		return resource{}, false
+	}
+	a.there[contact] = append(all, r)
+	return resource{}, false
+}
+
+// goes notes that a contact's resource has gone.
+func (a *Account) goes(contact, jid string) {
+	i := a.find(contact, jid)
+	switch all := a.there[contact]; {
+	case jid == contact || i >= 0 && len(all) == 1: // the bare JID is for all of them
+		delete(a.there, contact)
+	case i >= 0:
+		a.there[contact] = slices.Delete(all, i, i+1)
+	}
+}
 
 // Presence tells that a resource of a contact has come or gone, what its program calls
-// itself (XEP-0115) as KnownProgram has it, and its priority: a server gives no message for the
-// bare JID to a resource with a negative one (RFC 6121, section 8.5.2.1).
+// itself (XEP-0115) as KnownProgram has it, and its priority.
 func (a *Account) Presence(o Outlet, from, contact string, available bool, program string, priority int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if available && program != "" && len(a.programs) < maxPrograms {
-		a.programs[from] = program
-	} else {
-		delete(a.programs, from)
-	}
-	back := a.low[from] && priority >= 0
-	if available && priority < 0 && len(a.low) < maxPrograms {
-		a.low[from] = true
-	} else {
-		delete(a.low, from)
-	}
-	c := a.convs[contact]
-	if c == nil {
-		return
-	}
-	now := a.now()
-	defer c.settle(now)
+	now, c := a.now(), a.convs[contact]
 	if !available {
-		delete(c.online, from)
-		for _, s := range c.live {
-			if s.jid == from {
-				s.jid, s.gone = "", true
-			}
+		a.goes(contact, from)
+		if c != nil {
+			defer c.settle(now)
+			c.hasGone(now, from)
 		}
 		return
 	}
+	absent := len(a.there[contact]) == 0
+	before, known := a.comes(contact, resource{from, program, priority < 0})
+	if c == nil {
+		return
+	}
+	defer c.settle(now)
+	if absent {
+		c.hasCome(now)
+	}
 	// Whoever has just come could not get an earlier query; a mere change of
 	// presence is no reason to ask again soon.
-	arrived := !c.online[from] || back
-	if len(c.online) >= maxOnline {
-		clear(c.online)
-	}
-	if c.online == nil {
-		c.online = map[string]bool{}
-	}
-	c.online[from] = true
+	back := before.low && priority >= 0
+	arrived := !known || back
 	if back {
 		c.flush(now)
 	}
-	if arrived && c.lacks() && now.Sub(c.prompted) >= queryInterval {
+	if arrived && c.lacks() && now.Sub(c.prompted) >= max(queryInterval, c.patience()) {
 		c.prompted, c.queried = now, time.Time{} // asked just before they came, they are asked again at once
 	}
 	if arrived || (c.otr == nil || !c.otr.Exchanging(now)) && now.Sub(c.queried) > errorInterval {
@@ -55,8 +96,46 @@ func (a *Account) Presence(o Outlet, from, contact string, available bool, progr
 	}
 }
 
+// hasGone notes that a resource has gone, and with it what only its program knew.
+func (c *conversation) hasGone(now time.Time, jid string) {
+	for _, s := range c.live {
+		if s.jid == jid {
+			s.jid, s.gone = "", true
+		}
+	}
+	for instance, at := range c.partners {
+		if at == jid {
+			c.otr.Left(instance)
+			delete(c.partners, instance)
+		}
+	}
+	if len(c.a.there[c.contact]) == 0 && c.a.sees(c.contact) {
+		c.away = true
+		c.heldUntil = now // what waits may wait longer: looked at anew
+	}
+}
+
+// hasCome notes that a contact is there who was not.
+func (c *conversation) hasCome(now time.Time) {
+	c.away, c.came = false, now
+	c.heldUntil = now
+}
+
+// sees reports whether we would be told of it if a contact were there.
+func (a *Account) sees(contact string) bool {
+	return slices.ContainsFunc(a.outlets, func(o Outlet) bool { return o.Sees(contact) })
+}
+
+// isAway reports whether the contact is known not to be there.
+func (c *conversation) isAway() bool {
+	if len(c.a.outlets) > 0 { // else it is as it was
+		c.away = len(c.a.there[c.contact]) == 0 && c.a.sees(c.contact)
+	}
+	return c.away
+}
+
 // low reports whether the resource of a session is there with a negative priority.
-func (c *conversation) low(s *session) bool { return c.a.low[s.jid] }
+func (c *conversation) low(s *session) bool { return c.a.resourceAt(c.contact, s.jid).low }
 
 // passed reports whether a message passes a session by: its resource has a negative
 // priority, and it is not this resource that the message is addressed to.

@@ -221,6 +221,15 @@ func (c *conversation) begin(now time.Time, v otr.Version, m Incoming) {
 		return
 	}
 	c.protocol(m.From, string(commit), false)
+	c.under = true
+}
+
+// partner notes where an instance's handshakes come from.
+func (c *conversation) partner(instance uint32, from string) {
+	if c.partners == nil || len(c.partners) >= places {
+		c.partners = map[uint32]string{}
+	}
+	c.partners[instance] = from
 }
 
 // errorFrom handles "?OTR Error:". It is not authenticated: it never ends a
@@ -309,6 +318,8 @@ func (c *conversation) encoded(now time.Time, o Outlet, m Incoming, w otr.Messag
 		return Reading{}
 	}
 	res, err := c.engine().Receive(now, w)
+	c.partner(w.Sender, m.From)
+	c.under = true
 	switch {
 	case errors.Is(err, otr.ErrVersion):
 		c.tell(now, topicVersion, c.contact+" tried to begin a private conversation with a version of OTR that the rules forbid.")

@@ -339,10 +339,9 @@ func (c *conversation) hold(now time.Time, limit Hold, m *Message, cause Cause) 
 	}
 	kept := *m
 	kept.Raw, kept.Rewrite, kept.Extra = nil, nil, bytes.Clone(m.Extra)
-	kept.expires = now.Add(limit.For)
 	c.held = append(c.held, &kept)
 	c.heldBytes += size
-	c.waitsUntil(kept.expires)
+	c.waitsUntil(c.expires(&kept, limit))
 	c.announce()
 	c.attempt(now, false)
 	c.a.events.Happened(c.contact, EventHeld)
@@ -368,10 +367,46 @@ func (c *conversation) announce() {
 		c.a.notice(c.contact, "Your message waits for a moment: a new private conversation with "+c.contact+" is being settled.")
 	case cause != CauseExpired:
 		c.a.notice(c.contact, "Your message waits. "+strings.TrimPrefix(cause.Sentence(c.contact), "Not sent: "))
+	case c.isAway():
+		c.a.notice(c.contact, "Your message waits: "+c.contact+" is not online. It is sent as soon as they come; if they do not within "+spelled(c.a.settings().Hold.Offline)+", it comes back to you.")
 	default:
-		c.a.notice(c.contact, "Your message waits for a private conversation with "+c.contact+" and is sent as soon as they answer with OTR.")
+		c.a.notice(c.contact, "Your message waits for a private conversation with "+c.contact+" and is sent as soon as they answer with OTR. If they do not within "+spelled(c.a.settings().Hold.For)+", it comes back to you.")
 	}
 	c.told = true
+}
+
+// spelled is a duration as people say it.
+func spelled(d time.Duration) string {
+	for _, unit := range []struct {
+		of   time.Duration
+		name string
+	}{{time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"}} {
+		switch n := d / unit.of; {
+		case d%unit.of != 0 || n == 0:
+		case n == 1:
+			return "1 " + unit.name
+		default:
+			return fmt.Sprintf("%d %ss", n, unit.name)
+		}
+	}
+	return d.String()
+}
+
+// expires is when a message that waits comes back. A contact who was away gets their time
+// from when they came.
+func (c *conversation) expires(m *Message, hold Hold) time.Time {
+	last := m.since.Add(max(hold.For, hold.Offline))
+	if c.waitsFor() == CauseExpired && c.isAway() {
+		return last
+	}
+	from := m.since
+	if c.came.After(from) {
+		from = c.came
+	}
+	if end := from.Add(hold.For); end.Before(last) {
+		return end
+	}
+	return last
 }
 
 // flush sends what waits, in order, as far as the decision allows it. What waits only for
@@ -524,7 +559,7 @@ func (a *Account) Held() (out []HeldMessage) {
 	for _, contact := range slices.Sorted(maps.Keys(a.convs)) {
 		c := a.convs[contact]
 		for _, m := range c.held {
-			out = append(out, HeldMessage{Contact: contact, ID: m.ID, Since: m.since, Expires: m.expires, Why: c.waitsFor()})
+			out = append(out, HeldMessage{Contact: contact, ID: m.ID, Since: m.since, Expires: c.expires(m, a.settings().Hold), Why: c.waitsFor()})
 		}
 	}
 	return out

@@ -357,7 +357,7 @@ func (p *Proxy) settings(jid string) func() otrlayer.Settings {
 			Versions: func(contact string) []int { return cfg.RuleFor(jid, contact).Versions },
 			Drop:     func(contact string) bool { return cfg.RuleFor(jid, contact).Drop },
 			Idle:     cfg.Idle,
-			Hold:     otrlayer.Hold{Messages: cfg.Hold.Messages, Bytes: cfg.Hold.Bytes, For: cfg.Hold.For},
+			Hold:     otrlayer.Hold{Messages: cfg.Hold.Messages, Bytes: cfg.Hold.Bytes, For: cfg.Hold.For, Offline: cfg.Hold.Offline},
 			Largest:  cfg.Limits.Stanza,
 			Reason:   func(contact string) string { return cfg.RuleFor(jid, contact).Reason },
 			Full:     p.memory.tight,

@@ -18,6 +18,7 @@ type contactMark uint8
 const (
 	mayWatch  contactMark = 1 << iota // they may see our presence
 	wasListed                         // they are, or were in this session, on the list of contacts
+	isWatched                         // we may see theirs
 )
 
 // A roster is what a session knows of the list of contacts, by bare JID.
@@ -69,6 +70,7 @@ func (r *roster) lists(a address, subscription string) {
 		r.mark(a.also, wasListed, true, maxContacts)
 	}
 	r.mark(a.bare, mayWatch, subscription == "from" || subscription == "both", maxContacts)
+	r.mark(a.bare, isWatched, subscription == "to" || subscription == "both", maxContacts)
 }
 
 func (r *roster) mark(bare string, m contactMark, yes bool, most int) {
@@ -121,3 +123,10 @@ func (s *session) learnRoster(query stanza.Element) {
 
 // isWelcome reports whether somebody may see our presence.
 func (s *session) isWelcome(bare string) bool { return bare == s.jid || s.contacts.isWelcome(bare) }
+
+// Sees reports whether the client is told when a contact comes or goes.
+func (s *session) Sees(contact string) bool {
+	s.contacts.mu.Lock()
+	defer s.contacts.mu.Unlock()
+	return s.attending.Load() && s.contacts.marks[contact]&isWatched != 0
+}

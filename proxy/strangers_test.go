@@ -658,11 +658,11 @@ func TestStrangersRoomIsNoNewsOfThePerson(t *testing.T) {
 			}
 		}
 	}
-	if got := join(evil); !strings.Contains(got, "This room is not encrypted") {
+	if got := join(evil); !strings.Contains(got, "rooms cannot be encrypted") {
 		t.Logf("the stranger: %s", got)
 	}
-	if got := join(l.alice); !strings.Contains(got, "This room is not encrypted") {
-		t.Errorf("alice is not told that the room is not encrypted, for a stranger was: %s", got)
+	if got := join(l.alice); !strings.Contains(got, "rooms cannot be encrypted") {
+		t.Errorf("alice is not told that rooms are not encrypted, for a stranger was: %s", got)
 	}
 }
 

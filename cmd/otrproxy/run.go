@@ -232,7 +232,7 @@ func check(w io.Writer, cfg *config.Config) error {
 	if len(cfg.OTR) == 0 || r.Line == 0 {
 		fmt.Fprintf(w, "otr      everybody else: require, allow %v\n", (&config.Config{}).RuleFor("", "").Allow)
 	}
-	fmt.Fprintf(w, "hold     %d messages, %d bytes, for %s\n", cfg.Hold.Messages, cfg.Hold.Bytes, cfg.Hold.For)
+	fmt.Fprintf(w, "hold     %d messages, %d bytes, for %s, for %s while a contact is offline\n", cfg.Hold.Messages, cfg.Hold.Bytes, cfg.Hold.For, cfg.Hold.Offline)
 	for _, a := range cfg.Access {
 		from, what := "anywhere", "may use this proxy"
 		if len(a.From) > 0 {

@@ -374,6 +374,7 @@ func (c *Conversation) record(now time.Time, s *session, r *tlv, extra [32]byte,
 	case tlvDisconnected:
 		s.wipe()
 		c.spent(s.instance)
+		c.Left(s.instance) // what was under way is given up with it
 		s.finished = true
 		res.Events = append(res.Events, Event{Kind: Ended, Session: c.describe(s)})
 	case tlvExtraKey:
@@ -542,11 +543,37 @@ func (c *Conversation) expire(now time.Time) {
 	}
 }
 
-// Exchanging reports whether an exchange is under way: it was begun and not given
-// up (ExchangeLife).
+// Exchanging reports whether an exchange is under way, and its next message to be expected: it
+// was begun lately, and no later one is complete.
 func (c *Conversation) Exchanging(now time.Time) bool {
 	c.expire(now)
-	return c.commitment != nil && len(c.commitment.done) == 0 || len(c.exchanges) > 0
+	if own := c.commitment; own != nil && len(own.done) == 0 && now.Sub(own.began) < answerLife {
+		return true
+	}
+	return slices.ContainsFunc(c.exchanges, func(e *exchange) bool {
+		end := e.began.Add(answerLife)
+		if soon, ok := c.crossed(e.instance, e.began); ok && soon.Before(end) {
+			end = soon
+		}
+		return now.Before(end)
+	})
+}
+
+// Left forgets the exchanges under way with an instance whose program has gone.
+func (c *Conversation) Left(instance uint32) {
+	c.removeExchanges(func(e *exchange) bool { return e.instance == instance })
+}
+
+// crossed is until when an exchange with an instance is to be waited for that was begun at a
+// time and crossed by one that is complete. libotr has given up one of the two then, and we do
+// not know which; a program that goes on with both does so at once.
+func (c *Conversation) crossed(instance uint32, began time.Time) (end time.Time, ok bool) {
+	for _, s := range c.sessions {
+		if s.instance == instance && !s.secured.Before(began) {
+			return s.secured.Add(crossedLife), true
+		}
+	}
+	return end, false
 }
 
 // SealedUntil tells that the peer has gone on with, or begun, an exchange with an
@@ -559,17 +586,6 @@ func (c *Conversation) SealedUntil(now time.Time, instance uint32) (until time.T
 			until = end
 		}
 	}
-	// crossed is when an exchange was completed that another one, begun at a time, had
-	// crossed. libotr has given up one of the two then, and we do not know which; a
-	// program that goes on with both does so at once.
-	crossed := func(began time.Time) (end time.Time, ok bool) {
-		for _, s := range c.sessions {
-			if s.instance == instance && !s.secured.Before(began) {
-				return s.secured.Add(crossedLife), true
-			}
-		}
-		return end, false
-	}
 	for _, e := range c.exchanges {
 		if e.instance != instance {
 			continue
@@ -578,13 +594,13 @@ func (c *Conversation) SealedUntil(now time.Time, instance uint32) (until time.T
 		if !e.committed { // anybody can send a D-H Commit
 			end = e.began.Add(answerLife)
 		}
-		if soon, ok := crossed(e.began); ok && soon.Before(end) {
+		if soon, ok := c.crossed(instance, e.began); ok && soon.Before(end) {
 			end = soon
 		}
 		later(end)
 	}
 	if own := c.commitment; own != nil && own.over && len(own.done) == 0 {
-		if end, ok := crossed(own.began); ok {
+		if end, ok := c.crossed(instance, own.began); ok {
 			later(end)
 		}
 	}
