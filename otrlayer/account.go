@@ -269,9 +269,10 @@ type Account struct {
 	outlets   []Outlet
 	owed      []owing // to be handed back to the next client that comes
 	timer     *time.Timer
-	wakes     time.Time     // when the timer goes off
-	generated chan struct{} // closed when the key is there, or never will be
-	making    bool          // the key is being made
+	wakes     time.Time         // when the timer goes off
+	generated chan struct{}     // closed when the key is there, or never will be
+	making    bool              // the key is being made
+	open      map[string]string // conversations that were private when the proxy was stopped, with the full JID; until somebody is there to ask
 	closed    bool
 }
 
@@ -306,6 +307,9 @@ func Open(state, jid string, settings func() Settings, events Events, vault Vaul
 		return nil, err
 	}
 	if a.formats, err = loadFingerprints(dir, formatFile, jid); err != nil {
+		return nil, err
+	}
+	if a.open, err = takeOpen(dir); err != nil {
 		return nil, err
 	}
 	if a.tag, err = loadTag(dir, jid); err != nil {
@@ -482,6 +486,11 @@ func (a *Account) Attach(o Outlet) {
 	a.repay(owed)
 	defer a.publish()
 	now := a.now()
+	for _, c := range a.convs { // what nobody was there to be told
+		if c.unreadables.n > 0 {
+			c.settle(now)
+		}
+	}
 	for c := range a.waiting {
 		c.flush(now)
 		if len(c.held) > 0 {
@@ -563,8 +572,9 @@ func (a *Account) notice(contact, text string) {
 	}
 }
 
-// Close ends every conversation politely, gives back what waits, and returns once what is
-// known of contacts is on disk, or cannot be put there.
+// Close gives back what waits, and returns once what is known of contacts is on disk, or cannot
+// be put there. Private conversations are not ended: their keys are forgotten, and who was
+// private is asked anew after the next start (Arrived).
 func (a *Account) Close() {
 	defer a.Saved()
 	a.mu.Lock()
@@ -575,7 +585,10 @@ func (a *Account) Close() {
 	}
 	for _, c := range a.convs {
 		c.giveBack(CauseShutdown)
-		c.end()
+	}
+	a.leavesOpen()
+	for _, c := range a.convs {
+		c.discard()
 	}
 	a.publish()
 }

@@ -648,6 +648,8 @@ func TestAttackResendAfterEnd(t *testing.T) {
 	alice.say("2", "crossing")
 	bob.a.End(bob, "alice@x")
 	carry(alice, bob)
+	bob.follows()
+	carry(alice, bob)
 	if got := strings.Join(bob.read, "|"); strings.Contains(got, "[resent] read before") || strings.Contains(got, "[resent] zero") || !strings.Contains(got, "[resent] crossing") {
 		t.Errorf("bob read %q", bob.read)
 	}
@@ -743,7 +745,8 @@ func TestAttackResendToEndingClient(t *testing.T) {
 			alice.get(v, false)
 		}
 	}
-	toBob()           // unreadable
+	toBob() // unreadable
+	bob.follows()
 	toAlice()         // error and query
 	toBob()           // D-H Commit
 	toAlice()         // D-H Key

@@ -38,9 +38,11 @@ type conversation struct {
 	prompted time.Time         // when they were last asked again at once, for they had come
 	turn     time.Time         // when it is our turn to ask, among all that wait
 
-	work      *rate.Limiter // how many more of its key exchanges are answered
-	answering time.Time     // since when, and how many, unreadable messages were answered with an error
-	answers   int
+	work        *rate.Limiter // how many more of its key exchanges are answered
+	unreadables               // that nobody was told of yet
+	follow      time.Time     // when the contact is asked, if its program has not begun by itself
+	answering   time.Time     // since when, and how many, unreadable messages were answered with an error
+	answers     int
 
 	held      []*Message
 	heldBytes int
@@ -66,6 +68,8 @@ type conversation struct {
 	away     bool              // the contact is known not to be there
 	came     time.Time         // when they last came, of those who are there
 	partners map[uint32]string // the full JIDs that instances have sent handshakes from
+	anew     bool              // it was private when the proxy was stopped, and is to be again
+	recanted time.Time         // when the person ended it, though the contact may still answer a query
 	under    bool              // an exchange was under way when it was last looked at
 	tries    int               // queries since the last one that was answered
 	wrote    bool              // the person has written to this contact
@@ -275,11 +279,15 @@ func (c *conversation) protocol(to, body string, store bool) bool {
 	return c.emit(c.outlet, Verdict{action: Protocol, to: to, body: body, store: store})
 }
 
+// question is the text of a query.
+func (c *conversation) question() string {
+	return string(otr.NewQuery(c.a.settings().versions(c.contact), c.a.jid+" asks for a private conversation with OTR (Off-the-Record) encryption. "+
+		"If you can read this, your program has no OTR or has it turned off; see https://otr.im/ for programs that have it."))
+}
+
 // query asks the contact for a private conversation.
 func (c *conversation) query(now time.Time) {
-	query := otr.NewQuery(c.a.settings().versions(c.contact), c.a.jid+" asks for a private conversation with OTR (Off-the-Record) encryption. "+
-		"If you can read this, your program has no OTR or has it turned off; see https://otr.im/ for programs that have it.")
-	if c.protocol(c.contact, string(query), true) {
+	if c.protocol(c.contact, c.question(), true) {
 		c.queried = now
 		c.tries++
 	}
@@ -413,7 +421,7 @@ func (c *conversation) activate(now time.Time, id otr.ID) {
 	c.active, c.state = id, StateEncrypted
 	c.a.keepPrivate(c.contact, true)
 	c.otr.Keep(id)
-	c.stale, c.queried, c.tries, c.under = time.Time{}, time.Time{}, 0, false
+	c.stale, c.queried, c.follow, c.tries, c.under, c.anew = time.Time{}, time.Time{}, time.Time{}, 0, false, false
 	c.untold, c.aside = "", 0
 }
 
@@ -531,7 +539,7 @@ func (c *conversation) over(s MessageState) {
 		c.a.events.Happened(c.contact, EventEnded)
 	}
 	c.active, c.state = 0, s
-	c.stale, c.queried = time.Time{}, time.Time{}
+	c.stale, c.queried, c.follow, c.anew = time.Time{}, time.Time{}, time.Time{}, false
 	c.untold, c.aside = "", 0
 }
 

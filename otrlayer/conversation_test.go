@@ -26,6 +26,12 @@ func join(t *testing.T, alice, x *person, resource string) {
 	}
 }
 
+// follows lets the time pass in which the contact's program may begin an exchange by itself.
+func (p *person) follows() {
+	p.later(followAfter)
+	p.a.expire()
+}
+
 func (p *person) verify(t *testing.T, of *person) {
 	t.Helper()
 	fp, _ := of.a.Fingerprint()

@@ -71,6 +71,10 @@ func (c *conversation) next(now time.Time) (due time.Time) {
 	}
 	sooner(c.stale)
 	sooner(c.retry)
+	sooner(c.follow)
+	if len(c.a.outlets) > 0 {
+		sooner(c.unreadables.due())
+	}
 	sooner(c.resendUntil())
 	sooner(c.copiesUntil())
 	if until := c.lingers(); until.After(now) {
@@ -134,6 +138,8 @@ func (a *Account) expire() {
 // it is time to.
 func (c *conversation) lapse(now time.Time) {
 	c.returnLate(now)
+	c.follows(now)
+	c.tellUnread(now)
 	c.forgetRecent(now)
 	c.forgetTexts(now)
 	c.forgetEchoes(now)

@@ -36,7 +36,7 @@ var mostLines = [topics]uint8{
 	topicAway:       1,
 	topicVersion:    1,
 	topicDamaged:    1,
-	topicUnreadable: 128, // each stands for a message
+	topicUnreadable: 20,
 	topicReflected:  1,
 	topicDropped:    1,
 	topicComplaint:  10,

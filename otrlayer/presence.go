@@ -91,6 +91,9 @@ func (a *Account) Presence(o Outlet, from, contact string, available bool, progr
 	if arrived && c.lacks() && now.Sub(c.prompted) >= max(queryInterval, c.patience()) {
 		c.prompted, c.queried = now, time.Time{} // asked just before they came, they are asked again at once
 	}
+	if arrived {
+		c.askAnew(now, from)
+	}
 	if arrived || (c.otr == nil || !c.otr.Exchanging(now)) && now.Sub(c.queried) > errorInterval {
 		c.attempt(now, true)
 	}

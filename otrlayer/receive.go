@@ -314,6 +314,9 @@ func (c *conversation) encoded(now time.Time, o Outlet, m Incoming, w otr.Messag
 	if m.Delayed || !c.mayAnswer(m) {
 		return Reading{}
 	}
+	if w.Type == otr.DHCommit && now.Sub(c.recanted) < askedFor {
+		return Reading{} // it answers a query from before the person has ended the conversation
+	}
 	if !c.mayWork(now) {
 		return Reading{}
 	}
@@ -426,36 +429,6 @@ func (c *conversation) finished(now time.Time, id otr.ID) {
 	} else {
 		c.tell(now, topicEnded, c.contact+" has ended the private conversation. Write !otr start to be private again, or !otr end to go on without.")
 	}
-}
-
-// unreadable is a data message no session of ours can read: the session was lost
-// when one of the two programs restarted. Of an echo, the other side has been told.
-func (c *conversation) unreadable(now time.Time, m Incoming, w otr.Message, echo bool) Reading {
-	if w.Ignorable {
-		return Reading{}
-	}
-	if !c.mayTell(now, topicUnreadable) {
-		return Reading{}
-	}
-	lost := Reading{Deliver: true, Changed: true, Unreadable: true, Text: "[otrproxy] An encrypted message that cannot be read any more."}
-	if !c.mayAnswer(m) {
-		return lost
-	}
-	if now.Sub(c.answering) >= errorInterval {
-		c.answering, c.answers = now, 0
-	}
-	// One error for each message, for the other side counts them.
-	if !echo {
-		if c.answers++; c.answers > maxErrors || c.newcomer && !c.mayWork(now) {
-			return lost
-		}
-		c.protocol(m.From, string(otr.NewError("You sent an encrypted message that could not be read; the private conversation had ended here.")), false)
-		if c.queried.IsZero() || now.Sub(c.queried) >= askInterval {
-			c.query(now)
-		}
-	}
-	lost.Text = "[otrproxy] " + c.contact + " sent a message that could not be read. They have been asked to send it again."
-	return lost
 }
 
 // Returned tells that a message of the person's came back from the server as an error to a

@@ -184,7 +184,10 @@ func (c *conversation) decide(policy Policy, to string) (Action, Cause) {
 		}
 		return Held, CauseExpired
 	case Opportunistic, Manual:
-		if c.state == StateFinished { // nothing in clear until a person decides
+		switch {
+		case c.anew: // it was not ended, and is about to be private again
+			return Held, CauseExpired
+		case c.state == StateFinished: // nothing in clear until a person decides
 			return Block, CauseFinished
 		}
 		return Plain, CauseNone
@@ -526,6 +529,9 @@ func (a *Account) End(o Outlet, contact string) {
 	c := a.conv(contact)
 	defer c.settle(a.now())
 	c.outlet = o
+	if now := a.now(); now.Sub(c.queried) < askedFor {
+		c.recanted = now
+	}
 	c.end()
 	a.keepPrivate(contact, false)
 	a.notice(contact, "The private conversation with "+contact+" is over.")

@@ -29,6 +29,7 @@ func (a *Account) begun(contact string) *conversation {
 	c := a.fresh(contact)
 	if a.private.of[contact] {
 		c.state = StateFinished // until the person decides
+		_, c.anew = a.open[contact]
 	}
 	return c
 }
@@ -68,7 +69,7 @@ func (a *Account) full(contact string) bool {
 
 // left reports whether something is left in a conversation.
 func (c *conversation) left(now time.Time) bool {
-	return c.wrote || c.state != "" || c.offered || len(c.live)+len(c.held)+len(c.recent)+len(c.early) > 0 ||
+	return c.wrote || c.state != "" || c.offered || len(c.live)+len(c.held)+len(c.recent)+len(c.early)+c.unreadables.n > 0 ||
 		!c.copiesUntil().IsZero() || c.lingers().After(now) || c.otr != nil && !c.otr.Empty(now)
 }
 

@@ -28,7 +28,7 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 		first := false
 		s.greet.Do(func() { first = true })
 		if first {
-			defer s.arrived() // behind the presence itself
+			defer s.arrived() // after the presence itself
 		}
 	}
 	if to.ok {

@@ -219,7 +219,7 @@ func (l *link) listen(h *house) {
 		h.w.mu.Lock()
 		if h == h.w.away && st.Root().Attr("type") != "error" {
 			text, more := client.Body(st), 0
-			if n, _ := fmt.Sscanf(text, "[otrproxy] And %d more", &more); n == 1 {
+			if n, _ := fmt.Sscanf(text, "[otrproxy] %d message", &more); n == 1 && strings.Contains(text, "could not be read") {
 				h.w.more += more
 			} else if strings.HasPrefix(text, "[otrproxy] ") && strings.Contains(text, "read") {
 				h.w.told[st.Root().Attr("id")] = true

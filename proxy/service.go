@@ -215,6 +215,7 @@ func (s *session) arrived() {
 	if s.stranger.Load() != nil {
 		return
 	}
+	s.account().Arrived(s)
 	if s.p.isAdmin(s.jid) && !s.p.vouchedFor(s.jid) {
 		s.Notice(serviceJID, "You are one of admins, and so far only the server says that this is you. Whoever runs otrproxy confirms it once: otrproxy login confirm "+s.jid)
 	}

@@ -559,9 +559,15 @@ func (c *Conversation) Exchanging(now time.Time) bool {
 	})
 }
 
-// Left forgets the exchanges under way with an instance whose program has gone.
+// Left forgets the exchanges under way with an instance whose program has gone; and our D-H
+// Commit, if nobody else has answered it.
 func (c *Conversation) Left(instance uint32) {
+	own := c.commitment
+	answered := own != nil && c.awaitsSignature(own, instance)
 	c.removeExchanges(func(e *exchange) bool { return e.instance == instance })
+	if answered && len(own.done) == 0 && !c.answered(own) {
+		c.withdraw()
+	}
 }
 
 // crossed is until when an exchange with an instance is to be waited for that was begun at a

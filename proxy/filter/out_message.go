@@ -219,11 +219,11 @@ func reaction(el stanza.Element) *Reaction {
 
 // quiet is what is left out without a word.
 var quiet = Table{
-	NSDelay:             {"delay": {}},
-	NSDelayOld:          {"x": {}},
-	NSMUCUser:           {"x": {}},
-	"urn:xmpp:reply:0":  {"reply": {}}, // what is replied to stands in the text as well (XEP-0461)
-	"urn:xmpp:mam:tmp":  {"archived": {}},
+	NSDelay:            {"delay": {}},
+	NSDelayOld:         {"x": {}},
+	NSMUCUser:          {"x": {}},
+	"urn:xmpp:reply:0": {"reply": {}}, // what is replied to stands in the text as well (XEP-0461)
+	"urn:xmpp:mam:tmp": {"archived": {}},
 }
 
 // sameAgain is what says the same as a text that it stands beside.

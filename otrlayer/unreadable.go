@@ -1,0 +1,130 @@
+package otrlayer
+
+import (
+	"fmt"
+	"time"
+
+	"otrproxy/otrlayer/otr"
+)
+
+// Data messages that no session of ours can read: one of the two programs was started anew, or
+// was killed. The contact's program is told, so that it says so, or sends again; and once no
+// more come, one line says how many there were.
+
+const (
+	quietFor   = 2 * time.Second  // in which no more have come
+	quietUntil = 10 * time.Second // after which they are told of even so
+	// followAfter is how long the contact's program has to begin an exchange by itself, once it
+	// was told that a message could not be read. Two questions at once would be answered by two
+	// exchanges, which cross.
+	followAfter = 2 * time.Second
+)
+
+// unreadables are those of a contact that nobody was told of yet.
+type unreadables struct {
+	n           int
+	first, last time.Time // when they came
+	told        bool      // the contact's program knows of them
+	stored      int       // of them, stored on their way: it knows nothing of these
+	from        string    // the full JID of the last of these
+}
+
+// due is when they are to be told of; zero for none.
+func (u *unreadables) due() time.Time {
+	if u.n == 0 {
+		return time.Time{}
+	}
+	if quiet, end := u.last.Add(quietFor), u.first.Add(quietUntil); quiet.Before(end) {
+		return quiet
+	}
+	return u.first.Add(quietUntil)
+}
+
+// unreadable is a data message that no session of ours can read. Of an echo, the other side
+// has been told.
+func (c *conversation) unreadable(now time.Time, m Incoming, w otr.Message, echo bool) Reading {
+	switch {
+	case w.Ignorable, echo:
+		return Reading{}
+	case c.stranger && !c.wrote: // nothing is answered, and nothing kept
+		if !c.mayTell(now, topicUnreadable) {
+			return Reading{}
+		}
+		return Reading{Deliver: true, Changed: true, Unreadable: true, Text: "[otrproxy] An encrypted message that cannot be read any more."}
+	}
+	u := &c.unreadables
+	if u.n++; u.n == 1 {
+		u.first = now
+	}
+	if u.last = now; m.Delayed {
+		u.stored++
+		u.from = m.From
+		return Reading{}
+	}
+	if now.Sub(c.answering) >= errorInterval {
+		c.answering, c.answers = now, 0
+	}
+	// One error for each message, for the other side counts them.
+	if c.answers++; c.mayAnswer(m) && c.answers <= maxErrors && (!c.newcomer || c.mayWork(now)) {
+		u.told = true
+		c.complain(now, m.From, "You sent an encrypted message that could not be read; the private conversation had ended here.", false)
+	}
+	return Reading{}
+}
+
+// complain tells the contact's program, and sees to it that an exchange begins.
+func (c *conversation) complain(now time.Time, to, why string, store bool) bool {
+	if !c.protocol(to, string(otr.NewError(why)), store) {
+		return false
+	}
+	if c.follow.IsZero() && (c.queried.IsZero() || now.Sub(c.queried) >= askInterval) {
+		c.follow = now.Add(followAfter)
+	}
+	return true
+}
+
+// follows asks for a private conversation where the contact's program has not begun an exchange
+// by itself.
+func (c *conversation) follows(now time.Time) {
+	if c.follow.IsZero() || now.Before(c.follow) {
+		return
+	}
+	c.follow = time.Time{}
+	if c.otr == nil || !c.otr.Exchanging(now) {
+		c.query(now)
+	}
+}
+
+// tellUnread tells of what could not be read, once that is due.
+func (c *conversation) tellUnread(now time.Time) {
+	u := c.unreadables
+	if due := u.due(); due.IsZero() || now.Before(due) || len(c.a.outlets) == 0 {
+		return
+	}
+	c.unreadables = unreadables{}
+	if u.stored > 0 {
+		to, away := c.contact, c.isAway()
+		if !away && c.a.resourceAt(c.contact, u.from).jid != "" {
+			to = u.from
+		}
+		what := "A message that you sent could not be read: the private conversation had ended here. Please send it again."
+		if u.stored > 1 {
+			what = fmt.Sprintf("%d messages that you sent could not be read: the private conversation had ended here. Please send them again.", u.stored)
+		}
+		u.told = c.complain(now, to, what, away) || u.told
+	}
+	line := "1 message of " + c.contact + " could not be read: "
+	if u.n > 1 {
+		line = fmt.Sprintf("%d messages of %s could not be read: ", u.n, c.contact)
+	}
+	line += "their keys are gone here."
+	switch {
+	case u.told:
+		line += " Their program was told, so that it says so or sends again."
+	case u.n > 1:
+		line += " Ask them to send them again."
+	default:
+		line += " Ask them to send it again."
+	}
+	c.tell(now, topicUnreadable, line)
+}
