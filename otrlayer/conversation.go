@@ -70,6 +70,7 @@ type conversation struct {
 	partners map[uint32]string // the full JIDs that instances have sent handshakes from
 	anew     bool              // it was private when the proxy was stopped, and is to be again
 	recanted time.Time         // when the person ended it, though the contact may still answer a query
+	proxied  bool              // the last handshake was Marked
 	under    bool              // an exchange was under way when it was last looked at
 	tries    int               // queries since the last one that was answered
 	wrote    bool              // the person has written to this contact
@@ -376,6 +377,9 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 		c.saved(c.a.fps.remember(c.contact, fp, Unverified))
 	}
 	c.noteVersion(now, e.Session)
+	if c.proxied {
+		c.isProgram(s, anotherProxy)
+	}
 	switch {
 	case trust == Changed:
 		var old []string

@@ -70,6 +70,8 @@ var habits = map[string]struct {
 	"http://pidgin.im/":              {habit{hypertext, hypertext}, 0},
 	"http://bitlbee.org/xmpp/caps":   {habit{hypertext, hypertext}, 0},
 
+	"https://github.com/cdidier/irssi-xmpp": {habit{plainText, plainText}, 0},
+
 	// Programs that are known by what they send.
 	rawProgram:   {habit{plainText, plainText}, 0},
 	anotherProxy: {habit{unknown, hypertext}, 0},
@@ -77,7 +79,7 @@ var habits = map[string]struct {
 
 const (
 	rawProgram   = "raw"      // what it sends cannot be HTML
-	anotherProxy = "otrproxy" // it names the encryption, as proxies like this one do and few programs
+	anotherProxy = "otrproxy" // a proxy like this one stands before it
 )
 
 // KnownProgram is the name of a program whose habits are known, "" for any other.

@@ -107,7 +107,7 @@ func (c *conversation) hasGone(now time.Time, jid string) {
 		}
 	}
 	for instance, at := range c.partners {
-		if at == jid {
+		if at == jid && c.otr != nil {
 			c.otr.Left(instance)
 			delete(c.partners, instance)
 		}

@@ -25,8 +25,8 @@ type Incoming struct {
 	// Shared says that it was sent to the bare JID, and so reaches all clients of the
 	// account.
 	Shared bool
-	// Marked says that the stanza names its encryption (XEP-0380), as proxies like this
-	// one do and few programs.
+	// Marked says that the stanza looks like one of a proxy like this one: it names its
+	// encryption (XEP-0380), as few programs do, or has an id as we give to handshakes.
 	Marked bool
 }
 
@@ -337,6 +337,7 @@ func (c *conversation) encoded(now time.Time, o Outlet, m Incoming, w otr.Messag
 	for _, r := range res.Replies {
 		c.protocol(m.From, string(r), false)
 	}
+	c.proxied = m.Marked
 	c.handle(now, res.Events, m.From)
 	return Reading{}
 }

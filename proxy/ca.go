@@ -32,6 +32,8 @@ type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	dir  string // where certificates are kept over restarts; "" for nowhere
+	// narrowed says that it has just taken the place of one that might sign for everything.
+	narrowed bool
 
 	mu     sync.Mutex
 	leaves map[string]*tls.Certificate
@@ -45,10 +47,12 @@ const (
 )
 
 // openAuthority reads ca.pem and ca.key, making them at first use, or anew when
-// the constraints of the old CA leave out a domain or a name of this machine; the old one is kept beside.
+// the constraints of the old CA leave out a domain or a name of this machine, or it has none
+// although domains are listed; the old one is kept beside.
 // Made reports whether clients have a new CA to trust.
 func openAuthority(dir string, domains, names []string) (a *authority, made bool, err error) {
 	certPath, keyPath := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "ca.key")
+	narrowed := false
 	keyPEM, err := readPrivate(keyPath)
 	if err != nil {
 		return nil, false, err
@@ -65,6 +69,7 @@ func openAuthority(dir string, domains, names []string) (a *authority, made bool
 		if a.covers(domains, names) && time.Until(a.cert.NotAfter) > leafLife {
 			return a, false, nil
 		}
+		narrowed = !a.constrained() && len(domains) > 0
 		old := fmt.Sprintf("-%x", sha256.Sum256(a.cert.Raw))[:9]
 		for _, f := range []string{"ca.pem", "ca.key"} {
 			if err := os.Rename(filepath.Join(dir, f), filepath.Join(dir, f+old)); err != nil {
@@ -82,7 +87,7 @@ func openAuthority(dir string, domains, names []string) (a *authority, made bool
 	if err := atomicwriter.WriteFile(certPath, certPEM, 0o600); err != nil {
 		return nil, false, fmt.Errorf("the local CA could not be saved: %w", err)
 	}
-	a.dir = dir
+	a.dir, a.narrowed = dir, narrowed
 	return a, true, nil
 }
 
@@ -158,10 +163,11 @@ func asciiAll(domains []string) []string {
 	return out
 }
 
-// covers reports whether the CA may sign for all that is configured.
+// covers reports whether the CA may sign for all that is configured, and where domains are
+// listed, for no others.
 func (a *authority) covers(domains, names []string) bool {
 	if !a.constrained() {
-		return true
+		return len(domains) == 0
 	}
 	return len(domains) > 0 && len(a.permitted(domains)) == len(domains) && len(a.permitted(names)) == len(names)
 }

@@ -539,8 +539,12 @@ func scrubbed(text string) (shown string, keep bool) {
 	return r.Text, r.Deliver
 }
 
-// marked reports whether a message names OTR as its encryption (XEP-0380).
+// marked reports whether a message names OTR as its encryption (XEP-0380), or has an id like
+// those of our own handshakes.
 func marked(root stanza.Element) bool {
+	if bytes.HasPrefix(root.RawAttr("id"), []byte(ownID)) {
+		return true
+	}
 	el, ok := root.Child(nsEME, "encryption")
 	return ok && string(el.RawAttr("namespace")) == nsOTR
 }

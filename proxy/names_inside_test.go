@@ -198,3 +198,29 @@ func TestNamesLearned(t *testing.T) {
 		t.Error("addresses that are not listened on")
 	}
 }
+
+// A CA that may sign for everything gives way once domains are listed, with a word; the old one
+// stays beside the new.
+func TestWideCAIsNarrowed(t *testing.T) {
+	dir := t.TempDir()
+	wide, made := opened(t, dir, nil, nil)
+	if !made || wide.constrained() {
+		t.Fatal("no CA for everything was made")
+	}
+	if _, made := opened(t, dir, nil, nil); made {
+		t.Error("the same configuration needed a new one")
+	}
+	narrow, made := opened(t, dir, []string{"example.org"}, nil)
+	if !made || !narrow.constrained() || !narrow.narrowed {
+		t.Errorf("made %v, constrained %v, said %v", made, narrow.constrained(), narrow.narrowed)
+	}
+	if passes(t, narrow, "other.example", "other.example") {
+		t.Error("it signs for others")
+	}
+	if old, _ := filepath.Glob(filepath.Join(dir, "ca.pem-*")); len(old) != 1 {
+		t.Errorf("beside it there is %q", old)
+	}
+	if again, made := opened(t, dir, []string{"example.org"}, nil); made || again.narrowed {
+		t.Error("it is narrowed twice")
+	}
+}

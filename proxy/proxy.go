@@ -160,8 +160,11 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 	if err != nil {
 		return fail(err)
 	}
-	if made {
-		p.log.Info("a local CA was made; clients that check certificates must trust it", "file", cfg.State+"/ca.pem", "sha256", fmt.Sprintf("%X", sha256.Sum256(ca.cert.Raw)))
+	switch sum := fmt.Sprintf("%X", sha256.Sum256(ca.cert.Raw)); {
+	case made && ca.narrowed:
+		p.log.Warn("the local CA could sign for any domain; now that domains are listed, a new one was made that can sign for these only. Clients that trusted the old one must trust the new one", "file", cfg.State+"/ca.pem", "sha256", sum)
+	case made:
+		p.log.Info("a local CA was made; clients that check certificates must trust it", "file", cfg.State+"/ca.pem", "sha256", sum)
 	}
 	p.ca = ca
 	p.metrics = newMetrics(p)
@@ -230,7 +233,11 @@ func (p *Proxy) Reload(cfg *config.Config) error {
 		kept.Notify = config.Notify{}
 		cfg = &kept
 	}
-	if !p.ca.covers(slices.Collect(maps.Keys(cfg.Domains)), cfg.Names) {
+	switch domains := slices.Collect(maps.Keys(cfg.Domains)); {
+	case p.ca.covers(domains, cfg.Names):
+	case !p.ca.constrained():
+		p.log.Warn("the local CA may sign for any domain, though domains are listed; the next start makes one that can sign for these only, and clients must trust that one then")
+	default:
 		p.log.Warn("the local CA may not sign for a domain or a name of this machine that is new in the configuration; clients that check certificates can use it after the next start, which makes a new CA")
 	}
 	p.cfg.Store(cfg)

@@ -118,15 +118,31 @@ func appendBeside(b []byte, m *otrlayer.Message) []byte {
 
 // sign is what the client shows of a message that came back to it.
 func (s *session) sign(m *otrlayer.Message) otrlayer.Sign {
-	if m.Text != "" && m.Type != "groupchat" && !m.Occupant && s.showsWhy.Load() {
+	where := showsChat
+	if m.Type == "groupchat" || m.Occupant {
+		where = showsRoom
+	}
+	if m.Text != "" && display(s.shows.Load())&where != 0 {
 		return otrlayer.SeenWhy
 	}
 	return otrlayer.Unseen
 }
 
-// programsShow are the programs, by what their presence calls them (XEP-0115), that were seen to
-// show a message which comes back with its text, and why, in the conversation.
-var programsShow = map[string]bool{}
+// A display says where a program shows a message that came back, with its text and why.
+type display uint32
+
+const (
+	showsChat display = 1 << iota // in a conversation with one person, or in a window of its own
+	showsRoom                     // in a room, and in a conversation with one of its occupants
+)
+
+// programsShow are the programs that were seen to do so, by what their presence calls them
+// (XEP-0115). For all others a line says it.
+var programsShow = map[string]display{
+	"http://pidgin.im/":              showsChat, // a window "XMPP Message Error", only where the error has the text
+	"http://profanity-im.github.io":  showsChat | showsRoom,
+	"https://profanity-im.github.io": showsChat | showsRoom,
+}
 
 // bounced shows the client a message of its own that the server has sent back. A server quotes
 // what it got, which is our ciphertext, so the person's own words stand in its place.
@@ -142,6 +158,6 @@ func (s *session) bounced(shown []byte, m *otrlayer.Message) []byte {
 // knowsProgram notes what the client's program shows, by its presence.
 func (s *session) knowsProgram(presence stanza.Element) {
 	if c, ok := presence.Child(nsCaps, "c"); ok {
-		s.showsWhy.Store(programsShow[string(c.AttrBytes("node"))])
+		s.shows.Store(uint32(programsShow[string(c.AttrBytes("node"))]))
 	}
 }

@@ -216,3 +216,31 @@ func TestRefusedFilesAreSeenInTheChat(t *testing.T) {
 	c.send([]string{"<iq to='carol@example.org/r' id='j' type='set'><jingle xmlns='urn:xmpp:jingle:1' action='session-initiate' sid='s'/></iq>"})
 	c.saysIn("carol@example.org", "chat", "cannot protect files and calls")
 }
+
+// A program that shows what comes back, with the reason, is told nothing twice; but a line that
+// promised is ended there, too.
+func TestWhatAProgramShowsIsNotSaidTwice(t *testing.T) {
+	c := onStage(t, "", func(*stage) {})
+	c.send([]string{"<presence><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='http://profanity-im.github.io' ver='Sb0R3dtmZsLSf1CuGFGYkmNdm1k='/></presence>"})
+	lines := func(id string) (n int) {
+		c.t.Helper()
+		for _, st := range fromServer(t, c.s, c.alice, "") {
+			if client.Notice(st) && strings.Contains(client.Body(st), "Not sent: ") {
+				n++
+			}
+		}
+		return n
+	}
+	c.alice.Send("<message to='bob@example.org' id='h' type='headline'><body>news</body></message>")
+	holds(t, c.comesBack("h"), "<body>news</body>", "a headline")
+	if n := lines("h"); n != 0 {
+		t.Errorf("%d lines besides", n)
+	}
+	c.alice.Say(c.contact, "m1", "waits")
+	c.noticed("Your message waits")
+	c.alice.Say(c.contact, "drop", "!otr drop")
+	c.comesBack("m1")
+	if n := lines("m1"); n != 1 {
+		t.Errorf("%d lines end the promise", n)
+	}
+}

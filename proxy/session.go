@@ -63,13 +63,13 @@ type session struct {
 	requests  requests
 	rooms     rooms
 	contacts  roster
-	carbons   atomic.Bool // the client has them (XEP-0280)
-	attending atomic.Bool // it gets what is addressed to the account
-	showsWhy  atomic.Bool // its program shows why a message came back
-	greet     sync.Once   // when the client has come
-	used      sync.Once   // when it has done anything
-	first     bool        // it came with the first password that is known here
-	password  [32]byte    // with which it came, as this run remembers it; zero for a proof
+	carbons   atomic.Bool   // the client has them (XEP-0280)
+	attending atomic.Bool   // it gets what is addressed to the account
+	shows     atomic.Uint32 // a display: where its program shows why a message came back
+	greet     sync.Once     // when the client has come
+	used      sync.Once     // when it has done anything
+	first     bool          // it came with the first password that is known here
+	password  [32]byte      // with which it came, as this run remembers it; zero for a proof
 	seat      *seat
 	epoch     int    // how often the administrator had said whose the account is
 	place     string // where it comes from, as guesses are counted

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -52,6 +54,17 @@ func configurationPlace(file string, log *slog.Logger) []string {
 		places = append(places, dir)
 	}
 	return places
+}
+
+// reread reads the configuration again. The file was before when the process was confined: where
+// another one has taken its place that may not be read, that is why.
+func reread(file string, before os.FileInfo) (*config.Config, error) {
+	cfg, err := config.Load(file)
+	if now, _ := os.Stat(file); errors.Is(err, fs.ErrPermission) && before != nil && now != nil && !os.SameFile(before, now) {
+		return nil, fmt.Errorf("%w: an editor has put a new file in the place of the one that otrproxy was started with, and beside it there is much that this process may not see. "+
+			"Start otrproxy again; to have it read again next time, put the configuration into a directory of its own", err)
+	}
+	return cfg, err
 }
 
 // holdsMuch reports whether a directory is everybody's, or a person's home or above it.

@@ -485,3 +485,25 @@ func TestNoHelperWithoutCommand(t *testing.T) {
 	d.says(t, "the command of notify is new, and begins with the next start")
 	d.says(t, "msg=\"configuration re-read\"")
 }
+
+// A configuration that lies beside much else can be read again as long as it stays the same file.
+// Once an editor has put another one in its place, the log names that, and the old one stays in
+// force.
+func TestReloadNamesTheTrueCause(t *testing.T) {
+	if !confine.Available().Whole {
+		need.Missing(t, "kernel-with-Landlock-and-seccomp")
+	}
+	h := newHome(t)
+	conf := fmt.Sprintf("listen: [%q]\nconfine: require\ndomains: {example.org: {connect: \"localhost:1\"}}\n", freeAddress(t))
+	h.configure(conf)
+	d := h.run("HOME=" + filepath.Dir(h.conf))
+	d.says(t, "msg=ready")
+	if err := os.WriteFile(h.conf, fmt.Appendf(nil, "state: %q\n%snosuch: key\n", h.state, conf), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d.cmd.Process.Signal(syscall.SIGHUP)
+	d.says(t, "is not a setting of the configuration") // it is read
+	h.configure(conf)
+	d.cmd.Process.Signal(syscall.SIGHUP)
+	d.says(t, "an editor has put a new file in the place of the one that otrproxy was started with")
+}

@@ -112,6 +112,7 @@ func run(cfg *config.Config, logTo io.Writer) error {
 	manager.unused()
 	debug.FreeOSMemory() // what only the start has needed; it cannot go back once memory is locked
 	confine.ReleaseProgram()
+	read, _ := os.Stat(cfg.File)    // nil for no file
 	held, err := confined(cfg, log) // everything that needs more is open
 	if err != nil {
 		p.Shutdown(0)
@@ -144,7 +145,7 @@ func run(cfg *config.Config, logTo io.Writer) error {
 			continue
 		}
 		manager.reloading()
-		fresh, err := config.Load(cfg.File)
+		fresh, err := reread(cfg.File, read)
 		if err == nil {
 			err = p.Reload(fresh)
 		}
