@@ -300,6 +300,7 @@ type Limits struct {
 	Rate       int           // stanzas a second of one client; faster ones wait
 	Stanza     int           // bytes
 	Memory     int           // bytes in all, from which on nobody else is let in and nothing more held
+	Linger     time.Duration // for which a session stays without its client, for what waits; 0 for not at all
 	Login      time.Duration // from connect to the end of the login
 	Answer     time.Duration // within which a server shows that it has taken what it was sent
 	Alive      time.Duration // within which the silence of an idle server is noticed; 0 for never
@@ -312,7 +313,7 @@ func Default() *Config {
 		State:  DefaultState(),
 		Log:    Log{Level: "info", Format: "text"},
 		Hold:   Hold{Messages: 100, Bytes: 1 << 20, For: 10 * time.Minute, Offline: 24 * time.Hour},
-		Limits: Limits{Sessions: 200, PerAddress: 50, PerAccount: 20, Accounts: 1000, Pending: 100, Rate: 200, Stanza: 256 << 10, Memory: 512 << 20, Login: 30 * time.Second, Answer: time.Minute, Alive: 5 * time.Minute},
+		Limits: Limits{Sessions: 200, PerAddress: 50, PerAccount: 20, Accounts: 1000, Pending: 100, Rate: 200, Stanza: 256 << 10, Memory: 512 << 20, Linger: 2 * time.Minute, Login: 30 * time.Second, Answer: time.Minute, Alive: 5 * time.Minute},
 		Idle:   72 * time.Hour,
 
 		Confine: "auto",

@@ -167,6 +167,7 @@ func (c *Config) document(n *yaml.Node) error {
 				"memory":      func(n *yaml.Node) error { return size(n, &c.Limits.Memory, 32<<20, math.MaxInt32) },
 				"stanza":      func(n *yaml.Node) error { return size(n, &c.Limits.Stanza, 10_000, 64<<20) },
 				"login":       func(n *yaml.Node) error { return duration(n, &c.Limits.Login, time.Second, 10*time.Minute) },
+				"linger":      func(n *yaml.Node) error { return durationOrNone(n, &c.Limits.Linger, time.Second, time.Hour) },
 				"answer":      func(n *yaml.Node) error { return duration(n, &c.Limits.Answer, time.Second, 10*time.Minute) },
 				"alive": func(n *yaml.Node) error {
 					said = true

@@ -269,10 +269,11 @@ type Account struct {
 	outlets   []Outlet
 	owed      []owing // to be handed back to the next client that comes
 	timer     *time.Timer
-	wakes     time.Time         // when the timer goes off
-	generated chan struct{}     // closed when the key is there, or never will be
-	making    bool              // the key is being made
-	open      map[string]string // conversations that were private when the proxy was stopped, with the full JID; until somebody is there to ask
+	wakes     time.Time                // when the timer goes off
+	generated chan struct{}            // closed when the key is there, or never will be
+	making    bool                     // the key is being made
+	leaving   map[Outlet]chan struct{} // sessions without a client, for which something waits
+	open      map[string]string        // conversations that were private when the proxy was stopped, with the full JID; until somebody is there to ask
 	closed    bool
 }
 
@@ -481,6 +482,7 @@ func (a *Account) Attach(o Outlet) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.outlets = append(a.outlets, o)
+	a.letGo()
 	owed := a.owed
 	a.owed = nil
 	a.repay(owed)
@@ -513,6 +515,7 @@ func (a *Account) Detach(o Outlet) {
 	}
 	now, of := a.now(), a.of[o]
 	delete(a.of, o)
+	a.letGo()
 	if len(a.outlets) == 0 {
 		clear(a.there) // nobody tells us any more who goes
 		for c := range a.live {
@@ -587,6 +590,7 @@ func (a *Account) Close() {
 		c.giveBack(CauseShutdown)
 	}
 	a.leavesOpen()
+	a.letGo()
 	for _, c := range a.convs {
 		c.discard()
 	}

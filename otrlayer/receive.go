@@ -16,9 +16,10 @@ type Incoming struct {
 	ID      string
 	Type    string // XMPP's message type
 	Text    string
-	Bytes   []byte // the text, where the caller has it so: looked at until Receive returns
-	Delayed bool   // it was stored somewhere on its way (XEP-0203)
-	Welcome bool   // the contact may see our presence: a handshake may be answered
+	Bytes   []byte    // the text, where the caller has it so: looked at until Receive returns
+	Delayed bool      // it was stored somewhere on its way (XEP-0203)
+	Sent    time.Time // when, as the server has it; zero where it does not say
+	Welcome bool      // the contact may see our presence: a handshake may be answered
 	// Copy says that it stands in a carbon or in what an archive gave: what a person
 	// wrote is read where that can be done; nothing else is, and nothing is answered.
 	Copy bool
@@ -283,7 +284,9 @@ func (c *conversation) errorFrom(now time.Time, o Outlet, m Incoming) {
 		c.errored = now
 		c.stale = now.Add(staleFor)
 		c.tell(now, topicComplaint, c.contact+" could not read your last message; asking for a new private conversation. "+again)
-		c.query(now)
+		if !c.otr.Exchanging(now) { // else theirs is under way
+			c.query(now)
+		}
 	}
 	c.warned = now
 }

@@ -102,6 +102,9 @@ func (c *conversation) settle(now time.Time) {
 	c.count()
 	member(&a.waiting, c, &c.listed.waiting, len(c.held) > 0)
 	member(&a.live, c, &c.listed.live, len(c.live) > 0)
+	if len(a.leaving) > 0 {
+		a.letGo()
+	}
 	c.touched(c.outlet)
 	c.touched(c.carrier)
 	switch idle := !c.wrote && len(c.held)+len(c.live) == 0; {

@@ -25,8 +25,6 @@ type unreadables struct {
 	n           int
 	first, last time.Time // when they came
 	told        bool      // the contact's program knows of them
-	stored      int       // of them, stored on their way: it knows nothing of these
-	from        string    // the full JID of the last of these
 }
 
 // due is when they are to be told of; zero for none.
@@ -56,20 +54,37 @@ func (c *conversation) unreadable(now time.Time, m Incoming, w otr.Message, echo
 	if u.n++; u.n == 1 {
 		u.first = now
 	}
-	if u.last = now; m.Delayed {
-		u.stored++
-		u.from = m.From
-		return Reading{}
-	}
-	if now.Sub(c.answering) >= errorInterval {
-		c.answering, c.answers = now, 0
-	}
-	// One error for each message, for the other side counts them.
-	if c.answers++; c.mayAnswer(m) && c.answers <= maxErrors && (!c.newcomer || c.mayWork(now)) {
+	u.last = now
+	if c.complains(now, m, u.n == 1) {
 		u.told = true
-		c.complain(now, m.From, "You sent an encrypted message that could not be read; the private conversation had ended here.", false)
 	}
 	return Reading{}
+}
+
+const (
+	unreadError  = "You sent an encrypted message that could not be read; the private conversation had ended here."
+	unreadErrors = "What you sent while I was away could not be read; the private conversation had ended here. Please send it again."
+)
+
+// complains tells the contact's program of a message that could not be read, where that helps,
+// and reports whether it did. It gets one error for each message that it may still have, for it
+// counts them; and one for all that are older. Once the conversation is private again it would
+// take the error for one about what it has sent since.
+func (c *conversation) complains(now time.Time, m Incoming, first bool) bool {
+	fresh := !m.Delayed || !m.Sent.IsZero() && now.Sub(m.Sent) < resendWindow
+	switch {
+	case m.Copy, !m.Welcome && !c.wrote, !fresh && !first, m.Delayed && c.state == StateEncrypted:
+		return false
+	case now.Sub(c.answering) >= errorInterval:
+		c.answering, c.answers = now, 0
+	}
+	if c.answers++; c.answers > maxErrors || c.newcomer && !c.mayWork(now) {
+		return false
+	}
+	if fresh {
+		return c.complain(now, m.From, unreadError, false)
+	}
+	return c.complain(now, c.contact, unreadErrors, c.isAway())
 }
 
 // complain tells the contact's program, and sees to it that an exchange begins.
@@ -102,17 +117,6 @@ func (c *conversation) tellUnread(now time.Time) {
 		return
 	}
 	c.unreadables = unreadables{}
-	if u.stored > 0 {
-		to, away := c.contact, c.isAway()
-		if !away && c.a.resourceAt(c.contact, u.from).jid != "" {
-			to = u.from
-		}
-		what := "A message that you sent could not be read: the private conversation had ended here. Please send it again."
-		if u.stored > 1 {
-			what = fmt.Sprintf("%d messages that you sent could not be read: the private conversation had ended here. Please send them again.", u.stored)
-		}
-		u.told = c.complain(now, to, what, away) || u.told
-	}
 	line := "1 message of " + c.contact + " could not be read: "
 	if u.n > 1 {
 		line = fmt.Sprintf("%d messages of %s could not be read: ", u.n, c.contact)

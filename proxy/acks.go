@@ -430,7 +430,7 @@ func (p *Proxy) awaitEnd(s *session, wanted string) {
 	timeout := time.NewTimer(lastAcks + lastWords)
 	defer timeout.Stop()
 	for _, x := range same {
-		if !x.closing.Load() {
+		if !x.hasten() && !x.closing.Load() {
 			x.server.tells()
 			continue
 		}

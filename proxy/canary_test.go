@@ -338,8 +338,9 @@ func (c *stage) changeKey() {
 	if c.away == nil {
 		c.talk()
 	}
-	c.away.stop()
+	c.bob.Say("alice@"+domain, "x", "!otr end")
 	c.noticed("has ended the private conversation")
+	c.away.stop()
 	dir := stateDir(c.t)
 	acc := filepath.Join(dir, "accounts")
 	other := bytes.ReplaceAll(testKeys(c.t)["carol@"+domain], []byte("carol@"), []byte("bob@"))

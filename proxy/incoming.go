@@ -24,7 +24,7 @@ func (s *session) incoming(st *stanza.Stanza) {
 	root := st.Root()
 	switch string(root.NS()) {
 	case stanza.NSClient:
-		if s.sealed.Load() && s.counts.Load() && isKept(root) {
+		if s.sealed.Load() && s.counts.Load() && isKept(root) || s.late(root) {
 			return // it is not counted any more, so that it comes next time
 		}
 		defer s.handle()
@@ -426,7 +426,7 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 	body := picked(root)
 	// What the server says for the account, and in what may be a room.
 	own := !from.ok || from.bare == s.jid && !from.resource || s.unsure(from.bare)
-	late := delayed(root)
+	late, sent := delayed(root)
 	var r otrlayer.Reading
 	switch {
 	case body == nil && own:
@@ -436,7 +436,7 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 	case own:
 		r = s.outsideOTR(from, body.Text())
 	default:
-		r = s.account().Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Bytes: body.TextBytes(), Delayed: late,
+		r = s.account().Receive(s, otrlayer.Incoming{From: from.full, Contact: from.bare, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Bytes: body.TextBytes(), Delayed: late, Sent: sent,
 			Welcome: s.isWelcome(from.bare), Shared: !bytes.Contains(root.RawAttr("to"), []byte{'/'}), Marked: marked(root)})
 	}
 	r = s.alsoMarked(from, r)
@@ -582,13 +582,15 @@ func presenting(root stanza.Element) (program string, priority int) {
 	return program, priority
 }
 
-// delayed reports whether a message was stored on its way (XEP-0203, XEP-0091).
-func delayed(root stanza.Element) bool {
-	if _, ok := root.Child("urn:xmpp:delay", "delay"); ok {
-		return true
+// delayed reports whether a message was stored on its way, and since when as the server has it
+// (XEP-0203, XEP-0091); zero where that cannot be read.
+func delayed(root stanza.Element) (late bool, sent time.Time) {
+	if el, ok := root.Child(filter.NSDelay, "delay"); ok {
+		sent, _ = filter.Moment(el.Attr("stamp"))
+		return true, sent
 	}
-	_, ok := root.Child("jabber:x:delay", "x")
-	return ok
+	_, late = root.Child(filter.NSDelayOld, "x")
+	return late, sent
 }
 
 // bounce handles a message that came back. Those of the protocol are swallowed;

@@ -587,11 +587,18 @@ func TestRogueCA(t *testing.T) {
 func TestContactWithoutOTR(t *testing.T) {
 	s := startServer(t, server.Config{})
 	b := startProxy(t, s, "hold: {for: 1s}\n")
-	bob, err := client.Dial(t.Context(), client.Config{Addr: s.Addr(), JID: "bob@" + domain, Password: "builder", Entry: client.STARTTLS})
-	if err == nil {
-		defer bob.Drop()
+	bob, err := client.Dial(t.Context(), client.Config{Addr: s.Addr(), JID: "bob@" + domain, Password: "builder", Entry: client.STARTTLS, Mechanism: "SCRAM-SHA-256-PLUS", Binding: "tls-exporter"})
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer bob.Drop()
+	bob.Send("<presence/>")
 	alice := b.login("alice", client.STARTTLS)
+	if _, err := alice.Wait(func(st *stanza.Stanza) bool {
+		return st.Is(stanza.NSClient, "presence") && strings.HasPrefix(st.Root().Attr("from"), "bob@")
+	}); err != nil {
+		t.Fatal(err)
+	}
 	alice.Say("bob@"+domain, "my-own-id", "CANARY")
 	st, err := alice.Wait(func(st *stanza.Stanza) bool { return st.Root().Attr("type") == "error" })
 	if err != nil {

@@ -50,8 +50,11 @@ type session struct {
 
 	resource atomic.Pointer[string] // full JID, once bound
 	closing  atomic.Bool            // the proxy stops, or one side has ended the session
-	ending   atomic.Bool            // somebody is at it
-	ended    chan struct{}          // closed when both connections are
+	// lingering is closed to end the time for which the session stays without its client; nil
+	// where it does not.
+	lingering atomic.Pointer[chan struct{}]
+	ending    atomic.Bool   // somebody is at it
+	ended     chan struct{} // closed when both connections are
 
 	clientRead, serverRead chan struct{} // closed when nobody reads the leg any more
 
@@ -111,7 +114,8 @@ func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *
 	}
 	s.over, s.ended = make(chan struct{}), make(chan struct{})
 	_, s.offered = u.features.Root().Child(nsSM, "sm")
-	s.client = newOutbox(c.conn, func(error) { s.cut() })
+	// A client that takes nothing has gone: its reader ends the session.
+	s.client = newOutbox(c.conn, func(error) { c.conn.Close() })
 	// A server that takes nothing ends the session through its reader, which gives
 	// back what has not left.
 	s.server = newOutbox(u.conn, func(error) { u.conn.NetConn().Close() })
@@ -400,6 +404,7 @@ func (s *session) readClient() func() {
 		if st.Kind == stanza.KindClose {
 			raw := bytes.Clone(st.Raw)
 			return func() {
+				s.linger()
 				s.last(raw, s.patience(), lastWords, func() { s.client.queue([]byte(stanza.StreamClose)) })
 			}
 		}
@@ -422,6 +427,7 @@ func (s *session) clientGone(err error) {
 		s.clientError(&streamFault{se.Condition, "otrproxy: the client sent " + se.Reason + "."})
 		return
 	}
+	s.linger()
 	s.end(func() {})
 }
 

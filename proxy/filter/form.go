@@ -375,12 +375,12 @@ func stampOld(s []byte) bool {
 }
 
 func stamp(s []byte) bool {
-	_, ok := moment(string(s))
+	_, ok := Moment(string(s))
 	return ok
 }
 
-// moment reads a time.
-func moment(s string) (time.Time, bool) {
+// Moment reads a time (XEP-0082, XEP-0091); false for none.
+func Moment(s string) (time.Time, bool) {
 	for _, form := range stampForms {
 		if t, err := time.Parse(form, s); err == nil {
 			return t, true

@@ -83,7 +83,7 @@ func (c *Copy) append(w *anew, root stanza.Element, notBefore, now time.Time, in
 	if delay, ok := c.Forwarded.Child(NSDelay, "delay"); ok {
 		// What was decrypted cannot have been sent before a certain time, nor tomorrow;
 		// clients need some time for what comes from an archive.
-		if sent, ok := moment(delay.Attr("stamp")); ok {
+		if sent, ok := Moment(delay.Attr("stamp")); ok {
 			if sent.Before(notBefore) {
 				sent = notBefore
 			}

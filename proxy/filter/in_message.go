@@ -282,7 +282,7 @@ func (in *In) message(w *anew, root stanza.Element, within bool) {
 		case f == nil || !in.may(root, el):
 			continue
 		case string(el.NS()) == NSDelay:
-			sent, _ := moment(el.Attr("stamp"))
+			sent, _ := Moment(el.Attr("stamp"))
 			if sent.Before(in.NotBefore) {
 				sent = in.NotBefore
 			}
@@ -301,7 +301,7 @@ func (in *In) may(root, el stanza.Element) bool {
 	case string(ns) == NSReceipts && string(el.Local()) == "request", string(ns) == NSMarkers && string(el.Local()) == "markable":
 		return in.Asks // none for what nobody could read, and none to strangers
 	case string(ns) == NSDelay, string(ns) == NSDelayOld:
-		sent, ok := moment(el.Attr("stamp"))
+		sent, ok := Moment(el.Attr("stamp"))
 		return ok && (in.NotBefore.IsZero() || !sent.Before(in.NotBefore.Add(-behind)) && !sent.After(in.Now.Add(skew)))
 	case string(ns) == NSEME:
 		return encryption(el.AttrBytes("namespace"))

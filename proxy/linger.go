@@ -1,0 +1,80 @@
+package proxy
+
+import (
+	"time"
+
+	"otrproxy/otrlayer"
+	"otrproxy/stanza"
+)
+
+// A client that hands a message over and leaves at once, such as a command in a script, is let
+// go; its session stays as long as the message waits for a private conversation, for
+// limits.linger at most. What does not leave within that waits on in the account, and comes back
+// to its other clients, or to the next one.
+
+// linger stays for what waits, after the client has gone.
+func (s *session) linger() {
+	within := s.p.Config().Limits.Linger
+	if within <= 0 || s.closing.Load() || s.ending.Load() || s.stranger.Load() != nil {
+		return
+	}
+	done := s.account().Leaves(s)
+	if done == nil {
+		return
+	}
+	enough := make(chan struct{})
+	s.lingering.Store(&enough)
+	s.p.log.Info("a client has gone, and its session stays for what waits", "account", s.p.name(s.jid))
+	s.client.queue([]byte(stanza.StreamClose))
+	s.client.finish(lastWords, s.clientRead)
+	// Nothing is to come here that the account's other clients, or the next one, should get (RFC
+	// 6121 section 8.5.2.1). The contact must not see us go: its program would forget the
+	// exchange that is under way.
+	if s.attending.Swap(false) {
+		s.server.stanza(func(b []byte) []byte { return append(b, outOfTheWay...) })
+		s.server.kick()
+	}
+	timeout := time.NewTimer(within)
+	defer timeout.Stop()
+	select {
+	case <-done:
+	case <-enough:
+	case <-timeout.C:
+	case <-s.serverRead:
+	case <-s.p.ctx.Done():
+	}
+}
+
+const outOfTheWay = "<presence><priority>-1</priority></presence>"
+
+// hasten ends the time for which a session lingers, and reports whether it did.
+func (s *session) hasten() bool {
+	enough := s.lingering.Swap(nil)
+	if enough != nil {
+		close(*enough)
+	}
+	return enough != nil
+}
+
+// late reports whether a message has come for a client that has gone. Where the server counts,
+// it keeps that, and all that comes after it: it is not counted any more. Where it does not, who
+// has sent it is told.
+func (s *session) late(root stanza.Element) bool {
+	if s.lingering.Load() == nil || !isKept(root) {
+		return false
+	}
+	body := picked(root)
+	if body == nil || !otrlayer.Words(body.TextBytes()) {
+		return false
+	}
+	if s.counts.Load() {
+		s.sealed.Store(true)
+		s.hasten()
+		return true
+	}
+	s.server.stanza(func(b []byte) []byte {
+		return stanza.AppendError(b, "message", "", root.Attr("from"), root.Attr("id"), stanza.Error{Type: "wait", Condition: "recipient-unavailable"})
+	})
+	s.server.kick()
+	return true
+}
