@@ -132,7 +132,7 @@ func (p *Proxy) lookup(ctx context.Context, d config.Domain) (found []target, no
 		case d.Trust == config.TrustDANE:
 			return nil, false, fail(FailDNS, a.err, "The server of %s cannot be found in a way that is signed, as trust: dane demands: %v. Set another trust, or connect, for the domain in the configuration.", d.Name, a.err)
 		case errors.As(a.err, &dns) && !dns.IsNotFound:
-			p.log.Debug("SRV lookup failed", "domain", p.name(d.Name), "timeout", dns.IsTimeout, "temporary", dns.IsTemporary)
+			p.log.Debug("SRV lookup failed", "domain", d.Name, "timeout", dns.IsTimeout, "temporary", dns.IsTemporary)
 		}
 		for _, r := range a.records {
 			if r.Target == "." || r.Target == "" {
@@ -338,7 +338,7 @@ func (p *Proxy) whereTo(ctx context.Context, d config.Domain, account string) (t
 	}
 	to, f := p.mayFollow(ctx, d, m.to)
 	if f != nil {
-		p.log.Warn("a server sends its clients where it has nothing to say", "domain", p.name(d.Name), "why", p.redact(f, d.Name))
+		p.log.Warn("a server sends its clients where it has nothing to say", "domain", d.Name, "why", p.redact(f))
 		return d, false
 	}
 	return only(d, to), true

@@ -154,7 +154,7 @@ func (c *client) header() error {
 	d, ok := c.p.Config().Domain(name)
 	if !ok {
 		c.p.metrics.upstreamFailed(FailDomain)
-		c.p.log.Info("a client asked for a domain that is not configured", "domain", c.p.name(name))
+		c.p.log.Info("a client asked for a domain that is not configured", "domain", name)
 		c.streamError("host-unknown", "This otrproxy does not serve "+name+"; add it under domains in its configuration.")
 		return errEnded
 	}
@@ -240,11 +240,13 @@ func (c *client) timedOut(err error) {
 
 // failed tells of a server that cannot be used.
 func (c *client) failed(f *Failure) {
-	c.p.log.Warn("no connection to a server", "domain", c.p.name(c.domain.Name), "cause", f.Cause, "why", c.p.redact(f, c.domain.Name))
+	c.p.log.Warn("no connection to a server", "domain", c.domain.Name, "cause", f.Cause, "why", c.p.redact(f))
 	c.streamError(f.Cause.condition(), f.Text)
+	c.p.turnedAway.note(c.domain.Name, f)
 }
 
-// redact is a failure's text as it may stand in the log.
+// redact is a failure's text as it may stand in the log: without persons' names. A domain is
+// nobody's, and commands in the text need it as it is.
 func (p *Proxy) redact(f *Failure, names ...string) string {
 	text := f.Text
 	if f.Quoted != "" {
@@ -414,7 +416,7 @@ func (c *client) saslFailure(condition, text string) {
 // again tells a client that a login has failed, and leaves the stream open for another
 // try, up to maxLogins.
 func (c *client) again(condition, text string) error {
-	c.p.log.Debug("a client's login was refused", "domain", c.p.name(c.domain.Name), "entry", c.entry, "condition", condition)
+	c.p.log.Debug("a client's login was refused", "domain", c.domain.Name, "entry", c.entry, "condition", condition)
 	c.saslFailure(condition, text)
 	if c.failures++; c.failures >= maxLogins {
 		c.streamError("policy-violation", "Too many failed logins.")
@@ -428,6 +430,7 @@ func (c *client) again(condition, text string) error {
 func (c *client) broken(condition string, f *Failure) error {
 	c.saslFailure(condition, f.Text)
 	c.streamError(f.Cause.condition(), f.Text)
+	c.p.turnedAway.note(c.domain.Name, f)
 	return errEnded
 }
 
@@ -585,7 +588,7 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 	if c.up != nil { // else it was counted already
 		c.p.metrics.upstreamFailed(f.Cause)
 	}
-	c.p.log.Info("a login failed", "account", c.p.name(who.account), "cause", f.Cause, "why", c.p.redact(f, who.account, c.domain.Name))
+	c.p.log.Info("a login failed", "account", c.p.name(who.account), "cause", f.Cause, "why", c.p.redact(f, who.account))
 	if !le.refused {
 		return "", c.broken(le.condition, f)
 	}
@@ -651,7 +654,7 @@ func (c *client) letIn(account, how string, creds credentials, t *try) (string, 
 	c.p.onceMade(account, func() {
 		c.p.admitted(account, how, nil)
 		if err := c.p.ca.keep(bareDomain(account)); err != nil {
-			c.p.log.Warn("the certificate that clients are shown could not be kept", "domain", c.p.name(bareDomain(account)))
+			c.p.log.Warn("the certificate that clients are shown could not be kept", "domain", bareDomain(account))
 		}
 	})
 	if t != nil {

@@ -284,15 +284,15 @@ func (p *Proxy) acquainted(d config.Domain, cert *x509.Certificate, held config.
 			return held, mismatch(d, p.pins.of(d.Name), cert)
 		}
 		held = spki
-		p.log.Info("the server's key is remembered from its first use", "domain", p.name(d.Name), "pin", spki.String(), "certificate", leaf.String())
+		p.log.Info("the server's key is remembered from its first use", "domain", d.Name, "pin", spki.String(), "certificate", leaf.String())
 	}
 	if held != (config.Pin{}) {
 		renewed, err := p.pins.satisfied(d.Name, held)
 		if err != nil {
-			p.log.Warn("that a server has satisfied its pin could not be remembered", "domain", p.name(d.Name))
+			p.log.Warn("that a server has satisfied its pin could not be remembered", "domain", d.Name)
 		}
 		if renewed {
-			p.log.Info("the server presents what was announced", "domain", p.name(d.Name), "pin", held.String())
+			p.log.Info("the server presents what was announced", "domain", d.Name, "pin", held.String())
 			p.happened(EventServerRenewed, "", d.Name)
 		}
 	}

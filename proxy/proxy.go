@@ -81,6 +81,7 @@ type Proxy struct {
 	addresses    addresses
 	roomServices roomServices
 	toldRooms    toldRooms
+	turnedAway   turnedAway
 	offers       offers
 	passwords    *passwords
 	guesses      *guesses

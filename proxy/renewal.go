@@ -59,7 +59,7 @@ func (p *Proxy) presents(d config.Domain, cert *x509.Certificate, pin config.Pin
 	}
 	p.mu.Unlock()
 	if fresh {
-		p.log.Warn("the certificate of a server ends soon", "domain", p.name(d.Name), "on", cert.NotAfter.Format(time.DateOnly))
+		p.log.Warn("the certificate of a server ends soon", "domain", d.Name, "on", cert.NotAfter.Format(time.DateOnly))
 		p.happened(EventServerExpiring, "", d.Name)
 		p.tellAdmins(text)
 	}

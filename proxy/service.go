@@ -216,6 +216,9 @@ func (s *session) arrived() {
 		return
 	}
 	s.account().Arrived(s)
+	if line := s.p.turnedAway.tell(s.jid); line != "" {
+		s.Notice(serviceJID, line)
+	}
 	if s.p.isAdmin(s.jid) && !s.p.vouchedFor(s.jid) {
 		s.Notice(serviceJID, "You are one of admins, and so far only the server says that this is you. Whoever runs otrproxy confirms it once: otrproxy login confirm "+s.jid)
 	}

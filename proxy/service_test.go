@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"otrproxy/config"
 	"otrproxy/stanza"
 	"otrproxy/test/client"
 	"otrproxy/test/server"
@@ -191,4 +192,42 @@ func TestAdHocSteps(t *testing.T) {
 	has(execute("node='held list' action='complete'", form()), "status='completed'", "nothing waits")
 	// The account is the person's own, whatever the form says.
 	has(execute("node='held list' action='complete'", form("account", "carol@"+domain)), "status='completed'", "nothing waits")
+}
+
+// What kept a client from its server is said in a chat, once it is in, for many programs say only
+// that the login failed: when, what it was, and the way on. The log has a command to paste.
+func TestRefusedLoginsAreSaidLater(t *testing.T) {
+	s := startServer(t, server.Config{})
+	other := startServer(t, server.Config{})
+	dir := stateDir(t)
+	wrong := strings.Replace(configFor(s, dir), s.Pin(), other.Pin(), 1)
+	b := startConfigured(t, dir, wrong)
+	for range 2 {
+		if c, err := client.Dial(t.Context(), b.config("alice", client.STARTTLS)); err == nil {
+			c.Close()
+			t.Fatal("she is let in")
+		}
+	}
+	if log := b.log.String(); !strings.Contains(log, "otrproxy pin add "+domain+" ") {
+		t.Errorf("no command to paste: %s", log)
+	}
+	cfg, err := config.Parse("test.yaml", []byte(configFor(s, dir)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.p.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	alice := b.login("alice", client.STARTTLS)
+	line, err := alice.Notice("a login to " + domain + " was refused")
+	if err != nil || !strings.Contains(line, "Before, 2 times,") || !strings.Contains(line, "pin") {
+		t.Fatalf("%v %q", err, line)
+	}
+	alice.Close()
+	alice = b.login("alice", client.STARTTLS)
+	for _, st := range fromServer(t, s, alice, "") {
+		if strings.Contains(client.Body(st), "was refused") {
+			t.Errorf("said again: %s", st.Raw)
+		}
+	}
 }

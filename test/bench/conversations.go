@@ -120,7 +120,7 @@ func (s *speaker) Shows()                                      {}
 func (s *speaker) Pending() bool                               { return false }
 func (s *speaker) Notice(_, text string)                       { s.said = append(s.said, text) }
 func (s *speaker) Mirror(otrlayer.Mirrored) otrlayer.Mirroring { return otrlayer.Unwanted }
-func (s *speaker) Sees(string) bool { return false }
+func (s *speaker) Sees(string) bool                            { return false }
 
 func (s *speaker) Return(_ *otrlayer.Message, _ otrlayer.Cause, sentence string) otrlayer.Sign {
 	s.said = append(s.said, sentence)
