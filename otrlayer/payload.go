@@ -18,7 +18,10 @@ import (
 // nothing is lost with any program; at worst it looks odd. A program known to show
 // everything as it is gets it so, and so does any a text that says the same either way.
 func toPayload(text string, reads format) string {
-	if reads == plainText || !strings.ContainsRune(text, '<') && !unescapes(text) {
+	switch breaks := reads == hypertext && strings.ContainsRune(text, '\n'); {
+	case breaks:
+		return strings.ReplaceAll(escapes.Replace(text), "\n", "<br>")
+	case reads == plainText, !strings.ContainsRune(text, '<') && !unescapes(text):
 		return text
 	}
 	return escapes.Replace(text)
@@ -41,7 +44,7 @@ var escapes = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
 // payloadLen is the length of what toPayload makes for a program that is not known.
 func payloadLen(text string) int {
-	return len(text) + 4*strings.Count(text, "&") + 3*(strings.Count(text, "<")+strings.Count(text, ">"))
+	return len(text) + 4*strings.Count(text, "&") + 3*(strings.Count(text, "<")+strings.Count(text, ">")+strings.Count(text, "\n"))
 }
 
 // A format is what a program takes the text inside data messages for.
@@ -50,7 +53,8 @@ type format uint8
 const (
 	unknown format = iota
 	plainText
-	hypertext
+	entities  // of HTML, with tags as they are
+	hypertext // with tags, and line ends that count for nothing
 )
 
 // A habit is how a program writes and reads that text.
@@ -63,10 +67,10 @@ var habits = map[string]struct {
 	habit
 	only otr.Version
 }{
-	"http://mcabber.com/caps":        {habit{plainText, hypertext}, 0},
+	"http://mcabber.com/caps":        {habit{plainText, entities}, 0},
 	"http://profanity-im.github.io":  {habit{plainText, plainText}, otr.V2},
 	"https://profanity-im.github.io": {habit{plainText, plainText}, otr.V2},
-	"https://poez.io":                {habit{plainText, hypertext}, otr.V2},
+	"https://poez.io":                {habit{plainText, entities}, otr.V2},
 	"http://pidgin.im/":              {habit{hypertext, hypertext}, 0},
 	"http://bitlbee.org/xmpp/caps":   {habit{hypertext, hypertext}, 0},
 
@@ -74,7 +78,7 @@ var habits = map[string]struct {
 
 	// Programs that are known by what they send.
 	rawProgram:   {habit{plainText, plainText}, 0},
-	anotherProxy: {habit{unknown, hypertext}, 0},
+	anotherProxy: {habit{unknown, entities}, 0},
 }
 
 const (

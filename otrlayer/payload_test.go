@@ -80,6 +80,12 @@ func TestWhatNeedsNoEscape(t *testing.T) {
 			t.Errorf("%q is sent as %q to a reader of plain text", in, got)
 		}
 	}
+	// To a reader of HTML the end of a line is a blank.
+	for reads, want := range map[format]string{hypertext: "one &amp; two<br>three", entities: "one & two\nthree", unknown: "one & two\nthree", plainText: "one & two\nthree"} {
+		if got := toPayload("one & two\nthree", reads); got != want {
+			t.Errorf("two lines are sent as %q to %d, want %q", got, reads, want)
+		}
+	}
 }
 
 // Programs that are known by their presence are read and written to in their own way.

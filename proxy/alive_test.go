@@ -124,7 +124,7 @@ func TestIdleServersAreAskedAtOnce(t *testing.T) {
 
 // quietWorld is a world whose server delivers everything.
 func quietWorld(t *testing.T, faults server.Faults) *world {
-	w := &world{t: t, rng: rand.New(rand.NewPCG(1, 4)), told: map[string]bool{}}
+	w := &world{t: t, rng: rand.New(rand.NewPCG(1, 4)), had: map[string]bool{}}
 	l, err := w.net.Listen("tcp", "127.0.0.1:5222")
 	if err != nil {
 		t.Fatal(err)

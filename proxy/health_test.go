@@ -205,7 +205,7 @@ func TestDescriptorFreeAgain(t *testing.T) {
 func TestFigures(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, server.Config{})
-	b := startProxy(t, s, "notify: {command: [/bin/false], events: [held]}\n")
+	b := startProxy(t, s, "notify: {command: [/bin/false], events: [held]}\nlimits: {linger: 0}\n")
 	for name, want := range map[string]string{
 		`otrproxy_sessions_total{entry="starttls"}`:             "0",
 		`otrproxy_sessions_total{entry="socks5 websocket"}`:     "0",

@@ -362,7 +362,7 @@ func (c *scene) rows() map[string]row {
 	pin := "sha256:" + strings.Repeat("AB:", 31) + "AB"
 	waiting := func() {
 		c.alice.Say(carolJID, "h", "x")
-		c.told(c.alice, "Your message waits")
+		c.told(c.alice, "carol@example.org is not online")
 	}
 
 	code := map[string]string{"account": aliceJID}

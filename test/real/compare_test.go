@@ -33,6 +33,9 @@ func TestEveryContact(t *testing.T) {
 				bob.reads(typed)
 				bob.say(typed)
 				alice.reads(bob.jid(), typed)
+				if server == "prosody" {
+					exchangeTexts(t, contact, alice, bob)
+				}
 				want := 3
 				if contact == "profanity" {
 					want = 2

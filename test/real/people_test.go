@@ -237,7 +237,16 @@ func (m *mcabber) command(line string) {
 	fmt.Fprintln(f, line)
 }
 
-func (m *mcabber) say(text string) { m.t.Helper(); m.command("/say_to -q " + m.peer + " " + text) }
+func (m *mcabber) say(text string) {
+	m.t.Helper()
+	if !strings.Contains(text, "\n") && len(text) < 500 {
+		m.command("/say_to -q " + m.peer + " " + text)
+		return
+	}
+	file := filepath.Join(m.dir, "text") // its command line is a line
+	write(m.t, m.dir, map[string]string{"text": text})
+	m.command("/say_to -q -f " + file + " " + m.peer)
+}
 
 func (m *mcabber) reads(text string) {
 	m.t.Helper()
@@ -418,10 +427,34 @@ func (b *bitlbee) hears(pattern string) {
 	}
 }
 
-func (b *bitlbee) say(text string) { b.send("PRIVMSG " + b.nick() + " :" + text) }
+func (b *bitlbee) say(text string) {
+	if does, ok := strings.CutPrefix(text, "/me "); ok {
+		text = "\x01ACTION " + does + "\x01"
+	}
+	b.send("PRIVMSG " + b.nick() + " :" + text)
+}
 
+// reads waits for a text. One of several lines, or of more than IRC has room for, comes in
+// pieces, and blanks are lost where it is broken.
 func (b *bitlbee) reads(text string) {
 	b.t.Helper()
+	if strings.Contains(text, "\n") || len(text) > 400 {
+		colour := regexp.MustCompile(`\x03\d\d`) // of what was encrypted
+		squeeze := func(s string) string { return strings.Join(strings.Fields(colour.ReplaceAllString(s, "")), "") }
+		said := regexp.MustCompile(`^:` + b.nick() + `!\S+ PRIVMSG \S+ :(.*)$`)
+		eventually(b.t, "bitlbee to read "+text, func() bool {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			all := ""
+			for _, l := range b.lines {
+				if m := said.FindStringSubmatch(l); m != nil {
+					all += squeeze(m[1])
+				}
+			}
+			return strings.Contains(all, squeeze(text))
+		})
+		return
+	}
 	b.hears(`^:` + b.nick() + `!\S+ PRIVMSG \S+ :.*` + regexp.QuoteMeta(text))
 }
 

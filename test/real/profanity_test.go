@@ -63,7 +63,7 @@ func (p *profanity) say(text string) { p.type_("/msg " + p.peer + " " + text) }
 
 func (p *profanity) reads(text string) {
 	p.t.Helper()
-	eventually(p.t, "Profanity to read "+text, fileHas(p.dir+"/data/profanity/chatlogs/*/"+strings.Replace(p.peer, "@", "_at_", 1)+"/*.log", regexp.QuoteMeta(p.peer+": "+text)+`\n`))
+	eventually(p.t, "Profanity to read "+text, fileHas(p.dir+"/data/profanity/chatlogs/*/"+strings.Replace(p.peer, "@", "_at_", 1)+"/*.log", regexp.QuoteMeta(p.peer)+`:? `+regexp.QuoteMeta(text)+`\n`)) // without a colon for an action
 }
 
 func (p *profanity) allow() { p.type_("/sub allow " + p.peer) }
