@@ -95,7 +95,7 @@ func (m *manager) reloading() { m.tell("RELOADING=1\nMONOTONIC_USEC=%d", monoton
 
 func (m *manager) ready() { m.tell("READY=1") }
 func (m *manager) stopping() {
-	m.tell("STOPPING=1\nSTATUS=giving back what waits, and ending conversations")
+	m.tell("STOPPING=1\nSTATUS=giving back what waits")
 }
 
 // follow tells the manager, until the context ends, how many are connected, and that the
