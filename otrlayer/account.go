@@ -111,15 +111,16 @@ type Message struct {
 // A Slip is what is needed to give a message back.
 type Slip struct {
 	Contact, To, ID string
+	Text            string // "" where nobody has looked at it
 	outlet          Outlet
 }
 
 // Slip is that of the message.
-func (m *Message) Slip() Slip { return Slip{m.Contact, m.To, m.ID, m.outlet} }
+func (m *Message) Slip() Slip { return Slip{m.Contact, m.To, m.ID, m.Text, m.outlet} }
 
-// Message is the message a slip is of, without its text.
+// Message is the message a slip is of.
 func (s Slip) Message() *Message {
-	return &Message{Contact: s.Contact, To: s.To, ID: s.ID, outlet: s.outlet}
+	return &Message{Contact: s.Contact, To: s.To, ID: s.ID, Text: s.Text, outlet: s.outlet}
 }
 
 // An Action says what becomes of a message. The zero value blocks it.

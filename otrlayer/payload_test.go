@@ -147,6 +147,8 @@ func TestLearnsPlainText(t *testing.T) {
 	s := c.current()
 	said := func(payload string) string {
 		t.Helper()
+		alice.a.mu.Lock()
+		defer alice.a.mu.Unlock()
 		r := c.opened(time.Now(), alice, Incoming{From: "bob@y/r", Contact: "bob@y"}, s, [32]byte{byte(len(c.read))}, otr.Result{Session: s.ID, Text: []byte(payload)})
 		return r.Text
 	}
@@ -175,6 +177,8 @@ func TestLearnsPlainText(t *testing.T) {
 		t.Errorf("another key is known as %q", name)
 	}
 	// A proxy like this one marks what it sends, and escapes what has to be.
+	alice.a.mu.Lock()
+	defer alice.a.mu.Unlock()
 	r := c.opened(time.Now(), alice, Incoming{From: "bob@y/r", Contact: "bob@y", Marked: true}, s, [32]byte{99}, otr.Result{Session: s.ID, Text: []byte("&lt;3")})
 	if r.Text != "<3" {
 		t.Errorf("read %q", r.Text)

@@ -115,6 +115,7 @@ func (t *text) shed() {
 	c := t.c
 	if t.sent != nil {
 		lean := t.sent.Slip().Message() // the message itself may still be on its way
+		lean.Text = ""
 		lean.since, lean.to, lean.ssid, lean.count, lean.at = t.sent.since, t.sent.to, t.sent.ssid, t.sent.count, t.sent.at
 		lean.forgotten = true
 		if i := slices.Index(c.recent, t.sent); i >= 0 {

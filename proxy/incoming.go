@@ -664,6 +664,10 @@ func (s *session) Notice(where, text string) {
 		where = serviceJID
 	case occupant == serviceName:
 		typ = "groupchat"
+	case !room && s.rooms.has(where) && !s.contacts.isListed(where):
+		where, typ = ourPlace(where), "groupchat"
+	case !room && s.p.roomServices.hosts(s.jid, where) && !s.contacts.isListed(where): // it is not open
+		where = serviceJID
 	case room:
 		extra += "<x xmlns='" + filter.NSMUCUser + "'/>"
 	}

@@ -7,6 +7,7 @@ import (
 
 	"otrproxy/stanza"
 	"otrproxy/test/client"
+	"otrproxy/test/server"
 )
 
 // comesBack waits for the error that gives a message back.
@@ -243,4 +244,26 @@ func TestWhatAProgramShowsIsNotSaidTwice(t *testing.T) {
 	if n := lines("m1"); n != 1 {
 		t.Errorf("%d lines end the promise", n)
 	}
+}
+
+// What was lost with the connection to the server comes back with its text, whether it was
+// encrypted or not. Of a room that is not open any more the proxy itself tells.
+func TestWhatIsLostWithTheServerComesBackWithItsText(t *testing.T) {
+	c := onStage(t, "otr: [{contact: \"bob@*\", policy: opportunistic}, {policy: require, allow: [groupchat]}]\n", func(*stage) {})
+	c.unconfirmed()
+	c.send([]string{entersRoom})
+	c.s.Send("alice", inRoom)
+	c.saysIn("room@c.example/otrproxy", "groupchat", "not encrypted")
+	c.send([]string{
+		"<message to='bob@example.org' id='p' type='chat'><body>in clear</body></message>",
+		"<message to='room@c.example' id='g' type='groupchat'><body>in the room</body></message>"})
+	c.s.SetFaults(server.Faults{Unconfirmed: true, Forgetful: true})
+	c.s.Cut()
+	c.alice.Err()
+	c.alice.Drop()
+	c.alice = c.home.login("alice", client.Plain)
+	holds(t, c.comesBack("p"), "<body>in clear</body>", "<error ")
+	c.saysIn("bob@example.org", "chat", `"in clear"`)
+	c.comesBack("g") // and the room is not open any more
+	c.saysIn("otrproxy.localhost", "chat", "may not have been sent")
 }

@@ -139,6 +139,13 @@ func (r *roomServices) has(server, service string) bool {
 	return r.met[[2]string{server, service}]
 }
 
+// hosts reports whether a bare JID is one of a service for rooms that an account has met.
+func (r *roomServices) hosts(account, bare string) bool {
+	local, service, ok := strings.Cut(bare, "@")
+	own := bareDomain(account)
+	return ok && local != "" && service != own && r.has(own, service)
+}
+
 // isRoom reports whether the client is in a room of that bare JID.
 func (s *session) isRoom(bare string) bool { return s.rooms.has(bare) && !s.isContact(bare) }
 
@@ -166,9 +173,7 @@ func (s *session) isContact(bare string) bool {
 // ofRooms reports whether a bare JID is a room's, though the client may not be in it: one
 // of a service for rooms that was met before. The account's own server is none.
 func (s *session) ofRooms(bare string) bool {
-	local, service, ok := strings.Cut(bare, "@")
-	own := bareDomain(s.jid)
-	return ok && local != "" && service != own && s.p.roomServices.has(own, service) && !s.isContact(bare)
+	return s.p.roomServices.hosts(s.jid, bare) && !s.isContact(bare)
 }
 
 // fromRoom notes what a presence stanza says about rooms.

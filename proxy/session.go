@@ -276,14 +276,6 @@ func (s *session) conclude(f func()) {
 	f()
 }
 
-// cut closes both connections at once.
-func (s *session) cut() {
-	s.finally(func() {
-		s.client.conn.Close()
-		s.server.conn.Close()
-	})
-}
-
 // lastWords is how long a side gets to take what is queued for it at the end.
 const lastWords = 5 * time.Second
 
