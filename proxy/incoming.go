@@ -616,11 +616,10 @@ func (s *session) bounce(st *stanza.Stanza, from address) {
 		s.p.metrics.count(in, message, swallowed)
 		return
 	}
-	shown := s.failure(st, from)
+	shown := s.failure(st, from, known)
 	m := &otrlayer.Message{Contact: from.bare, To: from.full, ID: root.Attr("id")}
 	if known != nil {
 		m = known
-		shown = s.bounced(shown, m)
 		if s.sign(m) != otrlayer.SeenWhy {
 			defer s.Notice(from.bare, otrlayer.NotSent(otrlayer.CauseBounced.Sentence(from.bare), m))
 		}
@@ -636,11 +635,15 @@ func (s *session) bounce(st *stanza.Stanza, from address) {
 }
 
 // failure is how an error is shown: where encryption is expected without anything beside
-// the error, which is ciphertext of ours, or what somebody else says was.
-func (s *session) failure(st *stanza.Stanza, from address) []byte {
+// the error, which is ciphertext of ours, or what somebody else says was. Of a message that is
+// known the person's own words stand there.
+func (s *session) failure(st *stanza.Stanza, from address, known *otrlayer.Message) []byte {
 	root := st.Root()
-	if s.expects(from) {
-		return s.voiceUnder(s.ruleFor(from)).AppendError(nil, root)
+	switch voice := s.voiceUnder(s.ruleFor(from)); {
+	case known != nil:
+		return voice.AppendError(nil, root, appendSent(nil, known))
+	case s.expects(from):
+		return voice.AppendError(nil, root, nil)
 	}
 	o := s.asItCame(nil, "")
 	o.Other = func(text string) (string, bool) {

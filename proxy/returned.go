@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"strings"
 
 	"otrproxy/otrlayer"
@@ -94,7 +93,7 @@ func blockError(c otrlayer.Cause, sentence string) stanza.Error {
 // Return hands a message back to the client as an error with its own id.
 func (s *session) Return(m *otrlayer.Message, c otrlayer.Cause, sentence string) otrlayer.Sign {
 	ok := s.client.message(mark{slip: m.Slip(), cause: c}, func(b []byte) []byte {
-		return stanza.Message{From: m.To, To: s.full(), ID: m.ID, Type: "error", Body: m.Text, Extra: blockError(c, sentence).AppendTo(appendBeside(nil, m))}.AppendTo(b)
+		return stanza.Message{From: m.To, To: s.full(), ID: m.ID, Type: "error", Extra: blockError(c, sentence).AppendTo(appendSent(nil, m))}.AppendTo(b)
 	})
 	s.client.kick()
 	if !ok {
@@ -105,8 +104,11 @@ func (s *session) Return(m *otrlayer.Message, c otrlayer.Cause, sentence string)
 	return s.sign(m)
 }
 
-// appendBeside appends what stands beside the text of a message that goes back.
-func appendBeside(b []byte, m *otrlayer.Message) []byte {
+// appendSent appends what a message was that goes back.
+func appendSent(b []byte, m *otrlayer.Message) []byte {
+	if m.Text != "" {
+		b = append(stanza.AppendEscaped(append(b, "<body>"...), m.Text), "</body>"...)
+	}
 	if m.Thread != "" {
 		b = append(stanza.AppendEscaped(append(b, "<thread>"...), m.Thread), "</thread>"...)
 	}
@@ -142,17 +144,6 @@ var programsShow = map[string]display{
 	"http://pidgin.im/":              showsChat, // a window "XMPP Message Error", only where the error has the text
 	"http://profanity-im.github.io":  showsChat | showsRoom,
 	"https://profanity-im.github.io": showsChat | showsRoom,
-}
-
-// bounced shows the client a message of its own that the server has sent back. A server quotes
-// what it got, which is our ciphertext, so the person's own words stand in its place.
-func (s *session) bounced(shown []byte, m *otrlayer.Message) []byte {
-	head, rest, ok := bytes.Cut(shown, []byte{'>'})
-	if !ok || m.Text == "" {
-		return shown
-	}
-	b := append(append(bytes.Clone(head), "><body>"...), stanza.AppendEscaped(nil, m.Text)...)
-	return append(appendBeside(append(b, "</body>"...), m), rest...)
 }
 
 // knowsProgram notes what the client's program shows, by its presence.

@@ -153,7 +153,7 @@ func FuzzStanzaIn(f *testing.F) {
 		case st.Is(stanza.NSClient, "message"):
 			o := Open{Voice: testVoice, Other: func(s string) (string, bool) { return testVoice.Quote(s), true }, Bare: func([]byte) bool { return true }}
 			check(o.AppendTo(nil, root), false)
-			check(testVoice.AppendError(nil, root), false)
+			check(testVoice.AppendError(nil, root, nil), false)
 			in := In{Voice: testVoice, Rule: builtIn, Clear: true}
 			in.Said(root)
 			if c, ok := CopyOf(root); ok {

@@ -152,7 +152,7 @@ func (v Voice) AppendEmptyCopy(dst []byte, root stanza.Element, c *Copy) []byte 
 // AppendFailedCopy appends a copy of an error, which is shown without anything beside it.
 func (v Voice) AppendFailedCopy(dst []byte, root stanza.Element, c *Copy) []byte {
 	w := &anew{Voice: v, dst: dst}
-	c.append(w, root, time.Time{}, time.Time{}, func() { w.failed(c.Inner, contactsFailure, true) })
+	c.append(w, root, time.Time{}, time.Time{}, func() { w.failed(c.Inner, contactsFailure, true, nil) })
 	return w.dst
 }
 

@@ -62,22 +62,22 @@ var (
 func failed(f *Form) []Table { return []Table{{nsClient: {"error": f}, NSMUC: {"x": {}}}} }
 
 // AppendError appends an error of a contact's to a stanza of the client's, whose texts come
-// with the mark of clear text.
-func (v Voice) AppendError(dst []byte, root stanza.Element) []byte {
+// with the mark of clear text. Before it stands what the caller knows of the client's stanza.
+func (v Voice) AppendError(dst []byte, root stanza.Element, known []byte) []byte {
 	w := &anew{Voice: v, dst: dst}
-	w.failed(root, contactsFailure, false)
+	w.failed(root, contactsFailure, false, known)
 	return w.dst
 }
 
 // failed writes an error stanza with the error alone; within, where it stands in an element
 // of another namespace.
-func (w *anew) failed(root stanza.Element, f *Form, within bool) {
+func (w *anew) failed(root stanza.Element, f *Form, within bool, known []byte) {
 	w.dst = append(append(w.dst, '<'), root.Local()...)
 	if within {
 		w.attr("xmlns", nsClient)
 	}
 	w.addressing(root, oneOf("error"))
-	w.dst = append(w.dst, '>')
+	w.dst = append(append(w.dst, '>'), known...)
 	if _, room := root.Child(NSMUC, "x"); room {
 		w.dst = append(w.dst, "<x xmlns='"+NSMUC+"'/>"...)
 	}

@@ -68,7 +68,7 @@ func (v Voice) PresenceIn(dst []byte, root stanza.Element, rule *config.Rule, ro
 			return dst, true, true
 		}
 		w := &anew{Voice: v, dst: dst}
-		w.failed(root, contactsFailure, false)
+		w.failed(root, contactsFailure, false, nil)
 		return w.dst, false, true
 	}
 	var few [4]Table

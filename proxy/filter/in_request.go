@@ -240,7 +240,7 @@ func (r *Request) AppendTo(dst []byte, root stanza.Element) ([]byte, Passage) {
 		if r.Open && r.Untouched(root) || r.fit(root, failed(f)) {
 			return dst, Unchanged
 		}
-		w.failed(root, f, false)
+		w.failed(root, f, false, nil)
 		return w.dst, Anew
 	case "get", "set", "result":
 	default:
