@@ -141,7 +141,8 @@ const (
 // programsShow are the programs that were seen to do so, by what their presence calls them
 // (XEP-0115). For all others a line says it.
 var programsShow = map[string]display{
-	"http://pidgin.im/":              showsChat, // a window "XMPP Message Error", only where the error has the text
+	"http://pidgin.im/":              showsChat, // and finch: a window "XMPP Message Error", only where the error has the text
+	"https://poez.io":                showsChat | showsRoom,
 	"http://profanity-im.github.io":  showsChat | showsRoom,
 	"https://profanity-im.github.io": showsChat | showsRoom,
 }
