@@ -115,6 +115,9 @@ func TestTextsForWhoHasGoneStayWithTheServer(t *testing.T) {
 	if !c.s.Wait(func(r []byte) bool { return bytes.Contains(r, []byte("<presence><priority>-1</priority></presence>")) }) {
 		t.Fatal("the session has not stayed")
 	}
+	if r, err := admin(t, c.home.p, "status"); err != nil || !strings.Contains(r.Text, "its program has gone: stays for what waits") {
+		t.Errorf("%v %s", err, r.Text)
+	}
 	c.bob.Say("alice@"+domain+"/c", "late", "are you there?")
 	c.home.counts("otrproxy_sessions", "0")
 	c.alice = c.home.login("alice", client.Plain)

@@ -28,7 +28,7 @@ func (p *Proxy) overview(account string) control.Status {
 	for _, s := range p.everySession(account) {
 		_, resource, _ := strings.Cut(s.full(), "/")
 		x := control.SessionStatus{Account: s.jid, Resource: resource, Since: s.since, Entry: s.entry, ClientTLS: s.tls, Login: s.login, Domain: s.up.domain.Name,
-			Address: s.up.place, UpstreamTLS: s.upTLS, Pin: s.up.pin(), SASL: s.how, Stranger: s.stranger.Load() != nil, Conversations: []control.ContactLine{}}
+			Address: s.up.place, UpstreamTLS: s.upTLS, Pin: s.up.pin(), SASL: s.how, Stranger: s.stranger.Load() != nil, Lingers: s.lingering.Load() != nil, Conversations: []control.ContactLine{}}
 		for _, v := range s.account().Conversations() {
 			x.Conversations = append(x.Conversations, p.line(s.account(), v))
 		}
@@ -73,6 +73,9 @@ func (p *Proxy) status(_ context.Context, c control.Call) (control.Reply, error)
 		fmt.Fprintf(&b, "\n%s/%s: server at %s over %s, %s, login %s", s.Account, s.Resource, s.Address, s.UpstreamTLS, known, s.SASL)
 		if s.Stranger {
 			b.WriteString(", with another password than the one known here: sees nothing private")
+		}
+		if s.Lingers {
+			b.WriteString(", its program has gone: stays for what waits")
 		}
 		for _, v := range s.Conversations {
 			b.WriteString("\n  " + inWords(v))

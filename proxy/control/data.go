@@ -51,6 +51,7 @@ type SessionStatus struct {
 	Pin           string        `json:"pin"` // what the server satisfied, "" for a CA
 	SASL          string        `json:"sasl"`
 	Stranger      bool          `json:"stranger,omitempty"` // it logged in with another password than the one known here
+	Lingers       bool          `json:"lingers,omitempty"`  // its client has gone, and it stays for messages that wait (limits.linger)
 	Conversations []ContactLine `json:"conversations"`
 }
 
