@@ -72,8 +72,8 @@ func (a *Account) Arrived(o Outlet) {
 // askAnew asks a contact whose conversation was private when the proxy was stopped: the program
 // that it was with, or all of theirs.
 func (c *conversation) askAnew(now time.Time, to string) {
-	if !c.anew || c.a.key == nil || now.Sub(c.queried) < askInterval {
-		return
+	if !c.anew || c.a.key == nil || now.Sub(c.queried) < askInterval || !c.a.paces.ask().AllowN(now, 1) {
+		return // where there are too many, the next presence or text asks
 	}
 	if to == "" {
 		to = c.contact
