@@ -40,6 +40,7 @@ type conversation struct {
 
 	work        *rate.Limiter // how many more of its key exchanges are answered
 	unreadables               // that nobody was told of yet
+	lostSums    [][32]byte    // the messages that could not be read last, by their ciphertext
 	follow      time.Time     // when the contact is asked, if its program has not begun by itself
 	answering   time.Time     // since when, and how many, unreadable messages were answered with an error
 	answers     int

@@ -126,6 +126,9 @@ func (c *conversation) copied(now time.Time, o Outlet, m Incoming, w otr.Message
 				return c.opened(now, o, m, s, sum, res)
 			}
 		}
+		if slices.Contains(c.lostSums, sum) {
+			return Reading{} // it has been told of
+		}
 	}
 	return unread(w)
 }

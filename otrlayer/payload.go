@@ -21,7 +21,7 @@ func toPayload(text string, reads format) string {
 	switch breaks := reads == hypertext && strings.ContainsRune(text, '\n'); {
 	case breaks:
 		return strings.ReplaceAll(escapes.Replace(text), "\n", "<br>")
-	case reads == plainText, !strings.ContainsRune(text, '<') && !unescapes(text):
+	case reads == plainText, (reads == either || !strings.ContainsRune(text, '<')) && !unescapes(text):
 		return text
 	}
 	return escapes.Replace(text)
@@ -53,7 +53,8 @@ type format uint8
 const (
 	unknown format = iota
 	plainText
-	entities  // of HTML, with tags as they are
+	either    // plain text, perhaps with HTML's character references: who writes plain text reads so
+	entities  // with HTML's character references, and tags as they are
 	hypertext // with tags, and line ends that count for nothing
 )
 
@@ -77,8 +78,8 @@ var habits = map[string]struct {
 	"https://github.com/cdidier/irssi-xmpp": {habit{plainText, plainText}, 0},
 
 	// Programs that are known by what they send.
-	rawProgram:   {habit{plainText, plainText}, 0},
-	anotherProxy: {habit{unknown, entities}, 0},
+	rawProgram:   {habit{plainText, either}, 0},
+	anotherProxy: {habit{unknown, unknown}, 0},
 }
 
 const (

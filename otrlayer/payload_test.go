@@ -80,8 +80,14 @@ func TestWhatNeedsNoEscape(t *testing.T) {
 			t.Errorf("%q is sent as %q to a reader of plain text", in, got)
 		}
 	}
+	// Who writes plain text reads it, perhaps with character references: only these are escaped.
+	for in, want := range map[string]string{"I <3 <b>you</b> & me": "I <3 <b>you</b> & me", "write &lt;3": "write &amp;lt;3"} {
+		if got := toPayload(in, either); got != want {
+			t.Errorf("%q is sent as %q, want %q", in, got, want)
+		}
+	}
 	// To a reader of HTML the end of a line is a blank.
-	for reads, want := range map[format]string{hypertext: "one &amp; two<br>three", entities: "one & two\nthree", unknown: "one & two\nthree", plainText: "one & two\nthree"} {
+	for reads, want := range map[format]string{hypertext: "one &amp; two<br>three", entities: "one & two\nthree", either: "one & two\nthree", unknown: "one & two\nthree", plainText: "one & two\nthree"} {
 		if got := toPayload("one & two\nthree", reads); got != want {
 			t.Errorf("two lines are sent as %q to %d, want %q", got, reads, want)
 		}

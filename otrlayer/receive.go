@@ -360,7 +360,7 @@ func (c *conversation) data(now time.Time, o Outlet, m Incoming, w otr.Message) 
 	s := c.live[res.Session]
 	if err != nil || s == nil {
 		c.a.events.Log(0, "a data message was refused", err)
-		return c.unreadable(now, m, w, !m.Delayed && c.echo(now, o, m))
+		return c.unreadable(now, m, w, sum, !m.Delayed && c.echo(now, o, m))
 	}
 	if !m.Delayed {
 		c.moved(s, m.From)

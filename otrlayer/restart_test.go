@@ -87,6 +87,11 @@ func TestUnreadableIsCountedAndTold(t *testing.T) {
 			if n := alice.told("28 messages of bob@y could not be read: their keys are gone here. Their program was told"); n != 1 || alice.told("could not be read") != 1 {
 				t.Errorf("told %d times: %q", n, alice.notices)
 			}
+			// A copy of one that was counted is not told of once more.
+			again := Incoming{From: "bob@y/r", Contact: "bob@y", Text: late[3].Body(), Welcome: true, Copy: true, Delayed: true}
+			if r := alice.a.Receive(alice, again); r.Deliver {
+				t.Errorf("a copy is shown as %q", r.Text)
+			}
 			errors := 0
 			for _, v := range alice.wire {
 				if strings.HasPrefix(v.Body(), "?OTR Error:") {

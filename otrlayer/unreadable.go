@@ -2,6 +2,7 @@ package otrlayer
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"otrproxy/otrlayer/otr"
@@ -40,7 +41,7 @@ func (u *unreadables) due() time.Time {
 
 // unreadable is a data message that no session of ours can read. Of an echo, the other side
 // has been told.
-func (c *conversation) unreadable(now time.Time, m Incoming, w otr.Message, echo bool) Reading {
+func (c *conversation) unreadable(now time.Time, m Incoming, w otr.Message, sum [32]byte, echo bool) Reading {
 	switch {
 	case w.Ignorable, echo:
 		return Reading{}
@@ -49,6 +50,9 @@ func (c *conversation) unreadable(now time.Time, m Incoming, w otr.Message, echo
 			return Reading{}
 		}
 		return Reading{Deliver: true, Changed: true, Unreadable: true, Text: "[otrproxy] An encrypted message that cannot be read any more."}
+	}
+	if c.isLost(sum) {
+		return Reading{} // another copy
 	}
 	u := &c.unreadables
 	if u.n++; u.n == 1 {
@@ -65,6 +69,19 @@ const (
 	unreadError  = "You sent an encrypted message that could not be read; the private conversation had ended here."
 	unreadErrors = "What you sent while I was away could not be read; the private conversation had ended here. Please send it again."
 )
+
+// isLost notes that a message cannot be read, by its ciphertext, and reports whether it had been
+// noted before.
+func (c *conversation) isLost(sum [32]byte) bool {
+	if slices.Contains(c.lostSums, sum) {
+		return true
+	}
+	if len(c.lostSums) >= maxRecent {
+		c.lostSums = slices.Delete(c.lostSums, 0, 1)
+	}
+	c.lostSums = append(c.lostSums, sum)
+	return false
+}
 
 // complains tells the contact's program of a message that could not be read, where that helps,
 // and reports whether it did. It gets one error for each message that it may still have, for it

@@ -108,7 +108,9 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 	if contact == "" {
 		contact = s.jid // RFC 6120 section 8.1.1.1: to the own account
 	}
-	s.talksIn = contact
+	if s.talksIn = contact; to.resource && s.rooms.has(contact) && root.Attr("type") != "groupchat" {
+		s.talksIn = to.written
+	}
 	if cmd, ok := command(root); ok && root.Attr("type") != "error" {
 		s.command(cmd, contact)
 		return

@@ -56,7 +56,7 @@ func (s *session) unprotected(root stanza.Element, what, contact string) {
 	s.p.metrics.blocked(otrlayer.CauseUnprotected)
 	s.p.metrics.count(out, iq, blocked)
 	s.refuse(root, blockError(otrlayer.CauseUnprotected, sentence))
-	if filter.CarriesFile(root) { // a person has chosen one, and many programs say only that it failed
+	if filter.CarriesFile(root) && display(s.shows.Load())&showsFile == 0 { // a person has chosen one
 		s.Notice(s.fileFor(contact), sentence)
 	}
 }
@@ -69,6 +69,11 @@ func (s *session) fileFor(contact string) string {
 		return contact
 	case s.isRoom(s.talksIn):
 		return ourPlace(s.talksIn)
+	case strings.Contains(s.talksIn, "/"): // with an occupant of a room
+		if bare, _, _ := strings.Cut(s.talksIn, "/"); !s.isRoom(bare) {
+			return serviceJID
+		}
+		return s.talksIn
 	case s.talksIn != "":
 		return s.talksIn
 	}
@@ -136,15 +141,17 @@ type display uint32
 const (
 	showsChat display = 1 << iota // in a conversation with one person, or in a window of its own
 	showsRoom                     // in a room, and in a conversation with one of its occupants
+	showsFile                     // of a file that may not leave, in a window of its own or in the chat
 )
 
 // programsShow are the programs that were seen to do so, by what their presence calls them
-// (XEP-0115). For all others a line says it.
+// (XEP-0115). For all others a line says it. Gajim shows why when the mouse is on its sign.
 var programsShow = map[string]display{
 	"http://pidgin.im/":              showsChat, // and finch: a window "XMPP Message Error", only where the error has the text
 	"https://poez.io":                showsChat | showsRoom,
-	"http://profanity-im.github.io":  showsChat | showsRoom,
-	"https://profanity-im.github.io": showsChat | showsRoom,
+	"http://profanity-im.github.io":  showsChat | showsRoom | showsFile,
+	"https://profanity-im.github.io": showsChat | showsRoom | showsFile,
+	"https://gajim.org":              showsFile,
 }
 
 // knowsProgram notes what the client's program shows, by its presence.

@@ -31,7 +31,11 @@ func TestPlannedRestart(t *testing.T) {
 
 			h.kill(syscall.SIGTERM)
 			alice.says(t, `(?m)^(closed|failed)`)
-			bob.say(typed + " meanwhile")
+			meanwhile := typed + " meanwhile"
+			if contact == "profanity" { // it forgets a conversation by itself when the contact goes offline, and goes on in clear
+				meanwhile = "meanwhile"
+			}
+			bob.say(meanwhile)
 			h.start(t)
 			back := time.Now()
 			alice = startSlixmpp(t, "alice@"+s.domain, h.addr, "starttls")
@@ -47,7 +51,7 @@ func TestPlannedRestart(t *testing.T) {
 			alice.reads(bob.jid(), typed+" indeed")
 			fate := ""
 			eventually(t, "a word about what was written meanwhile", func() bool {
-				for line, what := range map[string]string{" meanwhile\"": "read", "could not be read": "counted, and bob was told"} {
+				for line, what := range map[string]string{" meanwhile\"": "read", "Not encrypted: meanwhile": "read, in clear by bob's program", "could not be read": "counted, and bob was told"} {
 					if strings.Contains(alice.output(), line) {
 						fate = what
 					}
