@@ -112,15 +112,19 @@ type Message struct {
 type Slip struct {
 	Contact, To, ID string
 	Text            string // "" where nobody has looked at it
+	Where           string
+	Occupant        bool
 	outlet          Outlet
 }
 
 // Slip is that of the message.
-func (m *Message) Slip() Slip { return Slip{m.Contact, m.To, m.ID, m.Text, m.outlet} }
+func (m *Message) Slip() Slip {
+	return Slip{m.Contact, m.To, m.ID, m.Text, m.Where, m.Occupant, m.outlet}
+}
 
 // Message is the message a slip is of.
 func (s Slip) Message() *Message {
-	return &Message{Contact: s.Contact, To: s.To, ID: s.ID, Text: s.Text, outlet: s.outlet}
+	return &Message{Contact: s.Contact, To: s.To, ID: s.ID, Text: s.Text, Where: s.Where, Occupant: s.Occupant, outlet: s.outlet}
 }
 
 // An Action says what becomes of a message. The zero value blocks it.
@@ -188,8 +192,9 @@ type Outlet interface {
 	// Sees reports whether the client is told when a contact comes or goes (RFC 6121 section
 	// 3.1): where it is not told of any, they are offline.
 	Sees(contact string) bool
-	// Notice queues a line from the proxy in the conversation with a contact.
-	Notice(contact, text string)
+	// Notice queues a line from the proxy in the conversation with a contact, and reports
+	// whether it could.
+	Notice(contact, text string) bool
 	// Shows tells the session that the text which it has just given to Receive is to be shown.
 	// What the session is told to mirror after that must not be shown before it.
 	Shows()
@@ -267,12 +272,14 @@ type Account struct {
 	store     *store                // writes fps, spoken, formats and private
 	private   *privates             // contacts whose conversation was private, over restarts
 	there     map[string][]resource // contacts' resources that are there, by bare JID
+	resources int                   // how many those are
 	outlets   []Outlet
 	owed      []owing // to be handed back to the next client that comes
 	timer     *time.Timer
 	wakes     time.Time                // when the timer goes off
 	generated chan struct{}            // closed when the key is there, or never will be
 	making    bool                     // the key is being made
+	sent      map[string]int           // to each contact, of what waited and was sent when no client was there to be told
 	leaving   map[Outlet]chan struct{} // sessions without a client, for which something waits
 	open      map[string]string        // conversations that were private when the proxy was stopped, with the full JID; until somebody is there to ask
 	closed    bool
@@ -487,6 +494,10 @@ func (a *Account) Attach(o Outlet) {
 	owed := a.owed
 	a.owed = nil
 	a.repay(owed)
+	for contact, n := range a.sent {
+		o.Notice(contact, sentNow(n))
+	}
+	clear(a.sent)
 	defer a.publish()
 	now := a.now()
 	for _, c := range a.convs { // what nobody was there to be told
@@ -519,6 +530,7 @@ func (a *Account) Detach(o Outlet) {
 	a.letGo()
 	if len(a.outlets) == 0 {
 		clear(a.there) // nobody tells us any more who goes
+		a.resources = 0
 		for c := range a.live {
 			c.lose(func(*session) bool { return true })
 		}
@@ -570,10 +582,11 @@ func (a *Account) attached(o Outlet) bool { return slices.Contains(a.outlets, o)
 
 // notice shows a line in the conversation with a contact. Where others cause it, tell
 // does.
-func (a *Account) notice(contact, text string) {
+func (a *Account) notice(contact, text string) (told bool) {
 	for _, o := range a.outlets {
-		o.Notice(contact, text)
+		told = o.Notice(contact, text) || told
 	}
+	return told
 }
 
 // Close gives back what waits, and returns once what is known of contacts is on disk, or cannot
@@ -589,6 +602,7 @@ func (a *Account) Close() {
 	}
 	for _, c := range a.convs {
 		c.giveBack(CauseShutdown)
+		c.tellUnread(a.now().Add(quietUntil)) // now or never
 	}
 	a.leavesOpen()
 	a.letGo()

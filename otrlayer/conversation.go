@@ -368,8 +368,8 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 			c.untold = line // until the person writes to them
 		}
 		c.oncePrivate(func() {
-			if told {
-				c.a.notice(c.contact, line)
+			if told && !c.a.notice(c.contact, line) {
+				c.untold = line
 			}
 			c.a.events.Happened(c.contact, EventPrivate)
 		})
@@ -379,7 +379,7 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 	}
 	c.noteVersion(now, e.Session)
 	if c.proxied {
-		c.isProgram(s, anotherProxy)
+		s.program = anotherProxy
 	}
 	switch {
 	case trust == Changed:

@@ -74,11 +74,7 @@ type lines struct {
 // tell shows a line that a contact has caused, unless there were too many, and reports
 // whether it did.
 func (c *conversation) tell(now time.Time, t topic, line string) bool {
-	if !c.mayTell(now, t) {
-		return false
-	}
-	c.a.notice(c.contact, line)
-	return true
+	return c.mayTell(now, t) && c.a.notice(c.contact, line)
 }
 
 // mayTell reports whether a line that a contact causes may be shown now, and counts it.

@@ -91,10 +91,11 @@ func (p *person) Shows() {}
 
 func (p *person) Sees(string) bool { return p.sees }
 
-func (p *person) Notice(_, text string) {
+func (p *person) Notice(_, text string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.notices = append(p.notices, text)
+	return !p.dead
 }
 
 func (p *person) Return(m *Message, c Cause, sentence string) Sign {

@@ -120,7 +120,9 @@ func (c *conversation) isProgram(s *session, name string) {
 		return
 	}
 	s.program = name
-	if c.a.fps.find(c.contact, s.Fingerprint) != nil { // nothing is kept of a key that is not accepted
+	// Nothing is kept of a key that is not accepted; nor that a program writes HTML, for the key
+	// may move to another one, whose text would lose what looks like a tag.
+	if c.a.fps.find(c.contact, s.Fingerprint) != nil && habits[name].writes != hypertext {
 		c.saved(c.a.formats.set(c.contact, s.Fingerprint, name))
 	}
 }
@@ -149,8 +151,12 @@ var (
 // block are the elements that stand on lines of their own.
 var block = regexp.MustCompile(`^(?i:p|div|h[1-6]|ul|ol|li|pre|blockquote|hr)$`)
 
-// document are the elements that programs begin a text with, and nobody types.
-var document = regexp.MustCompile(`^(?i:<html|<body|<font|<[a-z][a-z0-9]*\s+[a-z]+=)`)
+var (
+	// outer is a beginning with an element that holds the text, as prose about one does not.
+	outer = regexp.MustCompile(`^<[A-Za-z][^<>]*>\S`)
+	// document are the elements that programs begin a text with, and nobody types.
+	document = regexp.MustCompile(`^(?i:<html|<body|<font|<[a-z][a-z0-9]*\s+[a-z]+=)`)
+)
 
 // fromPayload turns HTML into the text a person wrote and leaves anything else alone. Where the
 // program is not known, a payload is HTML when each & begins an entity, each < a known tag, and
@@ -229,7 +235,7 @@ func fromPayload(p string, writes format) string {
 		for _, n := range open {
 			left = left || n != 0
 		}
-		if astray || left && (p[0] != '<' || !closed && !document.MatchString(p)) {
+		if astray || left && (!outer.MatchString(p) || !closed && !document.MatchString(p)) {
 			return p
 		}
 	}

@@ -1,6 +1,7 @@
 package otrlayer
 
 import (
+	"html"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -293,6 +294,97 @@ func FuzzDefused(f *testing.F) {
 		}
 		if at := imitations(d); at != nil {
 			t.Errorf("%q still imitates the proxy at %v in %q", s, at, d)
+		}
+	})
+}
+
+// A key that moves from a program that writes HTML to another one does not take what looks like a
+// tag out of its text.
+func TestKeyMovesToAnotherProgram(t *testing.T) {
+	alice, bob := couple(t)
+	alice.a.Presence(alice, "bob@y/r", "bob@y", true, "http://pidgin.im/", 0)
+	alice.say("1", "hello")
+	carry(alice, bob)
+	bob.say("2", "hi")
+	carry(alice, bob)
+	alice.a.Presence(alice, "bob@y/r", "bob@y", false, "", 0)
+	alice.read = nil
+	bob.restart() // the same key, another program, which names itself, and is not known
+	alice.a.Presence(alice, "bob@y/r", "bob@y", true, "", 0)
+	alice.a.Start(alice, "bob@y")
+	carry(alice, bob)
+	raw := "a List<String> of <names>"
+	c := bob.a.conv("alice@x")
+	sealed, err := c.otr.AppendEncrypt(nil, bob.a.now(), c.active, []byte(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := alice.a.Receive(alice, Incoming{From: "bob@y/r", Contact: "bob@y", Text: string(sealed), Welcome: true})
+	if r.Text != raw {
+		t.Errorf("%q is shown as %q", raw, r.Text)
+	}
+}
+
+// One mark of the server's does not make a program that of a proxy for ever.
+func TestOneMarkIsNotForEver(t *testing.T) {
+	alice, bob := couple(t)
+	alice.a.Presence(alice, "bob@y/r", "bob@y", true, "http://profanity-im.github.io", 0)
+	bob.allowed, alice.allowed = []int{2}, []int{2}
+	alice.a.Start(alice, "bob@y")
+	carry(alice, bob)
+	c := bob.a.conv("alice@x")
+	say := func(raw string, marked bool) string {
+		sealed, err := c.otr.AppendEncrypt(nil, bob.a.now(), c.active, []byte(raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return alice.a.Receive(alice, Incoming{From: "bob@y/r", Contact: "bob@y", Text: string(sealed), Welcome: true, Marked: marked}).Text
+	}
+	const raw = "write &lt;b&gt; for <b>"
+	if got := say(raw, false); got != raw {
+		t.Fatalf("%q", got)
+	}
+	say("any", true) // the server has put the id "otrproxy-1" on it
+	if got := say("write &lt;b&gt;", false); got != "write &lt;b&gt;" {
+		t.Errorf("read ever after as %q", got)
+	}
+	alice.take()
+	alice.say("x", "a < b")
+	cc := alice.a.conv("bob@y")
+	if f := cc.formatOf(cc.current()); f.reads != plainText {
+		t.Errorf("written to ever after as %v: a < b arrives as %q", f.reads, toPayload("a < b", f.reads))
+	}
+}
+
+// Raw programs that are not known: what a person types is not taken apart.
+func TestTypedTagsStay(t *testing.T) {
+	for _, s := range []string{"<p> and <b>bold</b> are tags", "<a> then </b>", "<font> is old", "<b>x", "<ul> needs <li>one</li>"} {
+		if got := fromPayload(s, unknown); got != s {
+			t.Errorf("%q is read as %q", s, got)
+		}
+	}
+}
+
+// Whoever reads it, as HTML or as a proxy like this one, a text arrives as it was typed.
+func FuzzReaders(f *testing.F) {
+	for _, s := range []string{typed, "a\nb & c", "&not", "<p>x", "&amp\n", "a > b", "&#x3c;b", "&LT;b\n\n", "\n<", " \n "} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if strings.Contains(s, "\u00a0") || strings.ContainsAny(s, "\r\x00") {
+			return
+		}
+		for _, reads := range []format{unknown, entities, hypertext} {
+			p := toPayload(s, reads)
+			if got := strings.ReplaceAll(html.UnescapeString(strings.ReplaceAll(p, "<br>", "\n")), "\u00a0", " "); got != s {
+				t.Errorf("to %d %q is sent as %q and read as %q (entities)", reads, s, p, got)
+			}
+			if got := fromPayload(p, hypertext); got != s {
+				t.Errorf("to %d %q is sent as %q and read as %q (hypertext)", reads, s, p, got)
+			}
+			if got := fromPayload(p, unknown); got != s {
+				t.Errorf("to %d %q is sent as %q and read as %q (unknown)", reads, s, p, got)
+			}
 		}
 	})
 }

@@ -13,8 +13,9 @@ type resource struct {
 }
 
 const (
-	maxThere   = 10_000 // contacts whose resources are kept track of
-	maxEachOne = 32     // resources of one
+	maxThere    = 10_000 // resources that are kept track of
+	maxEachOne  = 32     // of one contact
+	maxResource = 512    // bytes of a full JID
 )
 
 // find is a contact's resource, by its place among those that are there; -1 for none.
@@ -38,10 +39,12 @@ func (a *Account) comes(contact string, r resource) (before resource, known bool
 		return before, true
 	}
 	switch {
-	case len(all) >= maxEachOne:
-		all = all[1:]
-	case all == nil && len(a.there) >= maxThere:
+	case len(r.jid) > maxResource || a.resources >= maxThere && len(all) < maxEachOne:
 		return resource{}, false
+	case len(all) >= maxEachOne:
+		all = slices.Delete(all, 0, 1)
+	default:
+		a.resources++
 	}
 	a.there[contact] = append(all, r)
 	return resource{}, false
@@ -52,8 +55,10 @@ func (a *Account) goes(contact, jid string) {
 	i := a.find(contact, jid)
 	switch all := a.there[contact]; {
 	case jid == contact || i >= 0 && len(all) == 1: // the bare JID is for all of them
+		a.resources -= len(all)
 		delete(a.there, contact)
 	case i >= 0:
+		a.resources--
 		a.there[contact] = slices.Delete(all, i, i+1)
 	}
 }

@@ -385,10 +385,14 @@ func (c *conversation) opened(now time.Time, o Outlet, m Incoming, s *session, s
 	}
 	r := Reading{}
 	if res.Text != nil {
+		if s.program == anotherProxy { // it marks each
+			s.program = c.programBefore(s)
+			writes = c.formatOf(s).writes
+		}
 		switch {
 		case m.Marked:
 			writes = unknown // a proxy like this one stands before that program
-			c.isProgram(s, anotherProxy)
+			s.program = anotherProxy
 		case s.program == "" && noHTML.Match(res.Text):
 			writes = plainText
 			c.isProgram(s, rawProgram)
@@ -493,7 +497,7 @@ func (a *Account) Bounced(contact string, gone bool) {
 		c.retry = now.Add(retryAfter)
 	}
 	if !c.unreached { // once, as long as it waits
-		c.unreached = true
+		c.unreached, c.told = true, true
 		a.notice(contact, "The server says that "+contact+" cannot be reached now. Your message still waits, and is sent as soon as they answer.")
 	}
 }

@@ -184,3 +184,40 @@ func TestEndHoldsAgainstAnOldQuery(t *testing.T) {
 		t.Errorf("when asked anew: %s", d.State)
 	}
 }
+
+// What cannot be read is told of even where the proxy stops just then.
+func TestUnreadableIsToldOfAtTheEnd(t *testing.T) {
+	alice, bob := couple(t)
+	alice.say("1", "before")
+	carry(alice, bob)
+	alice.restart()
+	bob.say("2", "unread")
+	for _, v := range bob.take() {
+		alice.get(v, false)
+	}
+	alice.a.Close()
+	if alice.told("could not be read") == 0 {
+		t.Errorf("the message is gone without a word: %q", alice.notices)
+	}
+}
+
+// What the person ends before their client is there, after a restart, is not asked for again.
+func TestEndAfterARestartHolds(t *testing.T) {
+	alice, bob := couple(t)
+	alice.policy = Manual
+	alice.a.Start(alice, "bob@y")
+	carry(alice, bob)
+	alice.a.Saved()
+	alice.closes()
+	alice.a.End(alice, "bob@y")
+	alice.take()
+	alice.say("2", "clear now")
+	alice.take()
+	alice.a.Arrived(alice)
+	if n := alice.queries(); n > 0 {
+		t.Errorf("asked again though ended")
+	}
+	if v := alice.say("3", "clear now"); v.Action() != Plain {
+		t.Errorf("after End, %v %v", v.Action(), v.Cause())
+	}
+}

@@ -62,6 +62,14 @@ func (a *Account) GiveBack(c Cause, list ...*Message) {
 			}
 			return same
 		})
+		conv.held = slices.DeleteFunc(conv.held, func(x *Message) bool { // nor is it about to be
+			same := x.again && x.ID == m.ID && x.outlet == m.outlet
+			if same {
+				list[i] = x
+				conv.heldBytes -= len(x.Text) + len(x.Extra)
+			}
+			return same
+		})
 		conv.settle(a.now())
 	}
 	a.giveBack(c, list)
@@ -159,8 +167,21 @@ func (c *conversation) giveBack(cause Cause) (n int) {
 	return len(held)
 }
 
-// nothingWaits notes that, so that the next message that waits is told of again.
-func (c *conversation) nothingWaits() { c.told, c.unreached, c.released = false, false, 0 }
+// nothingWaits notes that, so that the next message that waits is told of again, and ends the
+// promise that what waited would be sent.
+func (c *conversation) nothingWaits() {
+	told, n := c.told, c.released
+	c.told, c.unreached, c.released = false, false, 0
+	if !told || n == 0 || c.a.notice(c.contact, sentNow(n)) {
+		return
+	}
+	if c.a.sent == nil {
+		c.a.sent = map[string]int{}
+	}
+	if len(c.a.sent) < MaxOwed {
+		c.a.sent[c.contact] += n // the next client is told
+	}
+}
 
 const (
 	mostQuoted  = 3  // messages whose beginnings stand in one line

@@ -454,7 +454,7 @@ func (c *conversation) flush(now time.Time) {
 		c.heldBytes -= len(m.Text) + len(m.Extra)
 		if cause != CauseNone {
 			unsent[cause] = append(unsent[cause], m)
-		} else if !m.again {
+		} else {
 			c.released++
 		}
 	}
@@ -465,9 +465,6 @@ func (c *conversation) flush(now time.Time) {
 	}
 	if len(kept) == 0 {
 		c.held = nil
-		if c.told && c.released > 0 {
-			c.a.notice(c.contact, sentNow(c.released))
-		}
 		c.nothingWaits()
 	}
 	if sent > 0 {
@@ -533,6 +530,7 @@ func (a *Account) End(o Outlet, contact string) {
 		c.recanted = now
 	}
 	c.end()
+	delete(a.open, contact)
 	a.keepPrivate(contact, false)
 	a.notice(contact, "The private conversation with "+contact+" is over.")
 }

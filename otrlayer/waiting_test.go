@@ -1,6 +1,8 @@
 package otrlayer
 
 import (
+	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -132,4 +134,73 @@ func TestAskingBacksOff(t *testing.T) {
 	if asked < 5 || asked > 12 {
 		t.Errorf("asked %d times in half an hour", asked)
 	}
+}
+
+// What was said to wait for a day does, though the client reconnects.
+func TestReconnectingKeepsTheDay(t *testing.T) {
+	alice, _ := couple(t)
+	alice.sees = true
+	alice.hold = Hold{Messages: 10, Bytes: 1 << 20, For: 10 * time.Minute, Offline: 24 * time.Hour}
+	alice.say("1", "for tomorrow")
+	alice.a.Detach(alice)
+	alice.later(time.Hour)
+	alice.sees = false // no presence sent yet, or a roster that the client has by version
+	alice.a.Attach(alice)
+	alice.a.Presence(alice, "bob@y/r", "bob@y", false, "", 0)
+	alice.later(6 * time.Minute)
+	alice.a.expire()
+	alice.later(6 * time.Minute)
+	alice.a.expire()
+	if len(alice.returned) > 0 {
+		t.Errorf("returned %q; told %q", alice.returned, alice.notices)
+	}
+}
+
+// That holds while the contact goes on writing.
+func TestFailedExchangesAreBegunAgainThoughTheContactWrites(t *testing.T) {
+	for _, writes := range []bool{false, true} {
+		alice, bob := couple(t)
+		alice.hold.For, alice.hold.Offline = time.Hour, time.Hour
+		alice.say("1", "waits")
+		for _, v := range alice.take() {
+			bob.get(v, false)
+		}
+		for _, v := range bob.take() { // bob's commit
+			alice.get(v, false)
+		}
+		alice.take() // our key is lost on the way
+		asked := 0
+		for range 60 {
+			alice.later(4 * time.Second)
+			alice.a.expire()
+			if writes {
+				alice.a.Receive(alice, Incoming{From: "bob@y/r", Contact: "bob@y", Text: "are you there?", Welcome: true})
+			}
+			asked += alice.queries()
+		}
+		if asked == 0 {
+			t.Errorf("bob writes: %v; not asked again in four minutes", writes)
+		}
+	}
+}
+
+// Presence, which the server can invent, fills no memory.
+func TestPresenceFillsNoMemory(t *testing.T) {
+	alice, _ := couple(t)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	res := strings.Repeat("r", 1000)
+	for i := range maxThere {
+		for j := range maxEachOne {
+			contact := fmt.Sprintf("c%d@y", i)
+			alice.a.Presence(alice, fmt.Sprintf("%s/%d%s", contact, j, res), contact, true, "", 0)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if n := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) >> 20; n > 64 {
+		t.Errorf("presence of strangers keeps %d MB in one account", n)
+	}
+	runtime.KeepAlive(alice)
 }

@@ -24,10 +24,14 @@ func (s *session) incoming(st *stanza.Stanza) {
 	root := st.Root()
 	switch string(root.NS()) {
 	case stanza.NSClient:
-		if s.sealed.Load() && s.counts.Load() && isKept(root) || s.late(root) {
-			return // it is not counted any more, so that it comes next time
+		switch {
+		case s.late(root):
+			return
+		case !s.sealed.Load() || !s.counts.Load():
+			defer s.handle()
+		case isKept(root):
+			return // nothing is counted any more, so that it comes next time
 		}
-		defer s.handle()
 	case nsSM:
 		s.inAck(root)
 		return
@@ -63,7 +67,7 @@ func (s *session) unspeakable(el stanza.Element, from address) bool {
 		return true
 	}
 	bad := from.mimics || !from.ok && len(el.RawAttr("from")) > 0
-	bad = bad || from.asService && (s.isRoom(from.bare) || s.ofRooms(from.bare))
+	bad = bad || from.asService && !s.contacts.isListed(from.bare) && (s.rooms.knows(from.bare) || s.p.roomServices.hosts(s.jid, from.bare))
 	return bad && !s.p.Config().HandsOff(s.jid)
 }
 
@@ -659,7 +663,7 @@ func ourPlace(room string) string { return room + "/" + serviceName }
 
 // Notice queues a line of ours: in the conversation with a contact, by bare JID; in a room, by
 // our place there; or in the conversation with one of its occupants.
-func (s *session) Notice(where, text string) {
+func (s *session) Notice(where, text string) bool {
 	_, occupant, room := strings.Cut(where, "/")
 	typ, extra := "chat", "<no-store xmlns='"+nsHints+"'/><no-copy xmlns='"+nsHints+"'/>"
 	switch {
@@ -674,8 +678,9 @@ func (s *session) Notice(where, text string) {
 	case room:
 		extra += "<x xmlns='" + filter.NSMUCUser + "'/>"
 	}
-	s.client.build(func(b []byte) []byte {
+	ok := s.client.build(func(b []byte) []byte {
 		return stanza.Message{From: where, To: s.full(), ID: ownID + streamID(), Type: typ, Body: "[otrproxy] " + otrlayer.Defused(text), Extra: []byte(extra)}.AppendTo(b)
 	})
 	s.client.kick()
+	return ok
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"otrproxy/otrlayer"
+	"otrproxy/proxy/filter"
 	"otrproxy/stanza"
 )
 
@@ -24,6 +25,7 @@ func (s *session) linger() {
 	}
 	enough := make(chan struct{})
 	s.lingering.Store(&enough)
+	s.gone.Store(true)
 	s.p.log.Info("a client has gone, and its session stays for what waits", "account", s.p.name(s.jid))
 	s.client.queue([]byte(stanza.StreamClose))
 	s.client.finish(lastWords, s.clientRead)
@@ -56,21 +58,23 @@ func (s *session) hasten() bool {
 	return enough != nil
 }
 
-// late reports whether a message has come for a client that has gone. Where the server counts,
-// it keeps that, and all that comes after it: it is not counted any more. Where it does not, who
-// has sent it is told.
+// late reports whether a message has come for a client that has gone: anything but handshakes,
+// and what programs tell each other. Where the server counts, it keeps that, and all that comes
+// after it: nothing is counted any more. Where it does not, a contact is told.
 func (s *session) late(root stanza.Element) bool {
-	if s.lingering.Load() == nil || !isKept(root) {
+	if !s.gone.Load() || !isKept(root) || filter.Slight(root) {
 		return false
 	}
-	body := picked(root)
-	if body == nil || !otrlayer.Words(body.TextBytes()) {
+	if body := picked(root); body != nil && !otrlayer.Words(body.TextBytes()) {
 		return false
 	}
 	if s.counts.Load() {
 		s.sealed.Store(true)
 		s.hasten()
 		return true
+	}
+	if from := s.p.addresses.of(root, "from"); s.unspeakable(root, from) || !s.isWelcome(from.bare) {
+		return true // nothing is answered to strangers
 	}
 	s.server.stanza(func(b []byte) []byte {
 		return stanza.AppendError(b, "message", "", root.Attr("from"), root.Attr("id"), stanza.Error{Type: "wait", Condition: "recipient-unavailable"})

@@ -153,6 +153,10 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		case (room || near) && m.Type != "groupchat" && !invites && alone:
 			switch {
 			case to.resource && s.isRoom(contact): // to one occupant (XEP-0045 section 7.5)
+				m.Occupant, m.Where = true, m.To
+				if body := picked(root); body != nil {
+					m.Text = body.Text()
+				}
 				pass()
 			case m.Slight: // nobody misses it
 				s.p.metrics.count(out, message, blocked)
@@ -204,6 +208,9 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 	carries := c.Opaque == nil && !c.Sealed && m.Text != "" // a text that OTR can carry
 	if carries || !requires {
 		m.ID, m.Thread = root.Attr("id"), c.Thread // what only passes bears its own
+	}
+	if c.Reacts != nil && !requires && s.account().PassInClear(s, m) {
+		return
 	}
 	if !carries {
 		if !requires && s.account().PassInClear(s, m) {

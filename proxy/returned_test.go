@@ -267,3 +267,81 @@ func TestWhatIsLostWithTheServerComesBackWithItsText(t *testing.T) {
 	c.comesBack("g") // and the room is not open any more
 	c.saysIn("otrproxy.localhost", "chat", "may not have been sent")
 }
+
+// A message that was sent encrypted comes back after the person has ended the conversation.
+func TestWhatTheServerSendsBackHasOneText(t *testing.T) {
+	c := onStage(t, "otr: [{policy: opportunistic}]\n", func(*stage) {})
+	c.away = startProxy(t, c.s, "otr: [{policy: opportunistic}]\n")
+	c.bobComes()
+	c.alice.Say(c.contact, "s", "!otr start")
+	c.noticed("Private conversation with")
+	c.alice.Say(c.contact, "m5", "five")
+	text(t, c.bob, "alice@"+domain, "five")
+	c.alice.Say(c.contact, "e", "!otr end")
+	c.noticed("is over")
+	c.s.Send("alice", "<message from='bob@example.org' to='alice@example.org/c' id='m5' type='error'><body>words of the server</body><thread>theirs</thread><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>")
+	st := c.comesBack("m5")
+	if n := bytes.Count(st.Raw, []byte("<body>")); n != 1 {
+		t.Errorf("%d bodies: %s", n, st.Raw)
+	}
+}
+
+// A reaction is the first thing that is sent: the offer of OTR is not spent by what cannot carry it.
+func TestReactionSpendsNoOffer(t *testing.T) {
+	t.Run("with", func(t *testing.T) { reactsFirst(t, true) })
+	t.Run("without", func(t *testing.T) { reactsFirst(t, false) })
+}
+
+func reactsFirst(t *testing.T, reacts bool) {
+	c := onStage(t, "otr: [{policy: opportunistic}]\n", func(*stage) {})
+	c.alice.Say("bob@"+domain, "k", "!otr key") // the key is there
+	c.noticed("alice@" + domain)
+	if reacts {
+		c.send([]string{"<message to='bob@example.org' id='r1' type='chat'><reactions xmlns='urn:xmpp:reactions:0' id='x'><reaction>+</reaction></reactions></message>"})
+	}
+	if reacts {
+		fromServer(t, c.s, c.alice, "<message from='bob@example.org/r' to='alice@example.org/c' type='chat'><body>thanks</body></message>")
+	}
+	c.send([]string{"<message to='bob@example.org' id='t1' type='chat'><body>plain words</body></message>"})
+	if !bytes.Contains(c.s.Received(), []byte("plain words \t  \t\t\t\t \t \t \t  ")) {
+		i := bytes.Index(c.s.Received(), []byte("plain words"))
+		t.Errorf("the first text has no tag: %q", c.s.Received()[i:i+60])
+	}
+}
+
+// Where our lines about a room come from nobody else speaks.
+func TestOurPlaceInARoomIsOurs(t *testing.T) {
+	c := onStage(t, groupchatRule, func(*stage) {})
+	c.send([]string{"<message to='tea@conf.example/bob' type='chat' id='early'><body>hi bob</body></message>"})
+	c.alice.Send("<presence to='tea@conf.example/alice'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+	c.send(nil)
+	fromServer(t, c.s, c.alice, "<presence from='tea@conf.example/alice'>"+letIn+"</presence>")
+	for _, raw := range []string{
+		"<message from='tea@conf.example/otrproxy' type='groupchat' id='f1'><body>The key has changed: write !otr send 0011</body></message>",
+		"<presence from='tea@conf.example/otrproxy'/>",
+		"<message from='tea@conf.example/otrproxy' type='chat' id='f2'><body>words</body></message>",
+	} {
+		for _, st := range fromServer(t, c.s, c.alice, raw) {
+			if st.Root().Attr("from") == "tea@conf.example/otrproxy" && (!client.Notice(st) || strings.Contains(string(st.Raw), "write !otr send") || strings.Contains(string(st.Raw), "words")) {
+				t.Errorf("%s", st.Raw)
+			}
+		}
+	}
+}
+
+// It is so while the room has not let the client in yet.
+func TestOurPlaceIsOursBeforeTheRoomIsOpen(t *testing.T) {
+	c := onStage(t, "", func(*stage) {})
+	c.alice.Send("<presence to='tea@conf.example/alice'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+	c.send(nil)
+	for _, raw := range []string{
+		"<presence from='tea@conf.example/otrproxy'><x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='owner' role='moderator'/></x></presence>",
+		"<message from='tea@conf.example/otrproxy' type='groupchat' id='f1'><body>The key has changed: write !otr send 0011</body></message>",
+	} {
+		for _, st := range fromServer(t, c.s, c.alice, raw) {
+			if st.Root().Attr("from") == "tea@conf.example/otrproxy" && (!client.Notice(st) || strings.Contains(string(st.Raw), "write !otr send") || strings.Contains(string(st.Raw), "words")) {
+				t.Errorf("%s", st.Raw)
+			}
+		}
+	}
+}

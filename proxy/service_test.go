@@ -231,3 +231,25 @@ func TestRefusedLoginsAreSaidLater(t *testing.T) {
 		}
 	}
 }
+
+const onTheWay = "x). All is well; write !otr send 00112233 to go on. (see"
+
+// What somebody on the way has said does not stand in that.
+func TestRefusedLoginsQuoteNobody(t *testing.T) {
+	c := onStage(t, "", func(*stage) {})
+	c.alice.Close()
+	c.s.SetFaults(server.Faults{InsteadOfAll: "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' from='" + domain + "' id='1'>" +
+		"<stream:error><policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>" + onTheWay + "</text></stream:error></stream:stream>"})
+	if cl, err := client.Dial(t.Context(), c.home.config("alice", client.Plain)); err == nil {
+		cl.Close()
+		t.Fatal("she is let in")
+	}
+	c.s.SetFaults(server.Faults{})
+	c.alice = c.home.login("alice", client.Plain)
+	c.send(nil)
+	for _, st := range fromServer(t, c.s, c.alice, "") {
+		if client.Notice(st) && strings.Contains(client.Body(st), "All is well") {
+			t.Errorf("from %s: %s", st.Root().Attr("from"), client.Body(st))
+		}
+	}
+}

@@ -53,6 +53,7 @@ type session struct {
 	// lingering is closed to end the time for which the session stays without its client; nil
 	// where it does not.
 	lingering atomic.Pointer[chan struct{}]
+	gone      atomic.Bool   // it has stayed so: nothing is shown any more
 	ending    atomic.Bool   // somebody is at it
 	ended     chan struct{} // closed when both connections are
 

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -50,6 +51,9 @@ func (t *turnedAway) note(domain string, f *Failure) {
 		t.of[domain] = r
 	}
 	r.text, r.last, r.n, r.told = f.Text, now, r.n+1, nil
+	if f.Quoted != "" { // what others wrote, who may be anybody on the way
+		r.text = strings.ReplaceAll(f.Text, f.Quoted, "...")
+	}
 }
 
 // tell is the line about that for an account that has logged in; "" for nothing new.

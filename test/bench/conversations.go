@@ -118,7 +118,7 @@ func (s *speaker) Emit(v otrlayer.Verdict) bool {
 }
 func (s *speaker) Shows()                                      {}
 func (s *speaker) Pending() bool                               { return false }
-func (s *speaker) Notice(_, text string)                       { s.said = append(s.said, text) }
+func (s *speaker) Notice(_, text string) bool                  { s.said = append(s.said, text); return true }
 func (s *speaker) Mirror(otrlayer.Mirrored) otrlayer.Mirroring { return otrlayer.Unwanted }
 func (s *speaker) Sees(string) bool                            { return false }
 
