@@ -19,9 +19,10 @@ import (
 type Sign uint8
 
 const (
-	NoSign  Sign = iota // the client takes nothing more, and the message is not with it
-	Unseen              // it has the message back, and does not show the person why
-	SeenWhy             // it shows them that it came back, and why
+	NoSign    Sign = iota // the client takes nothing more, and the message is not with it
+	Unseen                // it has the message back, and does not show the person why
+	SeenWhy               // it shows them that it came back, and why, somewhere
+	SeenThere             // it shows that in the conversation itself
 )
 
 // owing is a message that no client was there to get back.
@@ -89,24 +90,26 @@ func (a *Account) giveBack(c Cause, list []*Message) {
 
 // returned hands messages of one conversation back, for one cause: to the client that handed
 // each over, to another one of the account, or to the next that comes. One line says so where
-// a client does not, and to all where a line had promised that they would be sent.
+// a client does not; and to all, but who shows it in the conversation itself, where a line had
+// promised that they would be sent.
 func (a *Account) returned(c Cause, promised bool, list ...*Message) {
 	if len(list) == 0 {
 		return
 	}
 	sentence := a.Why(c, list[0].Contact)
-	unseen := map[Outlet][]*Message{}
+	unseen, there := map[Outlet][]*Message{}, map[Outlet]int{}
 	for _, m := range list {
 		a.events.Happened(m.Contact, EventReturned)
-		o, seen := a.comesBack(m, c, sentence)
-		if o == nil || seen && !promised {
-			continue
+		switch o, sign := a.comesBack(m, c, sentence); sign {
+		case Unseen:
+			unseen[o] = append(unseen[o], m)
+		case SeenThere:
+			there[o]++
 		}
-		unseen[o] = append(unseen[o], m)
 	}
 	for _, o := range a.outlets {
 		switch {
-		case promised:
+		case promised && there[o] < len(list):
 			o.Notice(list[0].where(), NotSent(sentence, list...))
 		case len(unseen[o]) > 0:
 			o.Notice(list[0].where(), NotSent(sentence, unseen[o]...))
@@ -114,17 +117,17 @@ func (a *Account) returned(c Cause, promised bool, list ...*Message) {
 	}
 }
 
-// comesBack hands one message back and says to whom, and whether they see why; to nobody
-// where it is kept for the next client.
-func (a *Account) comesBack(m *Message, c Cause, sentence string) (to Outlet, seen bool) {
+// comesBack hands one message back and says to whom, and what they see of it; to nobody where it
+// is kept for the next client.
+func (a *Account) comesBack(m *Message, c Cause, sentence string) (to Outlet, seen Sign) {
 	if m.outlet != nil && a.attached(m.outlet) {
 		if sign := m.outlet.Return(m, c, sentence); sign != NoSign {
-			return m.outlet, sign == SeenWhy
+			return m.outlet, sign
 		}
 	}
 	for _, o := range slices.Backward(a.outlets) {
 		if o != m.outlet && o.Return(m, c, sentence) != NoSign {
-			return o, false // it does not know the message
+			return o, Unseen // it does not know the message
 		}
 	}
 	switch {
@@ -136,7 +139,7 @@ func (a *Account) comesBack(m *Message, c Cause, sentence string) (to Outlet, se
 	default:
 		a.events.Log(8, "a message could not be given back: too many wait for a client already", nil)
 	}
-	return nil, false
+	return nil, NoSign
 }
 
 // repay hands back what no client was there to get.

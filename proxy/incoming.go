@@ -624,7 +624,7 @@ func (s *session) bounce(st *stanza.Stanza, from address) {
 	m := &otrlayer.Message{Contact: from.bare, To: from.full, ID: root.Attr("id")}
 	if known != nil {
 		m = known
-		if s.sign(m) != otrlayer.SeenWhy {
+		if s.sign(m) == otrlayer.Unseen {
 			defer s.Notice(from.bare, otrlayer.NotSent(otrlayer.CauseBounced.Sentence(from.bare), m))
 		}
 	}

@@ -97,8 +97,12 @@ func blockError(c otrlayer.Cause, sentence string) stanza.Error {
 
 // Return hands a message back to the client as an error with its own id.
 func (s *session) Return(m *otrlayer.Message, c otrlayer.Cause, sentence string) otrlayer.Sign {
+	sent := *m
+	if m.Occupant && display(s.shows.Load())&misreads != 0 {
+		sent.Text = ""
+	}
 	ok := s.client.message(mark{slip: m.Slip(), cause: c}, func(b []byte) []byte {
-		return stanza.Message{From: m.To, To: s.full(), ID: m.ID, Type: "error", Extra: blockError(c, sentence).AppendTo(appendSent(nil, m))}.AppendTo(b)
+		return stanza.Message{From: m.To, To: s.full(), ID: m.ID, Type: "error", Extra: blockError(c, sentence).AppendTo(appendSent(nil, &sent))}.AppendTo(b)
 	})
 	s.client.kick()
 	if !ok {
@@ -129,10 +133,13 @@ func (s *session) sign(m *otrlayer.Message) otrlayer.Sign {
 	if m.Type == "groupchat" || m.Occupant {
 		where = showsRoom
 	}
-	if m.Text != "" && display(s.shows.Load())&where != 0 {
+	switch shows := display(s.shows.Load()); {
+	case m.Text == "" || shows&where == 0:
+		return otrlayer.Unseen
+	case shows&ownWindow != 0:
 		return otrlayer.SeenWhy
 	}
-	return otrlayer.Unseen
+	return otrlayer.SeenThere
 }
 
 // A display says where a program shows a message that came back, with its text and why.
@@ -142,13 +149,15 @@ const (
 	showsChat display = 1 << iota // in a conversation with one person, or in a window of its own
 	showsRoom                     // in a room, and in a conversation with one of its occupants
 	showsFile                     // of a file that may not leave, in a window of its own or in the chat
+	ownWindow                     // all of it in windows of its own
+	misreads                      // it takes an error with a text, from a room's occupant, for a message of theirs
 )
 
 // programsShow are the programs that were seen to do so, by what their presence calls them
 // (XEP-0115). For all others a line says it. Gajim shows why when the mouse is on its sign.
 var programsShow = map[string]display{
-	"http://pidgin.im/":              showsChat, // and finch: a window "XMPP Message Error", only where the error has the text
-	"https://poez.io":                showsChat | showsRoom,
+	"http://pidgin.im/":              showsChat | showsRoom | ownWindow, // and finch: "XMPP Message Error", only where the error has the text
+	"https://poez.io":                showsChat | showsRoom | misreads,
 	"http://profanity-im.github.io":  showsChat | showsRoom | showsFile,
 	"https://profanity-im.github.io": showsChat | showsRoom | showsFile,
 	"https://gajim.org":              showsFile,

@@ -218,8 +218,8 @@ func TestRefusedFilesAreSeenInTheChat(t *testing.T) {
 	c.saysIn("carol@example.org", "chat", "cannot protect files and calls")
 }
 
-// A program that shows what comes back, with the reason, is told nothing twice; but a line that
-// promised is ended there, too.
+// A program that shows what comes back, with the reason, is told nothing twice. A line that promised
+// is ended in the conversation, by the program or by us.
 func TestWhatAProgramShowsIsNotSaidTwice(t *testing.T) {
 	c := onStage(t, "", func(*stage) {})
 	c.send([]string{"<presence><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='http://profanity-im.github.io' ver='Sb0R3dtmZsLSf1CuGFGYkmNdm1k='/></presence>"})
@@ -241,8 +241,35 @@ func TestWhatAProgramShowsIsNotSaidTwice(t *testing.T) {
 	c.noticed("Your message waits")
 	c.alice.Say(c.contact, "drop", "!otr drop")
 	c.comesBack("m1")
-	if n := lines("m1"); n != 1 {
+	if n := lines("m1"); n != 0 {
+		t.Errorf("%d lines besides", n)
+	}
+
+	// Another shows it in a window of its own: the line ends the promise in the conversation.
+	c.send([]string{"<presence><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='http://pidgin.im/' ver='lV6i//bt2U8Rm0REcX8h4F3Nk3M='/></presence>"})
+	c.alice.Send("<message to='bob@example.org' id='h2' type='headline'><body>news</body></message>")
+	c.comesBack("h2")
+	if n := lines("h2"); n != 0 {
+		t.Errorf("%d lines besides", n)
+	}
+	c.alice.Say(c.contact, "m2", "waits")
+	c.noticed("Your message waits")
+	c.alice.Say(c.contact, "drop", "!otr drop")
+	c.comesBack("m2")
+	if n := lines("m2"); n != 1 {
 		t.Errorf("%d lines end the promise", n)
+	}
+
+	// A third takes an error with a text from a room's occupant for a message of theirs.
+	c.send([]string{"<presence><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://poez.io' ver='lV6i//bt2U8Rm0REcX8h4F3Nk3M='/></presence>", entersRoom})
+	c.s.Send("alice", inRoom)
+	c.saysIn("room@c.example/otrproxy", "groupchat", "is not sent")
+	c.alice.Send("<message to='room@c.example/bob' id='pm' type='chat'><body>to one</body></message>")
+	if st := c.comesBack("pm"); bytes.Contains(st.Raw, []byte("<body>")) {
+		t.Errorf("%s", st.Raw)
+	}
+	if n := lines("pm"); n != 0 {
+		t.Errorf("%d lines besides", n)
 	}
 }
 
