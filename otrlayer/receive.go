@@ -75,7 +75,7 @@ func (a *Account) Receive(o Outlet, m Incoming) Reading {
 // leave keeps a conversation in which a text of the contact's has left something.
 func (c *conversation) leave(now time.Time, o Outlet, welcome bool) {
 	if c.a.convs[c.contact] != c {
-		if !welcome || !c.left(now) || !c.a.admit(c) {
+		if !welcome && c.newcomer || !c.left(now) || !c.a.admit(c) {
 			c.discard()
 			return
 		}
@@ -92,10 +92,8 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 	}
 	c := a.convs[m.Contact]
 	switch {
-	case c == nil && m.Welcome:
+	case c == nil: // what is kept of it begins as any other; strangers leave nothing behind
 		c = a.begun(m.Contact)
-	case c == nil:
-		c = a.fresh(m.Contact) // strangers leave nothing behind
 	}
 	c.newcomer = c.standing() == others
 	c.stranger = c.newcomer && !m.Welcome

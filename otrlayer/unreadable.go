@@ -59,7 +59,7 @@ func (c *conversation) unreadable(now time.Time, m Incoming, w otr.Message, sum 
 		u.first = now
 	}
 	u.last = now
-	if c.complains(now, m, u.n == 1) {
+	if c.complains(now, m, !u.told) {
 		u.told = true
 	}
 	return Reading{}
