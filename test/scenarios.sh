@@ -16,7 +16,7 @@ passed=$(grep -ac '^ *--- PASS' "$log")
 failed=$(grep -ac '^ *--- FAIL' "$log")
 skipped=$(grep -ac '^ *--- SKIP' "$log")
 grep -aE '^(ok|FAIL|---)' "$log" | head -60
-grep -aoE '(matrix|crossing|via|capture): [0-9].*' "$log"
+grep -aoE '(matrix|crossing|via|capture|texts): [0-9].*' "$log"
 echo "scenarios: $passed passed, $failed failed, $skipped skipped"
 missing=$(grep -aoE 'missing program: [^ ]+' "$log" | sort -u)
 if [ -n "$missing" ]; then

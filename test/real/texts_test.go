@@ -40,6 +40,6 @@ func exchangeTexts(t *testing.T, contact string, alice *slixmpp, bob contact) {
 		}
 		bob.say(x.text)
 		alice.reads(bob.jid(), x.text)
-		t.Logf("texts: %d. %s: exact", i+1, x.what)
+		t.Logf("exact: %d. %s", i+1, x.what)
 	}
 }
