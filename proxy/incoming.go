@@ -677,6 +677,8 @@ func (s *session) Notice(where, text string) bool {
 		where = serviceJID
 	case room:
 		extra += "<x xmlns='" + filter.NSMUCUser + "'/>"
+	case display(s.shows.Load())&byAddress != 0:
+		where = s.windows.with(where)
 	}
 	ok := s.client.build(func(b []byte) []byte {
 		return stanza.Message{From: where, To: s.full(), ID: ownID + streamID(), Type: typ, Body: "[otrproxy] " + otrlayer.Defused(text), Extra: []byte(extra)}.AppendTo(b)

@@ -111,6 +111,9 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 	if s.talksIn = contact; to.resource && s.rooms.has(contact) && root.Attr("type") != "groupchat" {
 		s.talksIn = to.written
 	}
+	if display(s.shows.Load())&byAddress != 0 {
+		s.windows.isOpen(contact, to.written)
+	}
 	if cmd, ok := command(root); ok && root.Attr("type") != "error" {
 		s.command(cmd, contact)
 		return

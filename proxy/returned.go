@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"cmp"
 	"strings"
+	"sync"
 
 	"otrproxy/otrlayer"
 	"otrproxy/proxy/filter"
@@ -151,6 +153,7 @@ const (
 	showsFile                     // of a file that may not leave, in a window of its own or in the chat
 	ownWindow                     // all of it in windows of its own
 	misreads                      // it takes an error with a text, from a room's occupant, for a message of theirs
+	byAddress                     // a conversation with a program of a contact's is another window than that with the contact
 )
 
 // programsShow are the programs that were seen to do so, by what their presence calls them
@@ -161,6 +164,32 @@ var programsShow = map[string]display{
 	"http://profanity-im.github.io":  showsChat | showsRoom | showsFile,
 	"https://profanity-im.github.io": showsChat | showsRoom | showsFile,
 	"https://gajim.org":              showsFile,
+
+	"https://github.com/cdidier/irssi-xmpp": byAddress,
+}
+
+// windows are the addresses of contacts that the person last wrote to, by bare JID, where their
+// program has a window for each.
+type windows struct {
+	mu sync.Mutex
+	of map[string]string
+}
+
+// isOpen notes where the person writes.
+func (w *windows) isOpen(contact, to string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.of == nil || len(w.of) >= maxTold {
+		w.of = map[string]string{}
+	}
+	w.of[contact] = to
+}
+
+// with is the address whose window the person has open with a contact.
+func (w *windows) with(contact string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return cmp.Or(w.of[contact], contact)
 }
 
 // knowsProgram notes what the client's program shows, by its presence.

@@ -218,6 +218,19 @@ func TestRefusedFilesAreSeenInTheChat(t *testing.T) {
 	c.saysIn("carol@example.org", "chat", "cannot protect files and calls")
 }
 
+// Where a program has a window for each address, our lines stand in the one that the person writes
+// in.
+func TestLinesStandWhereThePersonWrites(t *testing.T) {
+	c := onStage(t, "", func(*stage) {})
+	c.send([]string{"<presence><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://github.com/cdidier/irssi-xmpp' ver='3/5G1EpKeJvTeQ3RcygQnTPYLAg='/></presence>"})
+	c.alice.Say("bob@example.org/slx", "m1", "one")
+	c.saysIn("bob@example.org/slx", "chat", "Your message waits")
+	c.alice.Say("bob@example.org/slx", "drop", "!otr drop")
+	c.saysIn("bob@example.org/slx", "chat", `Not sent: "one". Why:`)
+	c.alice.Say("bob@example.org", "m2", "two")
+	c.saysIn("bob@example.org", "chat", "Your message waits")
+}
+
 // A program that shows what comes back, with the reason, is told nothing twice. A line that promised
 // is ended in the conversation, by the program or by us.
 func TestWhatAProgramShowsIsNotSaidTwice(t *testing.T) {

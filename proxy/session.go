@@ -67,8 +67,9 @@ type session struct {
 	requests  requests
 	rooms     rooms
 	contacts  roster
-	carbons   atomic.Bool   // the client has them (XEP-0280)
-	attending atomic.Bool   // it gets what is addressed to the account
+	carbons   atomic.Bool // the client has them (XEP-0280)
+	attending atomic.Bool // it gets what is addressed to the account
+	windows   windows
 	shows     atomic.Uint32 // a display: where its program shows why a message came back
 	greet     sync.Once     // when the client has come
 	used      sync.Once     // when it has done anything
