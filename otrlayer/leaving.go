@@ -23,7 +23,7 @@ func (a *Account) Leaves(o Outlet) <-chan struct{} {
 }
 
 // waitsFor reports whether something that a session has handed over waits for a private
-// conversation, and nobody else is there through whom it could leave.
+// conversation, and no other session is there that could send it.
 func (a *Account) waitsFor(o Outlet) bool {
 	if a.closed || len(a.outlets) != 1 || a.outlets[0] != o {
 		return false

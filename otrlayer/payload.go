@@ -16,7 +16,7 @@ import (
 
 // toPayload escapes what a receiver of HTML would take for markup, so that
 // nothing is lost with any program; at worst it looks odd. A program known to show
-// everything as it is gets it so, and so does any a text that says the same either way.
+// everything as it is gets it so, and so does any program a text that says the same either way.
 func toPayload(text string, reads format) string {
 	switch breaks := reads == hypertext && strings.ContainsRune(text, '\n'); {
 	case breaks:

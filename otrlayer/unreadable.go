@@ -33,10 +33,11 @@ func (u *unreadables) due() time.Time {
 	if u.n == 0 {
 		return time.Time{}
 	}
-	if quiet, end := u.last.Add(quietFor), u.first.Add(quietUntil); quiet.Before(end) {
+	quiet, latest := u.last.Add(quietFor), u.first.Add(quietUntil)
+	if quiet.Before(latest) {
 		return quiet
 	}
-	return u.first.Add(quietUntil)
+	return latest
 }
 
 // unreadable is a data message that no session of ours can read. Of an echo, the other side

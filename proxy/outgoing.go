@@ -339,7 +339,7 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 			return stanza.Message{To: v.To(), ID: ownID + streamID(), Type: "chat", Body: v.Body(), Extra: []byte(hints)}.AppendTo(b)
 		})
 	}
-	if !s.sending.Load() { // else the reader of the client is at work, and flushes behind it
+	if !s.sending.Load() { // else the reader of the client is at work, and flushes after it
 		s.server.kick()
 	}
 	return ok

@@ -108,7 +108,7 @@ func TestGuestGivesBackLateToItsPerson(t *testing.T) {
 	}
 	g := a.Guest()
 	a.Inherit(g)                                                                                              // confirm: the stranger's session has parted already
-	g.GiveBack(otrlayer.CauseUncertain, &otrlayer.Message{Contact: "b@x.y", To: "b@x.y", ID: "1", Text: "x"}) // relay, behind part
+	g.GiveBack(otrlayer.CauseUncertain, &otrlayer.Message{Contact: "b@x.y", To: "b@x.y", ID: "1", Text: "x"}) // as relay does after part
 	if a.Owed() != 1 {
 		t.Errorf("the account owes %d, the guest that nobody has any more %d", a.Owed(), g.Owed())
 	}

@@ -54,7 +54,7 @@ type session struct {
 	// where it does not.
 	lingering atomic.Pointer[chan struct{}]
 	gone      atomic.Bool   // it has stayed so: nothing is shown any more
-	ending    atomic.Bool   // somebody is at it
+	ending    atomic.Bool   // the end has begun, and begins only once
 	ended     chan struct{} // closed when both connections are
 
 	clientRead, serverRead chan struct{} // closed when nobody reads the leg any more
