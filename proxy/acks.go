@@ -272,7 +272,7 @@ func (s *session) inAck(root stanza.Element) {
 		}
 	case "resumed":
 		if r := s.resuming.Swap(nil); r != nil && known {
-			s.p.metrics.wentOn(true)
+			s.r.metrics.wentOn(true)
 			s.resume(r, uint32(h))
 			close(r.done)
 		}
@@ -289,7 +289,7 @@ func (s *session) inAck(root stanza.Element) {
 		default:
 			r.old.giveBack(otrlayer.CauseUncertain)
 		}
-		s.p.metrics.wentOn(false)
+		s.r.metrics.wentOn(false)
 		close(r.done)
 	}
 }
@@ -322,7 +322,7 @@ func (s *session) resume(r *resumption, h uint32) {
 		return append(stanza.AppendEscaped(b, old.full), "</jid></bind></iq>"...)
 	})
 	s.client.kick()
-	s.p.log.Info("a session goes on that had lost its server", "account", s.p.name(s.jid))
+	s.r.log.Info("a session goes on that had lost its server", "account", s.r.log.name(s.jid))
 	s.attach()
 	old.rest(h)
 }
@@ -386,8 +386,8 @@ func (s *session) binding(root, bind stanza.Element) bool {
 	if wanted == "" || s.stranger.Load() != nil { // it goes on with nobody's: who asks for no resource is not known again
 		return false
 	}
-	s.p.awaitEnd(s, wanted)
-	old := s.p.takeSuspended(s.jid, wanted)
+	s.r.awaitEnd(s, wanted)
+	old := s.r.takeSuspended(s.jid, wanted)
 	if old == nil {
 		return false
 	}
@@ -418,15 +418,15 @@ func (s *session) binding(root, bind stanza.Element) bool {
 // awaitEnd waits for sessions of the same client that are ending: the server would throw
 // them out for the new one, and with them what it has not read yet. Of others it is told
 // what has arrived, or it would give that to the new one as well.
-func (p *Proxy) awaitEnd(s *session, wanted string) {
-	p.mu.Lock()
+func (r *relay) awaitEnd(s *session, wanted string) {
+	r.mu.Lock()
 	var same []*session
-	for x := range p.sessions.of[s.jid] {
+	for x := range r.sessions.of[s.jid] {
 		if w := x.wanted.Load(); x != s && w != nil && *w == wanted {
 			same = append(same, x)
 		}
 	}
-	p.mu.Unlock()
+	r.mu.Unlock()
 	timeout := time.NewTimer(lastAcks + lastWords)
 	defer timeout.Stop()
 	for _, x := range same {
@@ -463,7 +463,7 @@ func (s *session) settle() {
 		old := &suspended{id: s.id, full: s.full(), handled: s.client.arrived(0), marks: marks, account: s.account()}
 		if wanted := s.wanted.Load(); wanted != nil && *wanted != "" && !s.silent.Load() && s.stranger.Load() == nil && len(marks) > 0 && s.resumable() {
 			old.rooms, old.roster = s.rooms.copied(), s.contacts.copied()
-			if s.p.suspend(s.jid, *wanted, s.within, old) {
+			if s.r.suspend(s.jid, *wanted, s.within, old) {
 				return
 			}
 		}
@@ -472,25 +472,25 @@ func (s *session) settle() {
 }
 
 // suspend keeps a session that may be resumed for a time; false when the proxy stops.
-func (p *Proxy) suspend(jid, resource string, within time.Duration, old *suspended) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closing {
+func (r *relay) suspend(jid, resource string, within time.Duration, old *suspended) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closing {
 		return false
 	}
 	key := [2]string{jid, resource}
-	if before := p.suspended[key]; before != nil { // its timer finds that it is gone
+	if before := r.suspended[key]; before != nil { // its timer finds that it is gone
 		before.expires.Stop()
 		go before.giveBack(otrlayer.CauseUncertain)
 	}
-	p.suspended[key] = old
+	r.suspended[key] = old
 	old.expires = time.AfterFunc(within, func() {
-		p.mu.Lock()
-		mine := p.suspended[key] == old
+		r.mu.Lock()
+		mine := r.suspended[key] == old
 		if mine {
-			delete(p.suspended, key)
+			delete(r.suspended, key)
 		}
-		p.mu.Unlock()
+		r.mu.Unlock()
 		if mine {
 			old.giveBack(otrlayer.CauseUncertain)
 		}
@@ -499,15 +499,15 @@ func (p *Proxy) suspend(jid, resource string, within time.Duration, old *suspend
 }
 
 // takeSuspended takes what is kept for a resource of an account; nil for nothing.
-func (p *Proxy) takeSuspended(jid, resource string) *suspended {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (r *relay) takeSuspended(jid, resource string) *suspended {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	key := [2]string{jid, resource}
-	old := p.suspended[key]
+	old := r.suspended[key]
 	if old == nil {
 		return nil
 	}
 	old.expires.Stop() // and if it is late, it finds that it is gone
-	delete(p.suspended, key)
+	delete(r.suspended, key)
 	return old
 }

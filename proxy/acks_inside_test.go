@@ -192,7 +192,7 @@ func TestBrokenClientGetsItAgain(t *testing.T) {
 	s.gets("<message/>")
 	s.client.flush()
 	s.settle()
-	old := s.p.takeSuspended(s.jid, wanted)
+	old := s.r.takeSuspended(s.jid, wanted)
 	if old == nil || old.handled != 0 {
 		t.Errorf("it would go on with %+v", old)
 	}

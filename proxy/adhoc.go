@@ -21,7 +21,7 @@ func (s *session) adHoc(root, el stanza.Element) {
 		s.refuse(root, stanza.Error{Type: "cancel", Condition: "item-not-found", Text: "There is no such command; see the list of commands."})
 		return
 	case !cmd.May(s.actor()):
-		_, err := s.commands().Run(s.p.ctx, s.actor(), cmd.Name, nil)
+		_, err := s.commands().Run(s.r.ctx, s.actor(), cmd.Name, nil)
 		s.refuse(root, stanza.Error{Type: "auth", Condition: "forbidden", Text: sentence(err)})
 		return
 	}
@@ -56,7 +56,7 @@ func (s *session) adHoc(root, el stanza.Element) {
 			}
 		}
 	}
-	ctx, cancel := context.WithTimeout(s.p.ctx, commandLimit)
+	ctx, cancel := context.WithTimeout(s.r.ctx, commandLimit)
 	defer cancel()
 	reply, err := s.commands().Run(ctx, s.actor(), cmd.Name, args)
 	switch {

@@ -88,7 +88,7 @@ func (s *session) ponged(root stanza.Element) bool {
 	return true
 }
 
-func (s *session) answerWithin() time.Duration { return s.p.Config().Limits.Answer }
+func (s *session) answerWithin() time.Duration { return s.r.config().Limits.Answer }
 
 // feel looks whether the server has given the sign of life that it owes: after half of the
 // time it is asked for one, after all of it the connection is given up. What it must answer
@@ -166,7 +166,7 @@ func (s *session) ask() {
 // silence gives a server up that has not given the sign of life that it owed.
 func (s *session) silence(within time.Duration) {
 	s.silent.Store(true)
-	s.p.log.Warn("a server has gone silent", "account", s.p.name(s.jid), "for", within)
+	s.r.log.Warn("a server has gone silent", "account", s.r.log.name(s.jid), "for", within)
 	s.up.conn.NetConn().Close() // its reader ends the session
 }
 
@@ -181,19 +181,19 @@ func (s *session) still() {
 }
 
 // askAll asks the servers of all sessions now and then, until the proxy stops.
-func (p *Proxy) askAll() {
+func (r *relay) askAll() {
 	for {
-		limits := p.Config().Limits
+		limits := r.config().Limits
 		pause := limits.Alive - limits.Answer
 		if limits.Alive == 0 {
 			pause = 365 * 24 * time.Hour // until the configuration says otherwise
 		}
 		t := time.NewTimer(pause)
 		select {
-		case <-p.ctx.Done():
+		case <-r.ctx.Done():
 			t.Stop()
 			return
-		case <-p.reloaded:
+		case <-r.reloaded:
 			t.Stop()
 			continue
 		case <-t.C:
@@ -201,7 +201,7 @@ func (p *Proxy) askAll() {
 		if limits.Alive == 0 {
 			continue
 		}
-		for _, s := range p.everySession("") {
+		for _, s := range r.everySession("") {
 			s.ask()
 		}
 	}

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -56,7 +58,7 @@ func (s *session) command(line, contact string) {
 
 // say answers a line in the conversation it was written in.
 func (s *session) say(where string, a control.Actor, line string) {
-	ctx, cancel := context.WithTimeout(s.p.ctx, commandLimit)
+	ctx, cancel := context.WithTimeout(s.r.ctx, commandLimit)
 	defer cancel()
 	reply, err := s.commands().Line(ctx, a, line)
 	text := reply.Text
@@ -73,7 +75,7 @@ func (s *session) commands() control.Table {
 	if s.stranger.Load() != nil {
 		return s.strangersTable()
 	}
-	return s.p.commands
+	return s.r.commands
 }
 
 // sentence is an error as a person reads it.
@@ -89,21 +91,70 @@ func sentence(err error) string {
 	return t + "."
 }
 
-// Words is the table without a proxy behind it: names, usage and help.
-func Words() control.Table { return (&Proxy{}).table() }
+// A desk is what the commands work on: it knows all owners, and owns nothing itself but the time.
+type desk struct {
+	config      func() *config.Config
+	log         *journal
+	version     string
+	started     time.Time
+	accounts    *accountSet
+	servers     *servers
+	logins      *logins
+	machine     *machine
+	relay       *relay
+	bell        *bell
+	vault       *vault
+	addrs       func() []net.Addr           // listened on
+	load        func(*config.Config) error  // puts a configuration in force
+	webLink     func() string               // mints the address of the web page; nil for none
+	welcome     func() net.Addr             // where the page for devices is served; nil for nowhere
+	confinement func() *control.Confinement // what the process has taken from itself; nil for nothing
 
-// Commands is the table of the running proxy.
-func (p *Proxy) Commands() control.Table { return p.commands }
+	passing sync.Mutex // one change of the passphrase at a time
+}
 
-// table is the one table of commands.
-func (p *Proxy) table() control.Table {
-	var t control.Table
-	help := control.Command{Name: "help", Help: "lists the commands, or explains one", Chat: true, Reads: true,
-		Args: []control.Arg{{Name: "command", Kind: control.Rest, Optional: true, Label: "Which one"}},
-		Run:  func(_ context.Context, c control.Call) (control.Reply, error) { return helpFor(t, c) }}
-	reload := control.Command{Name: "reload", Help: "re-reads the configuration file; on an error the old one stays in force", Run: p.reload}
-	web := control.Command{Name: "web", Help: "prints the address of the web page, which works once", Reads: true, Run: p.link}
-	t = slices.Concat(control.Table{help}, p.statusCommands(), p.contactCommands(), p.smpCommands(), p.heldCommands(), p.keyCommands(), p.loginCommands(), p.serverCommands(), control.Table{reload, web})
+// A task is what a command does at a desk.
+type task func(k *desk, ctx context.Context, c control.Call) (control.Reply, error)
+
+// A word is a command, and what it does.
+type word struct {
+	control.Command
+	do task
+}
+
+// allWords are the commands, as help lists them.
+func allWords() []word {
+	return slices.Concat(statusWords(), contactWords(), smpWords(), heldWords(), keyWords(), loginWords(), serverWords(), []word{
+		{control.Command{Name: "reload", Help: "re-reads the configuration file; on an error the old one stays in force"}, (*desk).reload},
+		{control.Command{Name: "web", Help: "prints the address of the web page, which works once", Reads: true}, (*desk).link}})
+}
+
+// errNobody is what a command fails with that is run without a proxy.
+var errNobody = errors.New("this command needs otrproxy to run")
+
+// Words is the table without a proxy: names, usage and help.
+func Words() control.Table {
+	return tableOf(func(task) func(context.Context, control.Call) (control.Reply, error) {
+		return func(context.Context, control.Call) (control.Reply, error) { return control.Reply{}, errNobody }
+	})
+}
+
+// table is the table of commands that work on this desk.
+func (k *desk) table() control.Table {
+	return tableOf(func(do task) func(context.Context, control.Call) (control.Reply, error) {
+		return func(ctx context.Context, c control.Call) (control.Reply, error) { return do(k, ctx, c) }
+	})
+}
+
+// tableOf is the one table of commands, each of which runs as bind says.
+func tableOf(bind func(task) func(context.Context, control.Call) (control.Reply, error)) control.Table {
+	t := control.Table{{Name: "help", Help: "lists the commands, or explains one", Chat: true, Reads: true,
+		Args: []control.Arg{{Name: "command", Kind: control.Rest, Optional: true, Label: "Which one"}}}}
+	for _, w := range allWords() {
+		w.Run = bind(w.do)
+		t = append(t, w.Command)
+	}
+	t[0].Run = func(_ context.Context, c control.Call) (control.Reply, error) { return helpFor(t, c) }
 	return t
 }
 
@@ -129,14 +180,14 @@ func helpFor(t control.Table, c control.Call) (control.Reply, error) {
 	return control.Reply{Text: text, Data: list}, nil
 }
 
-func (p *Proxy) reload(context.Context, control.Call) (control.Reply, error) {
-	file := p.Config().File
+func (k *desk) reload(context.Context, control.Call) (control.Reply, error) {
+	file := k.config().File
 	if file == "" {
 		return control.Reply{}, errors.New("this proxy runs without a configuration file")
 	}
 	cfg, err := config.Load(file)
 	if err == nil {
-		err = p.Reload(cfg)
+		err = k.load(cfg)
 	}
 	if err != nil {
 		return control.Reply{}, err
@@ -160,12 +211,12 @@ var (
 )
 
 // A verb is what a command does with an account and a contact.
-type verb func(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error)
+type verb func(k *desk, a *otrlayer.Account, contact string, c control.Call) (control.Reply, error)
 
 // with finds the account and reads the contact's address.
-func (p *Proxy) with(f verb) func(context.Context, control.Call) (control.Reply, error) {
-	return func(_ context.Context, c control.Call) (control.Reply, error) {
-		a, err := p.named(c)
+func with(f verb) task {
+	return func(k *desk, _ context.Context, c control.Call) (control.Reply, error) {
+		a, err := k.named(c)
 		if err != nil {
 			return control.Reply{}, err
 		}
@@ -177,35 +228,35 @@ func (p *Proxy) with(f verb) func(context.Context, control.Call) (control.Reply,
 			}
 			c.Args["contact"] = contact
 		}
-		return f(a, contact, c)
+		return f(k, a, contact, c)
 	}
 }
 
 // named is the account that a call is about.
-func (p *Proxy) named(c control.Call) (*otrlayer.Account, error) {
+func (k *desk) named(c control.Call) (*otrlayer.Account, error) {
 	jid, err := bareJID(c.Arg("account"))
 	if err != nil {
 		return nil, err
 	}
-	if c.Account == "" && !slices.Contains(p.known(), jid) {
+	if c.Account == "" && !slices.Contains(k.accounts.known(), jid) {
 		return nil, fmt.Errorf("there is no account %s here; it is made at its first login, or by: %s", jid, c.How("key generate"))
 	}
-	a, err := p.account(jid)
+	a, err := k.accounts.account(jid)
 	if errors.Is(err, otrlayer.ErrLocked) {
-		err = p.locked()
+		err = errLocked()
 	}
 	return a, err
 }
 
 // each opens the accounts that a call is about: one, or where none is named, all. What is
 // wrong with one of all does not hide the others, and is said in trouble.
-func (p *Proxy) each(c control.Call) (out []*otrlayer.Account, trouble string, err error) {
+func (k *desk) each(c control.Call) (out []*otrlayer.Account, trouble string, err error) {
 	if c.Arg("account") != "" {
-		a, err := p.named(c)
+		a, err := k.named(c)
 		return []*otrlayer.Account{a}, "", err
 	}
-	for _, jid := range p.known() {
-		a, err := p.account(jid)
+	for _, jid := range k.accounts.known() {
+		a, err := k.accounts.account(jid)
 		switch {
 		case errors.Is(err, otrlayer.ErrLocked):
 			continue
@@ -218,19 +269,8 @@ func (p *Proxy) each(c control.Call) (out []*otrlayer.Account, trouble string, e
 	return out, trouble, nil
 }
 
-// known lists the accounts that have a directory, by name.
-func (p *Proxy) known() []string {
-	list := otrlayer.Accounts(p.state.Dir)
-	p.mu.Lock()
-	for jid := range p.accounts {
-		if !slices.Contains(list, jid) {
-			list = append(list, jid)
-		}
-	}
-	p.mu.Unlock()
-	slices.Sort(list)
-	return list
-}
+// isAdmin reports whether somebody may decide about servers from a chat.
+func isAdmin(cfg *config.Config, account string) bool { return slices.Contains(cfg.Admins, account) }
 
 // bareJID is an address as a person writes it, in the form in which it is known.
 func bareJID(s string) (string, error) {
@@ -241,39 +281,10 @@ func bareJID(s string) (string, error) {
 	return j.Bare().String(), nil
 }
 
-// outlet is a session of an account, for commands; nil when there is none.
-func (p *Proxy) outlet(jid string) otrlayer.Outlet {
-	if list := p.sessionsOf(jid); len(list) > 0 {
-		return list[0]
-	}
-	return nil
-}
-
-// Connected is how many clients are logged in.
-func (p *Proxy) Connected() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.sessions.n
-}
-
-// sessionsOf are the sessions of an account's person, the oldest first. Strangers' are none.
-func (p *Proxy) sessionsOf(jid string) []*session {
-	return slices.DeleteFunc(p.everySession(jid), func(s *session) bool { return s.stranger.Load() != nil })
-}
-
-// everySession are all sessions of an account, of all accounts for "", the oldest first.
-func (p *Proxy) everySession(jid string) (out []*session) {
-	p.mu.Lock()
-	out = p.sessions.all(jid)
-	p.mu.Unlock()
-	slices.SortFunc(out, func(a, b *session) int { return a.since.Compare(b.since) })
-	return out
-}
-
 // also tells the person in their client what was done elsewhere in their name.
-func (p *Proxy) also(c control.Call, account, contact string, r control.Reply, err error) (control.Reply, error) {
+func (k *desk) also(c control.Call, account, contact string, r control.Reply, err error) (control.Reply, error) {
 	if err == nil && c.Place != control.InChat {
-		for _, s := range p.sessionsOf(account) {
+		for _, s := range k.relay.sessionsOf(account) {
 			s.Notice(contact, r.Text)
 		}
 	}
@@ -291,8 +302,8 @@ func inConversation(c control.Call, format string, args ...any) (control.Reply, 
 }
 
 // connected fails where no client of the account is there to send anything through.
-func (p *Proxy) connected(account string) (otrlayer.Outlet, error) {
-	if o := p.outlet(account); o != nil {
+func (k *desk) connected(account string) (otrlayer.Outlet, error) {
+	if o := k.relay.outlet(account); o != nil {
 		return o, nil
 	}
 	return nil, fmt.Errorf("nobody is logged in as %s now, so nothing can be sent", account)

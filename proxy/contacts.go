@@ -14,40 +14,40 @@ import (
 
 // Contacts: how private the conversation is, whose key it is, and comparing secrets.
 
-func (p *Proxy) contactCommands() control.Table {
-	return control.Table{
-		{Name: "contact list", Short: "contacts", Help: "lists contacts: how private, whose key, which rule", Chat: true, Reads: true,
-			Args: []control.Arg{anyAccount}, Run: p.contactList},
-		{Name: "contact show", Short: "show", Help: "shows a contact: state, trust and the fingerprints of both sides", Chat: true, Reads: true,
-			Args: []control.Arg{accountArg, contactArg}, Run: p.with(p.contactShow)},
-		{Name: "contact verify", Short: "verify", Help: "compares a fingerprint with the one in use; write it as the contact read it out. Without one, says how", Chat: true,
-			Args: []control.Arg{accountArg, contactArg, {Name: "fingerprint", Kind: control.Rest, Optional: true, Label: "Fingerprint, as the contact read it out"}}, Run: p.with(p.verify)},
-		{Name: "contact distrust", Short: "distrust", Help: "takes back that the contact's key was verified", Chat: true,
-			Args: []control.Arg{accountArg, contactArg}, Run: p.with(p.distrust)},
-		{Name: "contact policy", Short: "policy", Help: "shows which rule is in force for the contact", Chat: true, Reads: true,
-			Args: []control.Arg{accountArg, contactArg}, Run: p.with(p.contactPolicy)},
-		{Name: "contact start", Short: "start", Help: "asks the contact for a private conversation, or refreshes it", Chat: true,
-			Args: []control.Arg{accountArg, contactArg}, Run: p.with(func(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
-				o, err := p.connected(a.JID())
-				if err != nil {
-					return control.Reply{}, err
-				}
-				a.Start(o, contact)
-				return inConversation(c, "Asked %s for a private conversation.", contact)
-			})},
-		{Name: "contact end", Short: "end", Help: "ends the private conversation with the contact", Chat: true,
-			Args: []control.Arg{accountArg, contactArg}, Run: p.with(func(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
-				a.End(p.outlet(a.JID()), contact)
-				return inConversation(c, "The private conversation with %s is over.", contact)
-			})},
+func contactWords() []word {
+	return []word{
+		{control.Command{Name: "contact list", Short: "contacts", Help: "lists contacts: how private, whose key, which rule", Chat: true, Reads: true,
+			Args: []control.Arg{anyAccount}}, (*desk).contactList},
+		{control.Command{Name: "contact show", Short: "show", Help: "shows a contact: state, trust and the fingerprints of both sides", Chat: true, Reads: true,
+			Args: []control.Arg{accountArg, contactArg}}, with((*desk).contactShow)},
+		{control.Command{Name: "contact verify", Short: "verify", Help: "compares a fingerprint with the one in use; write it as the contact read it out. Without one, says how", Chat: true,
+			Args: []control.Arg{accountArg, contactArg, {Name: "fingerprint", Kind: control.Rest, Optional: true, Label: "Fingerprint, as the contact read it out"}}}, with((*desk).verify)},
+		{control.Command{Name: "contact distrust", Short: "distrust", Help: "takes back that the contact's key was verified", Chat: true,
+			Args: []control.Arg{accountArg, contactArg}}, with((*desk).distrust)},
+		{control.Command{Name: "contact policy", Short: "policy", Help: "shows which rule is in force for the contact", Chat: true, Reads: true,
+			Args: []control.Arg{accountArg, contactArg}}, with((*desk).contactPolicy)},
+		{control.Command{Name: "contact start", Short: "start", Help: "asks the contact for a private conversation, or refreshes it", Chat: true,
+			Args: []control.Arg{accountArg, contactArg}}, with(func(k *desk, a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
+			o, err := k.connected(a.JID())
+			if err != nil {
+				return control.Reply{}, err
+			}
+			a.Start(o, contact)
+			return inConversation(c, "Asked %s for a private conversation.", contact)
+		})},
+		{control.Command{Name: "contact end", Short: "end", Help: "ends the private conversation with the contact", Chat: true,
+			Args: []control.Arg{accountArg, contactArg}}, with(func(k *desk, a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
+			a.End(k.relay.outlet(a.JID()), contact)
+			return inConversation(c, "The private conversation with %s is over.", contact)
+		})},
 	}
 }
 
 // line describes a contact to programs.
-func (p *Proxy) line(a *otrlayer.Account, v otrlayer.Conversation) control.ContactLine {
-	rule := p.Config().RuleFor(a.JID(), v.Contact)
+func (k *desk) line(a *otrlayer.Account, v otrlayer.Conversation) control.ContactLine {
+	rule := k.config().RuleFor(a.JID(), v.Contact)
 	l := control.ContactLine{Account: a.JID(), Contact: v.Contact, Instance: fmt.Sprintf("%08x", v.Instance), State: string(v.State), Trust: string(v.Trust),
-		OTRVersion: v.Version, Policy: string(rule.Policy), Held: v.Held, Rule: where(p.Config(), rule), Waits: string(v.Waits), Question: v.Question, Known: hexes(v.Known), Others: hexes(v.Others)}
+		OTRVersion: v.Version, Policy: string(rule.Policy), Held: v.Held, Rule: where(k.config(), rule), Waits: string(v.Waits), Question: v.Question, Known: hexes(v.Known), Others: hexes(v.Others)}
 	if v.Fingerprint != (otrlayer.Fingerprint{}) {
 		l.Fingerprint = v.Fingerprint.Hex()
 	}
@@ -117,8 +117,8 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-func (p *Proxy) contactList(_ context.Context, c control.Call) (control.Reply, error) {
-	accounts, trouble, err := p.each(c)
+func (k *desk) contactList(_ context.Context, c control.Call) (control.Reply, error) {
+	accounts, trouble, err := k.each(c)
 	if err != nil {
 		return control.Reply{}, err
 	}
@@ -126,7 +126,7 @@ func (p *Proxy) contactList(_ context.Context, c control.Call) (control.Reply, e
 	var b strings.Builder
 	for _, a := range accounts {
 		for _, v := range a.Contacts() {
-			l := p.line(a, v)
+			l := k.line(a, v)
 			lines = append(lines, l)
 			if c.Account == "" {
 				b.WriteString(l.Account + " -> ")
@@ -140,8 +140,8 @@ func (p *Proxy) contactList(_ context.Context, c control.Call) (control.Reply, e
 	return control.Reply{Text: strings.TrimRight(b.String(), "\n") + trouble, Data: lines}, nil
 }
 
-func (p *Proxy) contactShow(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
-	l := p.line(a, a.Conversation(contact))
+func (k *desk) contactShow(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
+	l := k.line(a, a.Conversation(contact))
 	text := inWords(l) + "."
 	if l.OTRVersion != 0 {
 		text += fmt.Sprintf(" OTR version %d.", l.OTRVersion)
@@ -179,8 +179,8 @@ func fingerprintOf(s, contact string) (otrlayer.Fingerprint, error) {
 	return otrlayer.ParseFingerprint(s)
 }
 
-func (p *Proxy) verify(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
-	l := p.line(a, a.Conversation(contact))
+func (k *desk) verify(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
+	l := k.line(a, a.Conversation(contact))
 	if c.Arg("fingerprint") == "" {
 		if l.Fingerprint == "" {
 			return control.Reply{}, fmt.Errorf("no key of %s is known yet; begin with %s", contact, c.How("contact start"))
@@ -206,11 +206,11 @@ func (p *Proxy) verify(a *otrlayer.Account, contact string, c control.Call) (con
 		text += " What waited has been sent."
 	}
 	r, err := done("%s", text)
-	r.Data = []control.ContactLine{p.line(a, a.Conversation(contact))}
-	return p.also(c, a.JID(), contact, r, err)
+	r.Data = []control.ContactLine{k.line(a, a.Conversation(contact))}
+	return k.also(c, a.JID(), contact, r, err)
 }
 
-func (p *Proxy) distrust(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
+func (k *desk) distrust(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
 	was, err := a.Distrust(contact)
 	if err != nil {
 		return control.Reply{}, err
@@ -219,7 +219,7 @@ func (p *Proxy) distrust(a *otrlayer.Account, contact string, c control.Call) (c
 		return control.Reply{}, fmt.Errorf("no key of %s was verified", contact)
 	}
 	r, err := done("The keys of %s are not verified any more.", contact)
-	return p.also(c, a.JID(), contact, r, err)
+	return k.also(c, a.JID(), contact, r, err)
 }
 
 // policyWords are what policies mean.
@@ -271,44 +271,44 @@ func explained(cfg *config.Config, account, contact string) string {
 	return text
 }
 
-func (p *Proxy) contactPolicy(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
-	cfg := p.Config()
+func (k *desk) contactPolicy(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
+	cfg := k.config()
 	text := explained(cfg, a.JID(), contact)
 	if c.Account == "" && cfg.File != "" {
 		text += " To change it, edit " + cfg.File + ", then " + c.How("reload")
 	}
-	return control.Reply{Text: text, Data: []control.ContactLine{p.line(a, a.Conversation(contact))}}, nil
+	return control.Reply{Text: text, Data: []control.ContactLine{k.line(a, a.Conversation(contact))}}, nil
 }
 
-func (p *Proxy) smpCommands() control.Table {
+func smpWords() []word {
 	question := control.Arg{Name: "question", Kind: control.Rest, Label: "A question only they can answer"}
 	answer := control.Arg{Name: "secret", Kind: control.Secret, Label: "The answer you expect"}
 	shared := control.Arg{Name: "secret", Kind: control.Secret, Label: "The secret you two share"}
-	return control.Table{
-		{Name: "smp ask", Help: "asks the contact a question; the right answer verifies their key for you (not yours for them)", Chat: true,
-			Args: []control.Arg{accountArg, contactArg, question, answer}, Run: p.comparing(func(a *otrlayer.Account, o otrlayer.Outlet, contact string, c control.Call) (string, error) {
-				q := strings.TrimSpace(c.Arg("question"))
-				return "Asked " + contact + "; their program shows them how to answer. You are told how it ends.", a.Compare(o, contact, &q, c.Arg("secret"))
-			})},
-		{Name: "smp start", Help: "asks the contact for a secret you two share; the same one verifies both keys", Chat: true,
-			Args: []control.Arg{accountArg, contactArg, shared}, Run: p.comparing(func(a *otrlayer.Account, o otrlayer.Outlet, contact string, c control.Call) (string, error) {
-				return "Asked " + contact + "; their program shows them how to answer. You are told how it ends.", a.Compare(o, contact, nil, c.Arg("secret"))
-			})},
-		{Name: "smp answer", Help: "answers the contact's question, or names the secret they ask for", Chat: true,
-			Args: []control.Arg{accountArg, contactArg, {Name: "secret", Kind: control.Secret, Label: "Your answer"}}, Run: p.comparing(func(a *otrlayer.Account, o otrlayer.Outlet, contact string, c control.Call) (string, error) {
-				return "Your answer is being compared, without being sent. You are told how it ends.", a.Answer(o, contact, c.Arg("secret"))
-			})},
-		{Name: "smp abort", Help: "gives up comparing a secret", Chat: true,
-			Args: []control.Arg{accountArg, contactArg}, Run: p.comparing(func(a *otrlayer.Account, o otrlayer.Outlet, contact string, c control.Call) (string, error) {
-				return "The comparison of secrets was given up.", a.AbortComparing(o, contact)
-			})},
+	return []word{
+		{control.Command{Name: "smp ask", Help: "asks the contact a question; the right answer verifies their key for you (not yours for them)", Chat: true,
+			Args: []control.Arg{accountArg, contactArg, question, answer}}, comparing(func(a *otrlayer.Account, o otrlayer.Outlet, contact string, c control.Call) (string, error) {
+			q := strings.TrimSpace(c.Arg("question"))
+			return "Asked " + contact + "; their program shows them how to answer. You are told how it ends.", a.Compare(o, contact, &q, c.Arg("secret"))
+		})},
+		{control.Command{Name: "smp start", Help: "asks the contact for a secret you two share; the same one verifies both keys", Chat: true,
+			Args: []control.Arg{accountArg, contactArg, shared}}, comparing(func(a *otrlayer.Account, o otrlayer.Outlet, contact string, c control.Call) (string, error) {
+			return "Asked " + contact + "; their program shows them how to answer. You are told how it ends.", a.Compare(o, contact, nil, c.Arg("secret"))
+		})},
+		{control.Command{Name: "smp answer", Help: "answers the contact's question, or names the secret they ask for", Chat: true,
+			Args: []control.Arg{accountArg, contactArg, {Name: "secret", Kind: control.Secret, Label: "Your answer"}}}, comparing(func(a *otrlayer.Account, o otrlayer.Outlet, contact string, c control.Call) (string, error) {
+			return "Your answer is being compared, without being sent. You are told how it ends.", a.Answer(o, contact, c.Arg("secret"))
+		})},
+		{control.Command{Name: "smp abort", Help: "gives up comparing a secret", Chat: true,
+			Args: []control.Arg{accountArg, contactArg}}, comparing(func(a *otrlayer.Account, o otrlayer.Outlet, contact string, c control.Call) (string, error) {
+			return "The comparison of secrets was given up.", a.AbortComparing(o, contact)
+		})},
 	}
 }
 
 // comparing runs a step of a comparison, and says what to do about what is in its way.
-func (p *Proxy) comparing(step func(*otrlayer.Account, otrlayer.Outlet, string, control.Call) (string, error)) func(context.Context, control.Call) (control.Reply, error) {
-	return p.with(func(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
-		o, err := p.connected(a.JID())
+func comparing(step func(a *otrlayer.Account, o otrlayer.Outlet, contact string, c control.Call) (string, error)) task {
+	return with(func(k *desk, a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
+		o, err := k.connected(a.JID())
 		if err != nil {
 			return control.Reply{}, err
 		}

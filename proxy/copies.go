@@ -19,13 +19,13 @@ import (
 func (s *session) inCopy(st *stanza.Stanza, from address, c *filter.Copy) {
 	root, inner := st.Root(), c.Inner
 	carbon := c.Carbon()
-	sender, to := s.p.addresses.of(inner, "from"), s.p.addresses.of(inner, "to")
+	sender, to := s.r.addresses.of(inner, "from"), s.r.addresses.of(inner, "to")
 	sent := sender.bare == s.jid && to.bare != s.jid || c.Sent()
 	switch {
 	case s.unspeakable(inner, sender), ours(to), carbon && from.ok && from.full != s.jid, // CVE-2017-5589 and its kin
 		!carbon && !s.requests.asksFor(s, from, c.Wrapper.Attr("queryid")), // nobody has asked for it
 		sent && sender.bare != s.jid:                                       // in somebody else's name
-		s.p.metrics.count(in, message, blocked)
+		s.r.metrics.count(in, message, blocked)
 		return
 	}
 	contact := sender
@@ -70,7 +70,7 @@ func (s *session) inCopy(st *stanza.Stanza, from address, c *filter.Copy) {
 	}
 	switch {
 	case !r.Deliver && carbon:
-		s.p.metrics.count(in, message, swallowed)
+		s.r.metrics.count(in, message, swallowed)
 		return
 	case !r.Deliver: // clients count what an archive gives: an empty message stays
 		s.anew(func(b []byte) []byte { return voice.AppendEmptyCopy(b, root, c) })
@@ -94,7 +94,7 @@ func (s *session) leftAlone(from address) bool {
 
 // handsOff reports whether the rules leave a contact alone; without one, the account.
 func (s *session) handsOff(contact string) bool {
-	cfg := s.p.Config()
+	cfg := s.r.config()
 	if contact == "" || contact == s.jid {
 		return cfg.HandsOff(s.jid)
 	}
@@ -104,15 +104,15 @@ func (s *session) handsOff(contact string) bool {
 // pass hands a message to the client as it came.
 func (s *session) pass(st *stanza.Stanza) {
 	s.client.queue(st.Raw)
-	s.p.metrics.count(in, message, passed)
+	s.r.metrics.count(in, message, passed)
 }
 
 // delivered counts a message that was handed to the client, for what was read.
 func (s *session) delivered(r otrlayer.Reading) {
 	if r.Encrypted {
-		s.p.metrics.count(in, message, decrypted)
+		s.r.metrics.count(in, message, decrypted)
 	} else {
-		s.p.metrics.count(in, message, passed)
+		s.r.metrics.count(in, message, passed)
 	}
 }
 

@@ -205,14 +205,14 @@ type saidByDNS struct {
 }
 
 // saysDNS asks for it, where that is what counts.
-func (p *Proxy) saysDNS(ctx context.Context, d config.Domain, t target) (saidByDNS, *Failure) {
+func (sv *servers) saysDNS(ctx context.Context, d config.Domain, t target) (saidByDNS, *Failure) {
 	if d.Trust != config.TrustDANE {
 		return saidByDNS{}, nil
 	}
 	failed := func(err error) (saidByDNS, *Failure) {
 		return saidByDNS{}, fail(FailCertificate, err, "Who the server of %s is cannot be learned from DNS, as trust: dane demands: %v. Nothing was sent. If that lasts, set another trust for the domain in the configuration.", d.Name, err)
 	}
-	dns := p.dns()
+	dns := sv.dns()
 	if err := dns.usable(); err != nil {
 		return failed(err)
 	}

@@ -141,9 +141,9 @@ func (s *session) carbon(m otrlayer.Mirrored) stanza.Message {
 // ownCopy reports whether a carbon is of what another client here has sent encrypted: that
 // one was shown already, and a server that makes one all the same knows the ciphertext only.
 func (s *session) ownCopy(sender address) bool {
-	s.p.mu.Lock()
-	defer s.p.mu.Unlock()
-	for x := range s.p.sessions.of[s.jid] {
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	for x := range s.r.sessions.of[s.jid] {
 		if x != s && x.full() == sender.full {
 			return true
 		}

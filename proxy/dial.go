@@ -21,17 +21,17 @@ const dialLimit = 10 * time.Second // for one place, where the way is straight
 // reach connects to the first place of a domain's server that answers, and has it used.
 // The connection is closed where that fails. Account is whose connection it is, "" for
 // nobody's.
-func (p *Proxy) reach(ctx context.Context, d config.Domain, account string, use func(net.Conn, target) *Failure) *Failure {
-	places, f := p.targets(ctx, d)
+func (sv *servers) reach(ctx context.Context, d config.Domain, account string, use func(net.Conn, target) *Failure) *Failure {
+	places, f := sv.targets(ctx, d)
 	for _, t := range places {
 		var conn net.Conn
-		if conn, f = p.tcp(ctx, d, account, t); f == nil {
+		if conn, f = sv.tcp(ctx, d, account, t); f == nil {
 			f = used(ctx, d, conn, t, use)
 		}
 		if f == nil {
 			return nil
 		}
-		if f.host = t.host; t.addr() == p.Config().Domains[d.Name].Connect {
+		if f.host = t.host; t.addr() == sv.config().Domains[d.Name].Connect {
 			f.host = "" // our own people did
 		}
 		switch {
@@ -77,13 +77,13 @@ func socksAt(d config.Domain) string { return strings.TrimPrefix(d.Via, "socks5:
 
 // tcp connects to one place: straight, or through the domain's SOCKS proxy, and then in
 // no other way.
-func (p *Proxy) tcp(ctx context.Context, d config.Domain, account string, t target) (net.Conn, *Failure) {
+func (sv *servers) tcp(ctx context.Context, d config.Domain, account string, t target) (net.Conn, *Failure) {
 	if d.Via != "" {
-		return p.through(ctx, d, account, t)
+		return sv.through(ctx, d, account, t)
 	}
 	dctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
-	conn, err := p.opt.Dial(dctx, "tcp", t.addr())
+	conn, err := sv.dialer(dctx, "tcp", t.addr())
 	if err != nil {
 		var dns *net.DNSError
 		if errors.As(err, &dns) {
@@ -91,7 +91,7 @@ func (p *Proxy) tcp(ctx context.Context, d config.Domain, account string, t targ
 		}
 		return nil, fail(FailTCP, err, "The server of %s cannot be reached at %s: %v. It may be down, or this machine may be offline.", d.Name, t.addr(), short(err))
 	}
-	if p.listensAt(conn) {
+	if sv.listensAt(conn) {
 		conn.Close()
 		return nil, fail(FailTCP, nil, "The name of the server of %s leads to %s, where otrproxy itself listens. Set \"connect\" for the domain in the configuration to where the server is.", d.Name, t.addr())
 	}
@@ -103,19 +103,19 @@ func (p *Proxy) tcp(ctx context.Context, d config.Domain, account string, t targ
 //
 // Each account has a user name and password of its own there (RFC 1929), by which Tor
 // keeps the circuits of different accounts apart; they tell the proxy nothing.
-func (p *Proxy) through(ctx context.Context, d config.Domain, account string, t target) (net.Conn, *Failure) {
+func (sv *servers) through(ctx context.Context, d config.Domain, account string, t target) (net.Conn, *Failure) {
 	at := socksAt(d)
 	dctx, cancel := context.WithTimeout(ctx, dialLimit)
-	conn, err := p.opt.Dial(dctx, "tcp", at)
+	conn, err := sv.dialer(dctx, "tcp", at)
 	cancel()
 	if err != nil {
 		return nil, fail(FailVia, err, "The SOCKS proxy at %s, through which %s is to be reached, does not answer: %v. Start it (Tor, for example), or change via in the configuration; no other way was tried.", at, d.Name, short(err))
 	}
-	if p.listensAt(conn) {
+	if sv.listensAt(conn) {
 		conn.Close()
 		return nil, fail(FailVia, nil, "via of %s leads to %s, where otrproxy itself listens. Set it to where the SOCKS proxy is.", d.Name, at)
 	}
-	user, password := p.circuit(account)
+	user, password := sv.circuit(account)
 	socks, err := proxy.SOCKS5("tcp", at, &proxy.Auth{User: user, Password: password}, nil)
 	if err == nil {
 		_, err = socks.(interface {
@@ -177,11 +177,11 @@ var socksErrors = map[string]string{
 
 // circuit is an account's name and password towards a SOCKS proxy: the same as long as
 // otrproxy runs, and nobody's twice for what belongs to no account.
-func (p *Proxy) circuit(account string) (user, password string) {
+func (sv *servers) circuit(account string) (user, password string) {
 	if account == "" {
 		account = "\x00" + rand.Text()
 	}
-	m := hmac.New(sha256.New, p.circuits[:])
+	m := hmac.New(sha256.New, sv.circuits[:])
 	m.Write([]byte(account))
 	sum := m.Sum(nil)
 	return hex.EncodeToString(sum[:12]), hex.EncodeToString(sum[12:24])
@@ -189,13 +189,13 @@ func (p *Proxy) circuit(account string) (user, password string) {
 
 // listensAt reports whether a connection leads back to this very program: it would
 // connect to itself without end.
-func (p *Proxy) listensAt(conn net.Conn) bool {
+func (sv *servers) listensAt(conn net.Conn) bool {
 	there, ok := conn.RemoteAddr().(*net.TCPAddr)
 	here, ok2 := conn.LocalAddr().(*net.TCPAddr)
 	if !ok || !ok2 {
 		return false
 	}
-	for _, a := range p.Addrs() {
+	for _, a := range sv.ours() {
 		if own, ok := a.(*net.TCPAddr); ok && own.Port == there.Port && (own.IP.Equal(there.IP) || own.IP.IsUnspecified() && there.IP.Equal(here.IP)) {
 			return true
 		}

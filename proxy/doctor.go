@@ -49,7 +49,21 @@ func (d *diagnosis) reply() control.Reply {
 	return control.Reply{Text: strings.TrimRight(b.String(), "\n"), Data: d.checks}
 }
 
-func (p *Proxy) doctor(ctx context.Context, c control.Call) (control.Reply, error) {
+// A doctor examines the way to a server, with or without a running proxy.
+type doctor struct {
+	config  *config.Config
+	servers *servers
+	localCA *x509.Certificate // nil where there is none yet
+	desk    *desk             // of the running proxy; nil for none
+}
+
+func (k *desk) examine(ctx context.Context, c control.Call) (control.Reply, error) {
+	dc := &doctor{config: k.config(), servers: k.servers, localCA: k.machine.ca.cert, desk: k}
+	return dc.examine(ctx, c)
+}
+
+// examine is the doctor's command.
+func (dc *doctor) examine(ctx context.Context, c control.Call) (control.Reply, error) {
 	name := c.Arg("name")
 	domain, account := name, ""
 	if strings.Contains(name, "@") {
@@ -64,28 +78,30 @@ func (p *Proxy) doctor(ctx context.Context, c control.Call) (control.Reply, erro
 		return control.Reply{}, fmt.Errorf("%q is neither a domain, such as example.org, nor an account, such as alice@example.org", clip(name))
 	}
 	d := &diagnosis{}
-	if p.state != nil {
-		for _, a := range p.Addrs() {
+	if dc.desk == nil {
+		d.warn("proxy", "otrproxy run", "does not run, or not with the state directory %s", dc.config.State)
+	} else {
+		for _, a := range dc.desk.addrs() {
 			d.ok("proxy", "runs, and listens on %s", a)
 		}
 	}
-	if how, ok := p.Config().Domain(domain); ok {
-		p.examine(ctx, d, how, c)
+	if how, ok := dc.config.Domain(domain); ok {
+		dc.examineServer(ctx, d, how, c)
 	} else {
-		d.fail("domain", "add it under \"domains\" in "+p.Config().File+", then: "+c.How("reload"), "the configuration does not allow %s", domain)
+		d.fail("domain", "add it under \"domains\" in "+dc.config.File+", then: "+c.How("reload"), "the configuration does not allow %s", domain)
 	}
-	if account != "" && p.state != nil {
-		p.examineAccount(d, account, c)
+	if account != "" && dc.desk != nil {
+		dc.examineAccount(d, account, c)
 	}
 	return d.reply(), nil
 }
 
-// examine walks the way to a domain's server.
-func (p *Proxy) examine(ctx context.Context, d *diagnosis, how config.Domain, c control.Call) {
+// examineServer walks the way to a domain's server.
+func (dc *doctor) examineServer(ctx context.Context, d *diagnosis, how config.Domain, c control.Call) {
 	ctx, cancel := context.WithTimeout(ctx, commandLimit)
 	defer cancel()
 	d.ok("domain", "%s: trust %s, tls %s", how.Name, how.Trust, how.TLS)
-	places, f := p.targets(ctx, how)
+	places, f := dc.servers.targets(ctx, how)
 	if f != nil {
 		d.fail("dns", "ask the people who run the server, or set \"connect\" for the domain in the configuration", "%s", f.Text)
 		return
@@ -104,21 +120,21 @@ func (p *Proxy) examine(ctx context.Context, d *diagnosis, how config.Domain, c 
 		}
 		d.ok("dns", "SRV: %s", strings.Join(list, ", "))
 	}
-	cs, place, ok := p.examinePlaces(ctx, d, how, places)
+	cs, place, ok := dc.examinePlaces(ctx, d, how, places)
 	if !ok {
 		return
 	}
-	if !p.examineCertificate(ctx, d, how, place, cs, c) {
+	if !dc.examineCertificate(ctx, d, how, place, cs, c) {
 		d.warn("login", "mend the step above first", "not tried, for nothing is sent to a server that is not the right one")
 		return
 	}
-	p.examineLogin(ctx, d, how, place, cs.PeerCertificates[0])
+	dc.examineLogin(ctx, d, how, place, cs.PeerCertificates[0])
 }
 
 // examinePlaces tries each place, up to the end of the TLS handshake.
-func (p *Proxy) examinePlaces(ctx context.Context, d *diagnosis, how config.Domain, places []target) (cs tls.ConnectionState, place target, ok bool) {
+func (dc *doctor) examinePlaces(ctx context.Context, d *diagnosis, how config.Domain, places []target) (cs tls.ConnectionState, place target, ok bool) {
 	for _, t := range places {
-		conn, f := p.tcp(ctx, how, "", t)
+		conn, f := dc.servers.tcp(ctx, how, "", t)
 		switch {
 		case f == nil:
 		case f.Cause == FailVia:
@@ -136,7 +152,7 @@ func (p *Proxy) examinePlaces(ctx context.Context, d *diagnosis, how config.Doma
 		}
 		conn.Close()
 		d.ok("tcp", "%s answers", t.addr())
-		seen, _, f := p.presented(ctx, only(how, t))
+		seen, _, f := dc.servers.presented(ctx, only(how, t))
 		if f != nil {
 			remedy := "ask the people who run the server"
 			if f.Cause == FailStripped {
@@ -159,7 +175,7 @@ func (p *Proxy) examinePlaces(ctx context.Context, d *diagnosis, how config.Doma
 }
 
 // examineCertificate reports whether a login would go on.
-func (p *Proxy) examineCertificate(ctx context.Context, d *diagnosis, how config.Domain, place target, cs tls.ConnectionState, c control.Call) bool {
+func (dc *doctor) examineCertificate(ctx context.Context, d *diagnosis, how config.Domain, place target, cs tls.ConnectionState, c control.Call) bool {
 	cert := cs.PeerCertificates[0]
 	leaf, spki := pinsOf(cert)
 	add := c.How("pin add", "domain", how.Name, "pin", leaf.String())
@@ -175,9 +191,9 @@ func (p *Proxy) examineCertificate(ctx context.Context, d *diagnosis, how config
 		d.ok("certificate", "%s, until %s", leaf, cert.NotAfter.Format(time.DateOnly))
 	}
 	if how.Trust == config.TrustDANE {
-		said, f := p.saysDNS(ctx, how, place)
+		said, f := dc.servers.saysDNS(ctx, how, place)
 		if f == nil {
-			_, f = p.vouched(how, cs.PeerCertificates, said)
+			_, f = dc.servers.vouched(how, cs.PeerCertificates, said)
 		}
 		if f != nil {
 			d.fail("dane", "ask the people who run the server, or set another trust for the domain in the configuration", "%s", f.Text)
@@ -186,7 +202,7 @@ func (p *Proxy) examineCertificate(ctx context.Context, d *diagnosis, how config
 		d.ok("dane", "it is what DNS says, signed (TLSA)")
 		return true
 	}
-	chain := p.checkChain(how.Name, cs.PeerCertificates)
+	chain := dc.servers.checkChain(how.Name, cs.PeerCertificates)
 	switch {
 	case chain == nil:
 		d.ok("ca", "a CA of this machine vouches for it")
@@ -197,7 +213,7 @@ func (p *Proxy) examineCertificate(ctx context.Context, d *diagnosis, how config
 	default:
 		d.fail("ca", "install the CA on this machine, or use trust: pin with a fingerprint that you compared", "no CA of this machine vouches for it: %s", reason(chain))
 	}
-	pins := p.pinsFor(how)
+	pins := dc.servers.pinsFor(how)
 	held := slices.Contains(pins, leaf) || slices.Contains(pins, spki)
 	switch {
 	case held:
@@ -217,12 +233,12 @@ func (p *Proxy) examineCertificate(ctx context.Context, d *diagnosis, how config
 }
 
 // examineLogin looks at what the server offers over the checked connection.
-func (p *Proxy) examineLogin(ctx context.Context, d *diagnosis, how config.Domain, place target, cert *x509.Certificate) {
+func (dc *doctor) examineLogin(ctx context.Context, d *diagnosis, how config.Domain, place target, cert *x509.Certificate) {
 	// The certificate has been judged; it must be the same, and nothing is remembered.
 	leaf, _ := pinsOf(cert)
 	how = only(how, place)
 	how.Trust, how.Pins = config.TrustPin, []config.Pin{leaf}
-	u, f := p.connect(ctx, how, "")
+	u, f := dc.servers.connect(ctx, how, "")
 	if f != nil {
 		d.fail("login", "", "%s", f.Text)
 		return
@@ -249,12 +265,12 @@ func (p *Proxy) examineLogin(ctx context.Context, d *diagnosis, how config.Domai
 }
 
 // examineAccount looks at what is here of an account.
-func (p *Proxy) examineAccount(d *diagnosis, account string, c control.Call) {
+func (dc *doctor) examineAccount(d *diagnosis, account string, c control.Call) {
 	var a *otrlayer.Account
 	var err error
-	known := slices.Contains(p.known(), account)
+	known := slices.Contains(dc.desk.accounts.known(), account)
 	if known { // else it would be made
-		a, err = p.account(account)
+		a, err = dc.desk.accounts.account(account)
 	}
 	switch {
 	case !known:
@@ -270,38 +286,33 @@ func (p *Proxy) examineAccount(d *diagnosis, account string, c control.Call) {
 			d.warn("key", "it is made at the first login; or now: "+c.How("key generate", "account", account), "there is none yet")
 		}
 	}
-	if list := p.sessionsOf(account); len(list) > 0 {
+	if list := dc.desk.relay.sessionsOf(account); len(list) > 0 {
 		d.ok("client", "%s connected", plural(len(list), "client"))
 	} else {
 		d.warn("client", "set the client's connect host to one of the addresses above, with the account and password as they are; docs/clients.md has each client", "nobody is logged in as %s", account)
 	}
-	if p.ca != nil && time.Until(p.ca.cert.NotAfter) < 30*24*time.Hour {
-		d.warn("local ca", "move ca.pem and ca.key away and start otrproxy anew; clients that trust it must trust the new one", "the local CA expires on %s", p.ca.cert.NotAfter.Format(time.DateOnly))
+	if dc.localCA != nil && time.Until(dc.localCA.NotAfter) < 30*24*time.Hour {
+		d.warn("local ca", "move ca.pem and ca.key away and start otrproxy anew; clients that trust it must trust the new one", "the local CA expires on %s", dc.localCA.NotAfter.Format(time.DateOnly))
 	}
 }
 
 // Doctor examines a name without a running proxy. Nothing is written.
 func Doctor(ctx context.Context, cfg *config.Config, opt Options, name string) (control.Reply, error) {
-	p := prepared(cfg, opt)
-	var err error
-	if p.pins, err = openPins(cfg.State); err != nil {
+	pins, err := openPins(cfg.State)
+	if err != nil {
 		return control.Reply{}, err
 	}
+	inForce := func() *config.Config { return cfg }
+	dc := &doctor{config: cfg, servers: newServers(inForce, newJournal(opt.Log, func() bool { return cfg.Log.JIDs }), pins, &opt)}
 	if b, err := os.ReadFile(filepath.Join(cfg.State, "ca.pem")); err == nil {
 		if block, _ := pem.Decode(b); block != nil {
 			if cert, err := x509.ParseCertificate(block.Bytes); err == nil {
-				p.ca = &authority{cert: cert}
+				dc.localCA = cert
 			}
 		}
 	}
-	reply, err := p.table().Run(ctx, control.Actor{Place: control.InShell}, "doctor", map[string]string{"name": name})
-	if err != nil {
-		return reply, err
-	}
-	found := diagnosis{}
-	found.warn("proxy", "otrproxy run", "does not run, or not with the state directory %s", cfg.State)
-	found.checks = append(found.checks, reply.Data.([]control.Check)...)
-	return found.reply(), nil
+	dc.servers.localCA = dc.localCA
+	return tableOf(func(do task) func(context.Context, control.Call) (control.Reply, error) { return dc.examine }).Run(ctx, control.Actor{Place: control.InShell}, "doctor", map[string]string{"name": name})
 }
 
 // clip is the beginning of a name somebody else has chosen.

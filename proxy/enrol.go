@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,8 +64,8 @@ type loginMemory struct {
 }
 
 // loginsOf is what is remembered of an account's logins; nil for nothing.
-func (p *Proxy) loginsOf(account string) (*loginMemory, error) {
-	path := p.loginPath(account, loginFile)
+func (lo *logins) loginsOf(account string) (*loginMemory, error) {
+	path := lo.loginPath(account, loginFile)
 	b, err := readPrivate(path)
 	if err != nil || b == nil {
 		return nil, err
@@ -77,8 +78,8 @@ func (p *Proxy) loginsOf(account string) (*loginMemory, error) {
 }
 
 // least is how strong an account's next login has to be.
-func (p *Proxy) least(account string) (strength, *loginMemory, error) {
-	m, err := p.loginsOf(account)
+func (lo *logins) least(account string) (strength, *loginMemory, error) {
+	m, err := lo.loginsOf(account)
 	if err != nil || m == nil {
 		return byPassword, m, err
 	}
@@ -86,31 +87,31 @@ func (p *Proxy) least(account string) (strength, *loginMemory, error) {
 }
 
 // loggedIn remembers a login.
-func (p *Proxy) loggedIn(account, mechanism string) error {
-	p.remembering.Lock()
-	defer p.remembering.Unlock()
+func (lo *logins) loggedIn(account, mechanism string) error {
+	lo.remembering.Lock()
+	defer lo.remembering.Unlock()
 	s := strengthOf(mechanism)
-	if before, m, err := p.least(account); err != nil || m != nil && before >= s {
+	if before, m, err := lo.least(account); err != nil || m != nil && before >= s {
 		return err
 	}
 	b, err := yaml.Marshal(loginMemory{strengths[s], mechanism, time.Now().UTC().Truncate(time.Second)})
 	if err != nil {
 		return err
 	}
-	return p.saveLogin(account, loginFile, b)
+	return lo.saveLogin(account, loginFile, b)
 }
 
-func (p *Proxy) loginPath(account, name string) string {
-	return filepath.Join(otrlayer.Dir(p.state.Dir, account), name)
+func (lo *logins) loginPath(account, name string) string {
+	return filepath.Join(otrlayer.Dir(lo.dir, account), name)
 }
 
 // readLogin reads a file that may be encrypted; nil where there is none.
-func (p *Proxy) readLogin(account, name string) (path string, b []byte, err error) {
-	path = p.loginPath(account, name)
+func (lo *logins) readLogin(account, name string) (path string, b []byte, err error) {
+	path = lo.loginPath(account, name)
 	b, err = readPrivate(path + sealedExt)
 	if err == nil && b != nil {
 		path += sealedExt
-		b, err = p.vault.Open(b)
+		b, err = lo.vault.Open(b)
 	} else if err == nil {
 		b, err = readPrivate(path)
 	}
@@ -118,20 +119,20 @@ func (p *Proxy) readLogin(account, name string) (path string, b []byte, err erro
 }
 
 // saveSealed saves a file encrypted where there is a passphrase, and nowhere in clear then.
-func (p *Proxy) saveSealed(account, name string, b []byte) error {
-	path := p.loginPath(account, name)
-	if !p.vault.Sealing() {
-		return errors.Join(p.saveLogin(account, name, b), removed(path+sealedExt))
+func (lo *logins) saveSealed(account, name string, b []byte) error {
+	path := lo.loginPath(account, name)
+	if !lo.vault.Sealing() {
+		return errors.Join(lo.saveLogin(account, name, b), removed(path+sealedExt))
 	}
-	b, err := p.vault.Seal(b)
+	b, err := lo.vault.Seal(b)
 	if err != nil {
 		return err
 	}
-	return errors.Join(p.saveLogin(account, name+sealedExt, b), removed(path))
+	return errors.Join(lo.saveLogin(account, name+sealedExt, b), removed(path))
 }
 
-func (p *Proxy) saveLogin(account, name string, b []byte) error {
-	dir := otrlayer.Dir(p.state.Dir, account)
+func (lo *logins) saveLogin(account, name string, b []byte) error {
+	dir := otrlayer.Dir(lo.dir, account)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -171,8 +172,8 @@ func (e enrolments) proves(mechanism string) *enrolment {
 }
 
 // enrolled reads them; none for an account that is not enrolled.
-func (p *Proxy) enrolled(account string) (enrolments, error) {
-	path, b, err := p.readLogin(account, keysFile)
+func (lo *logins) enrolled(account string) (enrolments, error) {
+	path, b, err := lo.readLogin(account, keysFile)
 	if err != nil || b == nil {
 		return nil, err
 	}
@@ -211,32 +212,32 @@ func (e enrolments) fit(c credentials) bool {
 
 // enrol replaces what verifies an account's logins; nil ends its enrolment, and what is
 // empty waits for the next login with the password.
-func (p *Proxy) enrol(account string, e enrolments) error {
-	p.remembering.Lock()
-	defer p.remembering.Unlock()
-	return p.saveEnrolments(account, e)
+func (lo *logins) enrol(account string, e enrolments) error {
+	lo.remembering.Lock()
+	defer lo.remembering.Unlock()
+	return lo.saveEnrolments(account, e)
 }
 
-func (p *Proxy) saveEnrolments(account string, e enrolments) error {
-	defer p.offers.forget()
+func (lo *logins) saveEnrolments(account string, e enrolments) error {
+	defer lo.offers.forget()
 	if len(e) == 0 { // what it says of the password is kept
-		old, err := p.enrolled(account)
+		old, err := lo.enrolled(account)
 		if err == nil {
-			err = p.retired(account, old)
+			err = lo.retired(account, old)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	if e == nil {
-		path := p.loginPath(account, keysFile)
+		path := lo.loginPath(account, keysFile)
 		return errors.Join(removed(path), removed(path+sealedExt))
 	}
 	b, err := yaml.Marshal(e)
 	if err != nil {
 		return err
 	}
-	return p.saveSealed(account, keysFile, b)
+	return lo.saveSealed(account, keysFile, b)
 }
 
 // removed removes a file, if it is there.
@@ -249,13 +250,13 @@ func removed(path string) error {
 
 // sealLogin has what verifies an account's logins kept as the vault says now: encrypted, or
 // in clear.
-func (p *Proxy) sealLogin(account string) error {
-	p.remembering.Lock()
-	defer p.remembering.Unlock()
+func (lo *logins) sealLogin(account string) error {
+	lo.remembering.Lock()
+	defer lo.remembering.Unlock()
 	for _, name := range []string{keysFile, verifierFile} {
-		_, b, err := p.readLogin(account, name)
+		_, b, err := lo.readLogin(account, name)
 		if err == nil && b != nil {
-			err = p.saveSealed(account, name, b)
+			err = lo.saveSealed(account, name, b)
 		}
 		if err != nil {
 			return err
@@ -267,10 +268,10 @@ func (p *Proxy) sealLogin(account string) error {
 // inStep has one enrolment of an enrolled account follow its password: after a login
 // with the password itself, which the server has confirmed. What it would be now costs as
 // much as the login did, and is asked for where there is one.
-func (p *Proxy) inStep(account string, now func() *enrolment) {
-	p.remembering.Lock()
-	defer p.remembering.Unlock()
-	all, err := p.enrolled(account)
+func (lo *logins) inStep(account string, now func() *enrolment) {
+	lo.remembering.Lock()
+	defer lo.remembering.Unlock()
+	all, err := lo.enrolled(account)
 	if err != nil || all == nil {
 		return
 	}
@@ -290,96 +291,103 @@ func (p *Proxy) inStep(account string, now func() *enrolment) {
 	default: // another password, of which the other mechanisms' keys know nothing
 		all = enrolments{*fresh}
 	}
-	if err := p.saveEnrolments(account, all); err != nil {
-		p.log.Warn("an account's enrolment could not follow its password", "account", p.name(account))
+	if err := lo.saveEnrolments(account, all); err != nil {
+		lo.log.Warn("an account's enrolment could not follow its password", "account", lo.log.name(account))
 		return
 	}
-	p.log.Info("an account's enrolment follows its password", "account", p.name(account), "mechanism", fresh.Mechanism)
+	lo.log.Info("an account's enrolment follows its password", "account", lo.log.name(account), "mechanism", fresh.Mechanism)
 }
 
 // stale has an enrolment wait for the next login with the password: the server has other
 // keys.
-func (p *Proxy) stale(account string) {
-	if err := p.enrol(account, enrolments{}); err != nil {
-		p.log.Warn("what an account was enrolled with could not be removed", "account", p.name(account))
+func (lo *logins) stale(account string) {
+	if err := lo.enrol(account, enrolments{}); err != nil {
+		lo.log.Warn("what an account was enrolled with could not be removed", "account", lo.log.name(account))
 	}
-	p.log.Warn("an account has to be enrolled anew: the server has other keys of it than before", "account", p.name(account))
+	lo.log.Warn("an account has to be enrolled anew: the server has other keys of it than before", "account", lo.log.name(account))
 }
 
 // without ends an account's enrolment for one mechanism, which the server has no more.
-func (p *Proxy) without(account, mechanism string) {
-	p.remembering.Lock()
-	defer p.remembering.Unlock()
-	all, err := p.enrolled(account)
+func (lo *logins) without(account, mechanism string) {
+	lo.remembering.Lock()
+	defer lo.remembering.Unlock()
+	all, err := lo.enrolled(account)
 	if err == nil {
-		err = p.saveEnrolments(account, slices.DeleteFunc(all, func(e enrolment) bool { return e.Mechanism == mechanism }))
+		err = lo.saveEnrolments(account, slices.DeleteFunc(all, func(e enrolment) bool { return e.Mechanism == mechanism }))
 	}
 	if err != nil {
-		p.log.Warn("what an account was enrolled with could not be removed", "account", p.name(account))
+		lo.log.Warn("what an account was enrolled with could not be removed", "account", lo.log.name(account))
 	}
 }
 
 // admitted remembers how an account has logged in, or that its server wanted less than
 // before.
-func (p *Proxy) admitted(account, how string, weaker *Failure) {
-	p.mu.Lock()
-	_, told := p.weaker[account]
-	if delete(p.weaker, account); weaker != nil {
-		p.weaker[account] = weaker
+func (lo *logins) admitted(account, how string, weaker *Failure) {
+	lo.mu.Lock()
+	_, told := lo.weaker[account]
+	if delete(lo.weaker, account); weaker != nil {
+		lo.weaker[account] = weaker
 	}
-	p.mu.Unlock()
+	lo.mu.Unlock()
 	switch {
 	case weaker == nil:
-		if err := p.loggedIn(account, how); err != nil {
-			p.log.Warn("how strong a login was could not be remembered", "account", p.name(account))
+		if err := lo.loggedIn(account, how); err != nil {
+			lo.log.Warn("how strong a login was could not be remembered", "account", lo.log.name(account))
 		}
 	case !told:
-		p.happened(EventServerRefused, account, bareDomain(account))
+		lo.bell.happened(EventServerRefused, account, bareDomain(account))
 	}
 	if told || weaker != nil {
-		p.changed()
+		lo.bell.changed()
 	}
 }
 
+// fallenBehind are the logins that a server wants to be weaker than before, by account.
+func (lo *logins) fallenBehind() map[string]*Failure {
+	lo.mu.Lock()
+	defer lo.mu.Unlock()
+	return maps.Clone(lo.weaker)
+}
+
 // fellBehind says what to do about a server that wants less than before, and remembers it.
-func (p *Proxy) fellBehind(account string, f *Failure) {
+func (lo *logins) fellBehind(account string, f *Failure) {
 	f.Text += " Ask the people who run the server; only if they changed it: otrproxy login forget " + account
-	p.admitted(account, "", f)
+	lo.admitted(account, "", f)
 }
 
 // provers are the mechanisms that a client may be offered besides PLAIN: those with
 // which its account is enrolled. From is the account where the client's stream says so;
 // where not, it may be any account of the domain, and all of them have to be enrolled. A
 // client that is offered what its account has not got would fail at it.
-func (p *Proxy) provers(domain, from, host string) (out []string) {
-	p.mu.Lock()
+func (lo *logins) provers(domain, from, host string) (out []string) {
+	lo.mu.Lock()
 	now := time.Now()
-	plain, plainFrom := now.Before(p.plainly[plainly{host, ""}]), now.Before(p.plainly[plainly{host, from}])
-	p.mu.Unlock()
+	plain, plainFrom := now.Before(lo.plainly[plainly{host, ""}]), now.Before(lo.plainly[plainly{host, from}])
+	lo.mu.Unlock()
 	switch {
 	case from != "" && plainFrom:
 		return nil
 	case from != "":
-		return p.haveAll([]string{from})
+		return lo.haveAll([]string{from})
 	case plain:
 		return nil
 	}
-	names, ok, asOf := p.offers.known(domain)
+	names, ok, asOf := lo.offers.known(domain)
 	if ok {
 		return names
 	}
-	if accounts := p.kin.at(p.state.Dir, domain); len(accounts) > 0 {
-		out = p.haveAll(accounts)
+	if accounts := lo.kin.at(lo.dir, domain); len(accounts) > 0 {
+		out = lo.haveAll(accounts)
 	}
-	p.offers.note(domain, out, asOf)
+	lo.offers.note(domain, out, asOf)
 	return out
 }
 
 // haveAll are the mechanisms that all of the accounts are enrolled with.
-func (p *Proxy) haveAll(accounts []string) (out []string) {
+func (lo *logins) haveAll(accounts []string) (out []string) {
 	for _, m := range mechanisms {
 		if !slices.ContainsFunc(accounts, func(a string) bool {
-			e, err := p.enrolled(a)
+			e, err := lo.enrolled(a)
 			return err != nil || e.proves(m.name) == nil
 		}) {
 			out = append(out, m.name)
@@ -443,12 +451,12 @@ type plainly struct{ host, account string }
 
 // offerPlain offers a host PLAIN alone. Account is one whose keys are of no use; "" where
 // there are none.
-func (p *Proxy) offerPlain(host, account string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.plainly) > 1000 {
-		clear(p.plainly)
+func (lo *logins) offerPlain(host, account string) {
+	lo.mu.Lock()
+	defer lo.mu.Unlock()
+	if len(lo.plainly) > 1000 {
+		clear(lo.plainly)
 	}
 	until := time.Now().Add(plainLife)
-	p.plainly[plainly{host, ""}], p.plainly[plainly{host, account}] = until, until
+	lo.plainly[plainly{host, ""}], lo.plainly[plainly{host, account}] = until, until
 }

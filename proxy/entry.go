@@ -4,29 +4,105 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"os"
+	"otrproxy/config"
+	"otrproxy/stanza"
+	"slices"
+	"sync"
 	"time"
 )
 
-// accept takes clients from one listener, as far as the gate lets them in.
-func (p *Proxy) accept(l net.Listener) {
-	pause := 5 * time.Millisecond
-	tcp := l
-	if watched, ok := l.(*listener); ok {
-		tcp = watched.Listener
+// A door is where clients come in: it listens, lets them in, and has them log in.
+type door struct {
+	config   func() *config.Config
+	log      *journal
+	ctx      context.Context // ends with the proxy
+	listen   func(network, addr string) (net.Listener, error)
+	gate     *gate
+	relay    *relay
+	servers  *servers
+	logins   *logins
+	accounts *accountSet
+	machine  *machine
+	metrics  *metrics
+	peers    peers
+	calm     calm
+
+	mu        sync.Mutex
+	listeners []*listener
+}
+
+// newDoor listens with a function, nil for that of the machine.
+func newDoor(ctx context.Context, cfg func() *config.Config, log *journal, listen func(network, addr string) (net.Listener, error), g *gate) *door {
+	if listen == nil {
+		listen = net.Listen
 	}
+	dr := &door{config: cfg, log: log, ctx: ctx, listen: listen, gate: g}
+	dr.peers.open()
+	return dr
+}
+
+// open listens on the configured addresses.
+func (dr *door) open() error {
+	for _, addr := range dr.config().Listen {
+		l, err := dr.listen("tcp", addr)
+		if err != nil {
+			dr.closeListeners()
+			return fmt.Errorf("cannot listen on %s: %s; another program may use the port: end it, or set \"listen\" to another one", addr, short(err))
+		}
+		dr.mu.Lock()
+		dr.listeners = append(dr.listeners, &listener{Listener: l})
+		dr.mu.Unlock()
+	}
+	return nil
+}
+
+// Addrs are the addresses listened on.
+func (dr *door) Addrs() (out []net.Addr) {
+	dr.mu.Lock()
+	defer dr.mu.Unlock()
+	for _, l := range dr.listeners {
+		out = append(out, l.Addr())
+	}
+	return out
+}
+
+func (dr *door) closeListeners() {
+	dr.mu.Lock()
+	defer dr.mu.Unlock()
+	for _, l := range dr.listeners {
+		l.Close()
+	}
+}
+
+// serve lets clients in at all addresses until those are closed.
+func (dr *door) serve() {
+	dr.mu.Lock()
+	ls := slices.Clone(dr.listeners)
+	dr.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, l := range ls {
+		wg.Go(func() { dr.accept(l) })
+	}
+	wg.Wait()
+}
+
+// accept takes clients from one listener, as far as the gate lets them in.
+func (dr *door) accept(l *listener) {
+	pause := 5 * time.Millisecond
 	var spare spare
-	spare.keep(tcp)
+	spare.keep(l.Listener)
 	defer spare.close()
 	for {
 		conn, err := l.Accept()
 		if outOfFiles(err) {
 			var room bool
-			if conn, room, err = spare.accept(tcp, err); err == nil && !room {
-				p.refusedFor(RefusedFiles)
+			if conn, room, err = spare.accept(l.Listener, err); err == nil && !room {
+				dr.gate.refusedFor(RefusedFiles)
 				refuse(conn, refusals[RefusedFiles])
-				spare.keep(tcp)
+				spare.keep(l.Listener)
 				continue
 			}
 		}
@@ -35,44 +111,44 @@ func (p *Proxy) accept(l net.Listener) {
 				return
 			}
 			if !errors.Is(err, os.ErrDeadlineExceeded) { // of the spare: nobody was there
-				p.log.Error("a client could not be accepted", "err", err)
+				dr.log.Error("a client could not be accepted", "err", err)
 			}
 			// The others go on, this one waits.
 			select {
 			case <-time.After(pause):
 				pause = min(2*pause, time.Second)
 				continue
-			case <-p.ctx.Done():
+			case <-dr.ctx.Done():
 				return
 			}
 		}
 		pause = 5 * time.Millisecond
-		cfg := p.Config()
+		cfg := dr.config()
 		if !cfg.MayCome(addressOf(conn.RemoteAddr())) {
-			p.refusedFor(RefusedAccess)
+			dr.gate.refusedFor(RefusedAccess)
 			refuse(conn, "This otrproxy is not for the address you come from (access in its configuration).")
 			continue
 		}
-		v, cause := p.gate.admit(conn, cfg.Limits)
+		v, cause := dr.gate.admit(conn, cfg.Limits)
 		if v == nil {
-			p.refusedFor(cause)
+			dr.gate.refusedFor(cause)
 			refuse(conn, refusals[cause])
 			continue
 		}
-		if !p.begin() {
+		if !dr.relay.begin() {
 			conn.Close()
-			p.gate.leave(v)
+			dr.gate.leave(v)
 			continue
 		}
 		go func() {
 			over := func() {
 				conn.Close()
-				p.gate.leave(v)
-				p.calm.broken()
-				p.wg.Done()
+				dr.gate.leave(v)
+				dr.calm.broken()
+				dr.relay.running.Done()
 			}
-			s := p.enter(conn, v, loopbackOnly(conn))
-			p.calm.broken()
+			s := dr.enter(conn, v, loopbackOnly(conn))
+			dr.calm.broken()
 			if s == nil {
 				over()
 				return
@@ -83,16 +159,6 @@ func (p *Proxy) accept(l net.Listener) {
 			}()
 		}()
 	}
-}
-
-// begin notes that a client is served; false when the proxy stops.
-func (p *Proxy) begin() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.closing {
-		p.wg.Add(1)
-	}
-	return !p.closing
 }
 
 // First bytes of what a client may speak.
@@ -106,10 +172,10 @@ const (
 // enter looks at a client's first byte: direct TLS, plain XMPP, a WebSocket, or SOCKS, by
 // which it is carried here. Local says that both ends are on this machine. It returns the
 // session of a client that has logged in, else nil.
-func (p *Proxy) enter(conn net.Conn, v *visitor, local bool) *session {
-	conn.SetDeadline(time.Now().Add(p.Config().Limits.Login))
+func (dr *door) enter(conn net.Conn, v *visitor, local bool) *session {
+	conn.SetDeadline(time.Now().Add(dr.config().Limits.Login))
 	w := newWire(conn)
-	c := &client{p: p, visitor: v, raw: conn, wire: w, conn: w, local: local}
+	c := &client{door: dr, visitor: v, raw: conn, wire: w, conn: w, local: local}
 	return c.meet()
 }
 
@@ -122,7 +188,7 @@ func (c *client) meet() *session {
 	kind := "plain"
 	if first == firstTLS {
 		if err := c.secure(""); err != nil {
-			c.p.log.Info("a client's TLS handshake failed", "err", err)
+			c.door.log.Info("a client's TLS handshake failed", "err", err)
 			return nil
 		}
 		kind = "direct"
@@ -137,14 +203,14 @@ func (c *client) meet() *session {
 	case first == firstXMPP || c.tls && first != firstHTTP: // what is no XMPP is told so
 	case first == firstHTTP:
 		if err := c.webSocket(c.conn); err != nil {
-			c.p.log.Info("a client's WebSocket was refused", "err", err)
+			c.door.log.Info("a client's WebSocket was refused", "err", err)
 			return nil
 		}
 		kind, c.webbed = "websocket", true
 	case first == firstSOCKS && c.by == "":
 		return c.carried()
 	default:
-		c.p.log.Info("a client speaks neither XMPP nor TLS", "first byte", first)
+		c.door.log.Info("a client speaks neither XMPP nor TLS", "first byte", first)
 		return nil
 	}
 	c.entry = c.by + kind
@@ -208,12 +274,12 @@ type showing struct {
 
 func (s showing) certificate(sni string) (*tls.Certificate, error) {
 	if s.domain == "" {
-		s.domain = s.c.p.nameFor(sni)
+		s.domain = s.c.door.nameFor(sni)
 	}
-	if _, ok := s.c.p.Config().Domain(s.domain); !ok && s.domain != "localhost" {
+	if _, ok := s.c.door.config().Domain(s.domain); !ok && s.domain != "localhost" {
 		return nil, errors.New("the configuration does not list the domain")
 	}
-	leaf, err := s.c.p.leaf(s.domain, s.c.raw.LocalAddr())
+	leaf, err := s.c.door.machine.leaf(s.domain, s.c.raw.LocalAddr())
 	if err == nil {
 		s.c.leaf = leaf.Certificate[0]
 	}
@@ -236,17 +302,26 @@ func (c *client) secure(domain string) error {
 
 // nameFor is the domain to show a certificate of when TLS comes before the
 // stream: the one SNI names, else the only one that is configured.
-func (p *Proxy) nameFor(sni string) string {
-	if sni != "" && !p.ownHost(sni) {
+func (dr *door) nameFor(sni string) string {
+	if sni != "" && !dr.machine.ownHost(sni) {
 		if d, err := domainName(sni); err == nil {
 			return d
 		}
 	}
-	cfg := p.Config()
+	cfg := dr.config()
 	if len(cfg.Domains) == 1 {
 		for name := range cfg.Domains {
 			return name
 		}
 	}
 	return "localhost"
+}
+
+func (dr *door) clientLimits() stanza.Limits {
+	return stanza.Limits{Bytes: dr.config().Limits.Stanza}
+}
+
+// serverLimits are wider: rosters and archives come in large pieces.
+func (dr *door) serverLimits() stanza.Limits {
+	return stanza.Limits{Bytes: max(4<<20, 4*dr.config().Limits.Stanza), Elements: 1 << 17}
 }

@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"context"
+	"crypto/x509"
 	"log/slog"
+	"otrproxy/config"
 	"time"
 )
 
@@ -37,29 +40,29 @@ func HookLimit(d time.Duration) (restore func()) {
 func Upgrade(dir string) error { return (&State{Dir: dir}).upgrade(slog.New(slog.DiscardHandler)) }
 
 // Open is how many accounts are in memory.
-func (p *Proxy) Open() int { return len(p.open()) }
+func (p *Proxy) Open() int { return len(p.accounts.opened()) }
 
 // ForgetGuesses forgets all wrong tries.
 func (p *Proxy) ForgetGuesses() {
-	p.guesses.mu.Lock()
-	defer p.guesses.mu.Unlock()
-	clear(p.guesses.of)
-	p.guesses.harmless.Init()
-	p.guesses.bad.Init()
+	p.logins.guesses.mu.Lock()
+	defer p.logins.guesses.mu.Unlock()
+	clear(p.logins.guesses.of)
+	p.logins.guesses.harmless.Init()
+	p.logins.guesses.bad.Init()
 }
 
 // Rights is how many accounts' passwords are known in memory.
 func (p *Proxy) Rights() int {
-	p.passwords.mu.Lock()
-	defer p.passwords.mu.Unlock()
-	return len(p.passwords.right)
+	p.logins.passwords.mu.Lock()
+	defer p.logins.passwords.mu.Unlock()
+	return len(p.logins.passwords.right)
 }
 
 // Tries is how many wrong tries of an account are counted.
 func (p *Proxy) Tries(account string) (n int) {
-	p.guesses.mu.Lock()
-	defer p.guesses.mu.Unlock()
-	for who, e := range p.guesses.of {
+	p.logins.guesses.mu.Lock()
+	defer p.logins.guesses.mu.Unlock()
+	for who, e := range p.logins.guesses.of {
 		if who.account == account {
 			n += e.Value.(*wrong).tries
 		}
@@ -69,7 +72,18 @@ func (p *Proxy) Tries(account string) (n int) {
 
 // StrangersOf is how many accounts have strangers.
 func (p *Proxy) StrangersOf() int {
-	p.passwords.mu.Lock()
-	defer p.passwords.mu.Unlock()
-	return len(p.passwords.strangers)
+	p.logins.passwords.mu.Lock()
+	defer p.logins.passwords.mu.Unlock()
+	return len(p.logins.passwords.strangers)
+}
+
+// furnished is a proxy that nothing is kept of.
+func furnished(cfg *config.Config, opt Options) *Proxy {
+	p := &Proxy{opt: opt}
+	p.cfg.Store(cfg)
+	p.memory.limit = func() int { return cfg.Limits.Memory }
+	p.log = newJournal(opt.Log, func() bool { return cfg.Log.JIDs })
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.furnish(&pinStore{pins: map[string][]StoredPin{}}, &vault{}, &authority{cert: &x509.Certificate{}})
+	return p
 }

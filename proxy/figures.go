@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"otrproxy/otrlayer"
+	"otrproxy/proxy/control"
 	"slices"
 	"time"
 
@@ -76,63 +78,80 @@ func (f *figures) happened(event string) {
 func (f *figures) notify(r notifyResult) { f.notified[r].Inc() }
 func (f *figures) wentOn(resumed bool)   { f.resumed[resumed].Inc() }
 
-// now is collected when asked for.
-type now struct{ p *Proxy }
+// A snapshot is how things stand at one moment.
+type snapshot struct {
+	started      time.Time
+	caEnd        time.Time     // of the local CA
+	certEnd      time.Time     // of the first of the household's servers' certificates to end; zero while none was seen
+	sessions     int           // that are there
+	sessionLimit int           // that may be
+	oldest       time.Duration // for which a message has waited
+	accounts     otrlayer.Kept // what all accounts keep
+	kept         []control.KeptLine
+	spared       map[string]uint64
+	ills         []illness
+	waits        map[string]int // decisions, by kind
+}
+
+// live is collected when asked for.
+type live struct{ now func() snapshot }
 
 var (
-	startDesc   = prometheus.NewDesc("otrproxy_start_time_seconds", "When the proxy was started, in Unix time.", nil, nil)
-	illDesc     = prometheus.NewDesc("otrproxy_unhealthy", "1 where something keeps the proxy from its work, by cause; as /health says.", []string{"cause"}, nil)
-	oldestDesc  = prometheus.NewDesc("otrproxy_held_oldest_seconds", "How long the message that has waited longest has done so; 0 where none waits.", nil, nil)
-	waitsDesc   = prometheus.NewDesc("otrproxy_decisions", "What waits for a person, by kind.", []string{"kind"}, nil)
-	limitDesc   = prometheus.NewDesc("otrproxy_sessions_limit", "limits.sessions of the configuration.", nil, nil)
-	certEndDesc = prometheus.NewDesc("otrproxy_server_certificate_expiry_timestamp_seconds", "The soonest end of a server's certificate, in Unix time; 0 while none was seen.", nil, nil)
-	keptDesc    = prometheus.NewDesc("otrproxy_kept", "What is kept for others, by kind: what a server or a visitor can have us remember.", []string{"what"}, nil)
-	mostDesc    = prometheus.NewDesc("otrproxy_kept_limit", "The most of it, for one account, contact or session, or in all, as status says; 0 where its bytes are what is bounded.", []string{"what"}, nil)
-	sparedDesc  = prometheus.NewDesc("otrproxy_spared_total", "What was not done, or later, because others asked for too much of it: lines not told, queries delayed, answers refused.", []string{"what"}, nil)
-	caEndDesc   = prometheus.NewDesc("otrproxy_ca_expiry_timestamp_seconds", "The end of the local CA, in Unix time.", nil, nil)
+	startDesc    = prometheus.NewDesc("otrproxy_start_time_seconds", "When the proxy was started, in Unix time.", nil, nil)
+	illDesc      = prometheus.NewDesc("otrproxy_unhealthy", "1 where something keeps the proxy from its work, by cause; as /health says.", []string{"cause"}, nil)
+	oldestDesc   = prometheus.NewDesc("otrproxy_held_oldest_seconds", "How long the message that has waited longest has done so; 0 where none waits.", nil, nil)
+	waitsDesc    = prometheus.NewDesc("otrproxy_decisions", "What waits for a person, by kind.", []string{"kind"}, nil)
+	limitDesc    = prometheus.NewDesc("otrproxy_sessions_limit", "limits.sessions of the configuration.", nil, nil)
+	certEndDesc  = prometheus.NewDesc("otrproxy_server_certificate_expiry_timestamp_seconds", "The soonest end of a server's certificate, in Unix time; 0 while none was seen.", nil, nil)
+	keptDesc     = prometheus.NewDesc("otrproxy_kept", "What is kept for others, by kind: what a server or a visitor can have us remember.", []string{"what"}, nil)
+	mostDesc     = prometheus.NewDesc("otrproxy_kept_limit", "The most of it, for one account, contact or session, or in all, as status says; 0 where its bytes are what is bounded.", []string{"what"}, nil)
+	sparedDesc   = prometheus.NewDesc("otrproxy_spared_total", "What was not done, or later, because others asked for too much of it: lines not told, queries delayed, answers refused.", []string{"what"}, nil)
+	sessionsDesc = prometheus.NewDesc("otrproxy_sessions", "Clients connected and logged in.", nil, nil)
+	convsDesc    = prometheus.NewDesc("otrproxy_conversations", "Conversations by state and trust.", []string{"state", "trust"}, nil)
+	heldDesc     = prometheus.NewDesc("otrproxy_held_messages", "Messages that wait for a private conversation.", nil, nil)
+	caEndDesc    = prometheus.NewDesc("otrproxy_ca_expiry_timestamp_seconds", "The end of the local CA, in Unix time.", nil, nil)
 )
 
 // decisionKinds are those of control.Decision.
 var decisionKinds = []string{"key-changed", "question", "unverified", "server-changed", "server-unknown", "server-expiring", "login-weaker", "login-unknown", "locked"}
 
-func (now) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{startDesc, illDesc, oldestDesc, waitsDesc, limitDesc, certEndDesc, caEndDesc, keptDesc, mostDesc, sparedDesc} {
+func (live) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{startDesc, illDesc, oldestDesc, waitsDesc, limitDesc, certEndDesc, caEndDesc, keptDesc, mostDesc, sparedDesc, sessionsDesc, convsDesc, heldDesc} {
 		ch <- d
 	}
 }
 
-func (n now) Collect(ch chan<- prometheus.Metric) {
-	p := n.p
+func (l live) Collect(ch chan<- prometheus.Metric) {
+	now := l.now()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	gauge(startDesc, seconds(p.started))
-	gauge(limitDesc, float64(p.Config().Limits.Sessions))
-	gauge(caEndDesc, seconds(p.ca.cert.NotAfter))
-	gauge(certEndDesc, seconds(p.soonestEnd()))
-	oldest, unverified := p.waiting()
-	gauge(oldestDesc, oldest.Seconds())
-	lines, spared := p.kept("")
-	for _, l := range lines {
-		gauge(keptDesc, float64(l.Now), l.What)
-		gauge(mostDesc, float64(l.Most), l.What)
+	gauge(startDesc, seconds(now.started))
+	gauge(sessionsDesc, float64(now.sessions))
+	gauge(limitDesc, float64(now.sessionLimit))
+	gauge(caEndDesc, seconds(now.caEnd))
+	gauge(certEndDesc, seconds(now.certEnd))
+	gauge(oldestDesc, now.oldest.Seconds())
+	gauge(heldDesc, float64(now.accounts.Held))
+	now.accounts.Census.All(func(s otrlayer.MessageState, t otrlayer.Trust, n int) {
+		gauge(convsDesc, float64(n), string(s), string(t))
+	})
+	for _, k := range now.kept {
+		gauge(keptDesc, float64(k.Now), k.What)
+		gauge(mostDesc, float64(k.Most), k.What)
 	}
 	for _, what := range sparedKinds {
-		ch <- prometheus.MustNewConstMetric(sparedDesc, prometheus.CounterValue, float64(spared[what]), what)
-	}
-	ill := map[illness]float64{}
-	for _, i := range p.ills() {
-		ill[i] = 1
+		ch <- prometheus.MustNewConstMetric(sparedDesc, prometheus.CounterValue, float64(now.spared[what]), what)
 	}
 	for _, i := range illnesses {
-		gauge(illDesc, ill[i], string(i))
-	}
-	waits := map[string]float64{"key-changed": float64(p.keeps.all().Changed), "question": float64(p.keeps.all().Asking), "unverified": float64(unverified)}
-	for _, d := range slices.Concat(p.lockedDecisions(), p.strangerDecisions(""), p.serverDecisions()) {
-		waits[d.Kind]++
+		ill := 0.0
+		if slices.Contains(now.ills, i) {
+			ill = 1
+		}
+		gauge(illDesc, ill, string(i))
 	}
 	for _, k := range decisionKinds {
-		gauge(waitsDesc, waits[k], k)
+		gauge(waitsDesc, float64(now.waits[k]), k)
 	}
 }
 
@@ -142,36 +161,4 @@ func seconds(t time.Time) float64 {
 		return 0
 	}
 	return float64(t.UnixMilli()) / 1000
-}
-
-// soonestEnd is when the first of the household's servers' certificates ends; zero while
-// none was seen.
-func (p *Proxy) soonestEnd() (soonest time.Time) {
-	for _, domain := range p.seen() {
-		if !p.concerns(domain) {
-			continue
-		}
-		p.mu.Lock()
-		x := p.certificates[domain]
-		p.mu.Unlock()
-		if x != nil && (soonest.IsZero() || x.cert.NotAfter.Before(soonest)) {
-			soonest = x.cert.NotAfter
-		}
-	}
-	return soonest
-}
-
-// waiting is how long a message has waited at most, and for how many contacts' keys to be
-// verified messages wait.
-func (p *Proxy) waiting() (longest time.Duration, unverified int) {
-	if p.keeps.all().Held == 0 {
-		return 0, 0
-	}
-	for _, a := range p.open() {
-		since, keys := a.Waiting()
-		if unverified += keys; !since.IsZero() {
-			longest = max(longest, time.Since(since))
-		}
-	}
-	return longest, unverified
 }

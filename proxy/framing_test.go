@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/url"
 	"slices"
@@ -51,8 +50,7 @@ func webSockets(t *testing.T, c *client) (net.Conn, error) {
 	deadline := time.Now().Add(20 * time.Second)
 	outer.SetDeadline(deadline)
 	inner.SetDeadline(deadline)
-	c.p = &Proxy{log: slog.New(slog.DiscardHandler)}
-	c.p.cfg.Store(config.Default())
+	c.door = furnished(config.Default(), Options{}).door
 	c.conn = inner
 	served := make(chan error, 1)
 	go func() {
@@ -80,11 +78,10 @@ func TestWebSocketOffLoopback(t *testing.T) {
 
 // A page of a browser's own machine is one of this machine only where the browser is here.
 func TestWebSocketLocalPages(t *testing.T) {
-	p := &Proxy{}
-	p.cfg.Store(config.Default())
+	p := furnished(config.Default(), Options{})
 	for _, local := range []bool{true, false} {
 		for _, origin := range []string{"http://localhost:8080", "https://127.0.0.1", "http://[::1]"} {
-			if p.ourOrigin(origin, local) != local {
+			if p.door.ourOrigin(origin, local) != local {
 				t.Errorf("%s, local %v: %v", origin, local, !local)
 			}
 		}

@@ -65,6 +65,7 @@ type gate struct {
 	untold   int
 	tight    func() bool // memory is short
 	refusing func(RefusedCause)
+	log      *journal
 }
 
 // A host is an address that visitors come from.
@@ -81,8 +82,8 @@ const (
 	maxHosts     = 10_000
 )
 
-func newGate(tight func() bool, refusing func(RefusedCause)) *gate {
-	return &gate{in: map[*visitor]struct{}{}, hosts: map[string]*host{}, tight: tight, refusing: refusing}
+func newGate(log *journal, tight func() bool, refusing func(RefusedCause)) *gate {
+	return &gate{in: map[*visitor]struct{}{}, hosts: map[string]*host{}, tight: tight, refusing: refusing, log: log}
 }
 
 // admit lets a connection in, or says why not. Where another one has to go for it, that is
@@ -272,10 +273,10 @@ func (g *gate) worthALine() (more int, ok bool) {
 }
 
 // refusedFor counts a refusal and logs it.
-func (p *Proxy) refusedFor(cause RefusedCause) {
-	p.metrics.refused(cause)
-	if more, ok := p.gate.worthALine(); ok {
-		p.log.Warn("a client was refused", "cause", cause, "others since the last line", more)
+func (g *gate) refusedFor(cause RefusedCause) {
+	g.refusing(cause)
+	if more, ok := g.worthALine(); ok {
+		g.log.Warn("a client was refused", "cause", cause, "others since the last line", more)
 	}
 }
 

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,12 +20,12 @@ type crowd struct{ sessions, conversations, keys, accounts int }
 // crowded is a session among others of its proxy.
 func crowded(tb testing.TB, n crowd) *session {
 	s := lone(tb, config.Rule{Policy: config.Opportunistic})
-	p := s.p
+	r := s.r
 	var keys strings.Builder
 	for i := range n.keys {
 		fmt.Fprintf(&keys, "known%d@path.example\talice@path.example\tprpl-jabber\t%040x\tverified\n", i, i+1)
 	}
-	state := tb.TempDir()
+	state := r.dir
 	for i := range n.accounts {
 		if err := os.MkdirAll(otrlayer.Dir(state, fmt.Sprintf("other%d@path.example", i)), 0o700); err != nil {
 			tb.Fatal(err)
@@ -39,20 +38,16 @@ func crowded(tb testing.TB, n crowd) *session {
 	if err := os.WriteFile(filepath.Join(dir, "otr.fingerprints"), []byte(keys.String()), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	p.state = &State{Dir: state}
-	p.ca = &authority{cert: &x509.Certificate{}}
-	cfg := *p.Config()
-	cfg.Limits.Accounts = 100_000
-	p.cfg.Store(&cfg)
-	delete(p.accounts, "alice@path.example")
-	a, err := p.account("alice@path.example")
+	r.config().Limits.Accounts = 100_000
+	delete(r.accounts.open, "alice@path.example")
+	a, err := r.accounts.account("alice@path.example")
 	if err != nil {
 		tb.Fatal(err)
 	}
 	s.of.Store(a)
 	a.Attach(s)
 	for i := range n.sessions {
-		p.sessions.add(&session{p: p, jid: fmt.Sprintf("other%d@path.example", i)})
+		r.sessions.add(&session{r: r, jid: fmt.Sprintf("other%d@path.example", i)})
 	}
 	for i := range n.conversations {
 		s.account().Send(s, otrlayer.Message{Contact: fmt.Sprintf("contact%d@path.example", i), Text: "hello", ID: "1"})
@@ -81,32 +76,28 @@ var grown = map[string]func(tb testing.TB, s *session) func(){
 	},
 	"session": func(tb testing.TB, s *session) func() { // of the account, from its beginning to its end
 		return func() {
-			other := &session{p: s.p, jid: s.jid}
+			other := &session{r: s.r, jid: s.jid}
 			other.of.Store(s.account())
 			other.client, other.server = newOutbox(nowhere{}, nil), newOutbox(nowhere{}, nil)
-			s.p.mu.Lock()
-			s.p.sessions.add(other)
-			s.p.mu.Unlock()
+			s.r.join(other)
 			s.account().Detach(s)
 			s.account().Attach(s)
-			s.p.mu.Lock()
-			s.p.sessions.remove(other)
-			s.p.mu.Unlock()
+			s.r.part(other)
 		}
 	},
 	"seat": func(tb testing.TB, s *session) func() {
 		return func() {
-			seat, f := s.p.sit("new@path.example", s.p.Config().Limits)
+			seat, f := s.r.accounts.sit("new@path.example", s.r.config().Limits)
 			if f != nil {
 				tb.Fatal(f)
 			}
-			s.p.provers("path.example", "", "127.0.0.1")
-			s.p.leave(&seat)
+			s.r.logins.provers("path.example", "", "127.0.0.1")
+			s.r.accounts.leave(&seat)
 		}
 	},
 	"scrape": func(tb testing.TB, s *session) func() {
 		return func() {
-			if _, err := s.p.metrics.registry.Gather(); err != nil {
+			if _, err := s.r.metrics.registry.Gather(); err != nil {
 				tb.Fatal(err)
 			}
 		}

@@ -44,7 +44,7 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 			s.contacts.watches(to.bare, false)
 		}
 	}
-	rule := s.ruledOut.by(s.p.Config(), s.jid, to.bare)
+	rule := s.ruledOut.by(s.r.config(), s.jid, to.bare)
 	strict := s.strict(rule, to.bare)
 	if strict {
 		if !filter.PresenceType(typ) {
@@ -61,7 +61,7 @@ func (s *session) outPresence(st *stanza.Stanza, to address) {
 		}
 		return append(b, st.Raw...)
 	})
-	s.p.metrics.count(out, presence, passed)
+	s.r.metrics.count(out, presence, passed)
 }
 
 // strict reports whether nothing a person wrote may leave for a contact in clear: the
@@ -78,7 +78,7 @@ func (s *session) foreign(root stanza.Element) bool {
 	if written == "" || written == s.full() {
 		return false
 	}
-	if from := s.p.addresses.of(root, "from"); from.ok && from.bare == s.jid && !strings.ContainsAny(written, " \t\n\r\u00a0") {
+	if from := s.r.addresses.of(root, "from"); from.ok && from.bare == s.jid && !strings.ContainsAny(written, " \t\n\r\u00a0") {
 		return false
 	}
 	s.refuse(root, stanza.Error{Type: "modify", Condition: "bad-request", Text: "This is not your address."})
@@ -98,7 +98,7 @@ func (s *session) outIQ(st *stanza.Stanza, to address) {
 	if over {
 		return
 	}
-	cfg := s.p.Config()
+	cfg := s.r.config()
 	rule := s.ruledOut.by(cfg, s.jid, to.bare)
 	raw := st.Raw
 	if about != nil {
@@ -142,7 +142,7 @@ func (s *session) outIQ(st *stanza.Stanza, to address) {
 		raw = e.AppendTo(nil)
 	}
 	s.server.stanza(func(b []byte) []byte { return append(b, raw...) })
-	s.p.metrics.count(out, iq, passed)
+	s.r.metrics.count(out, iq, passed)
 }
 
 // requestTo says who a request is for.

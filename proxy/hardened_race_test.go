@@ -25,30 +25,33 @@ func TestHardenedMemoryRaces(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 50 {
 		e := key(byte(i))
-		wg.Go(func() { p.enrol("alice@example.org", enrolments{e}) })
-		wg.Go(func() { p.inStep("alice@example.org", func() *enrolment { return &e }) })
-		wg.Go(func() { p.stale("alice@example.org") })
-		wg.Go(func() { p.without("alice@example.org", "SCRAM-SHA-256") })
-		wg.Go(func() { p.admitted("alice@example.org", "SCRAM-SHA-256-PLUS tls-exporter", nil) })
-		wg.Go(func() { p.admitted("alice@example.org", "PLAIN", nil) })
-		wg.Go(func() { p.admitted("alice@example.org", "", fail(FailDowngrade, nil, "x")) })
-		wg.Go(func() { p.provers("example.org", "", "h"); p.provers("example.org", "alice@example.org", "h") })
-		wg.Go(func() { p.offerPlain(fmt.Sprint(i), ""); p.serverDecisions() })
+		wg.Go(func() { p.logins.enrol("alice@example.org", enrolments{e}) })
+		wg.Go(func() { p.logins.inStep("alice@example.org", func() *enrolment { return &e }) })
+		wg.Go(func() { p.logins.stale("alice@example.org") })
+		wg.Go(func() { p.logins.without("alice@example.org", "SCRAM-SHA-256") })
+		wg.Go(func() { p.logins.admitted("alice@example.org", "SCRAM-SHA-256-PLUS tls-exporter", nil) })
+		wg.Go(func() { p.logins.admitted("alice@example.org", "PLAIN", nil) })
+		wg.Go(func() { p.logins.admitted("alice@example.org", "", fail(FailDowngrade, nil, "x")) })
+		wg.Go(func() {
+			p.logins.provers("example.org", "", "h")
+			p.logins.provers("example.org", "alice@example.org", "h")
+		})
+		wg.Go(func() { p.logins.offerPlain(fmt.Sprint(i), ""); p.desk.serverDecisions() })
 		if i%10 == 9 {
 			wg.Wait()
-			if least, _, err := p.least("alice@example.org"); err != nil || least != byBinding {
+			if least, _, err := p.logins.least("alice@example.org"); err != nil || least != byBinding {
 				t.Fatalf("%d: %v %v", i, least, err)
 			}
-			if _, err := p.enrolled("alice@example.org"); err != nil {
+			if _, err := p.logins.enrolled("alice@example.org"); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	wg.Wait()
-	if err := p.forgetLogin("alice@example.org"); err != nil {
+	if err := p.logins.forgetLogin("alice@example.org"); err != nil {
 		t.Fatal(err)
 	}
-	if e, err := p.enrolled("alice@example.org"); e != nil || err != nil {
+	if e, err := p.logins.enrolled("alice@example.org"); e != nil || err != nil {
 		t.Errorf("%v %v", e, err)
 	}
 }

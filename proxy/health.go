@@ -28,29 +28,12 @@ const (
 
 var illnesses = []illness{illListening, illState, illLocked}
 
-// ills are what is wrong now.
-func (p *Proxy) ills() (out []illness) {
-	p.mu.Lock()
-	listeners, closing := slices.Clone(p.listeners), p.closing
-	p.mu.Unlock()
-	if closing || len(listeners) == 0 || slices.ContainsFunc(listeners, func(l net.Listener) bool { return !l.(*listener).accepts() }) {
-		out = append(out, illListening)
-	}
-	if !p.disk.writable(p.state.Dir) {
-		out = append(out, illState)
-	}
-	if p.vault.locked() {
-		out = append(out, illLocked)
-	}
-	return out
-}
-
 // health answers those who watch.
-func (p *Proxy) health(w http.ResponseWriter, r *http.Request) {
+func health(w http.ResponseWriter, r *http.Request, ills []illness) {
 	answer := struct {
 		Status string    `json:"status"`
 		Causes []illness `json:"causes,omitempty"`
-	}{"ok", p.ills()}
+	}{"ok", ills}
 	status := http.StatusOK
 	if len(answer.Causes) > 0 {
 		answer.Status, status = "not well", http.StatusServiceUnavailable
@@ -80,6 +63,13 @@ func (l *listener) Accept() (net.Conn, error) {
 		l.failed.Store(time.Now().UnixNano())
 	}
 	return c, err
+}
+
+// accepting reports whether the door is open, at all of its addresses.
+func (dr *door) accepting() bool {
+	dr.mu.Lock()
+	defer dr.mu.Unlock()
+	return len(dr.listeners) > 0 && !slices.ContainsFunc(dr.listeners, func(l *listener) bool { return !l.accepts() })
 }
 
 func (l *listener) accepts() bool {

@@ -12,21 +12,21 @@ import (
 
 // Messages that wait for a private conversation, or for a person's decision.
 
-func (p *Proxy) heldCommands() control.Table {
-	return control.Table{
-		{Name: "held list", Short: "held", Help: "lists the messages that wait, and for what", Chat: true, Reads: true,
-			Args: []control.Arg{anyAccount, anyContact}, Run: p.heldList},
-		{Name: "held send", Short: "send", Help: "accepts the contact's changed key, named by its fingerprint, and sends what waits; without one, asks the contact again", Chat: true,
-			Args: []control.Arg{accountArg, contactArg, {Name: "fingerprint", Kind: control.Rest, Optional: true, Label: "Fingerprint of the new key"}}, Run: p.with(p.release)},
-		{Name: "held drop", Short: "drop", Help: "gives back the messages that wait for a contact", Chat: true,
-			Args: []control.Arg{accountArg, contactArg}, Run: p.with(func(a *otrlayer.Account, contact string, _ control.Call) (control.Reply, error) {
-				return done("%s taken back.", plural(a.Drop(contact, otrlayer.CauseDropped), "message"))
-			})},
+func heldWords() []word {
+	return []word{
+		{control.Command{Name: "held list", Short: "held", Help: "lists the messages that wait, and for what", Chat: true, Reads: true,
+			Args: []control.Arg{anyAccount, anyContact}}, (*desk).heldList},
+		{control.Command{Name: "held send", Short: "send", Help: "accepts the contact's changed key, named by its fingerprint, and sends what waits; without one, asks the contact again", Chat: true,
+			Args: []control.Arg{accountArg, contactArg, {Name: "fingerprint", Kind: control.Rest, Optional: true, Label: "Fingerprint of the new key"}}}, with((*desk).release)},
+		{control.Command{Name: "held drop", Short: "drop", Help: "gives back the messages that wait for a contact", Chat: true,
+			Args: []control.Arg{accountArg, contactArg}}, with(func(_ *desk, a *otrlayer.Account, contact string, _ control.Call) (control.Reply, error) {
+			return done("%s taken back.", plural(a.Drop(contact, otrlayer.CauseDropped), "message"))
+		})},
 	}
 }
 
-func (p *Proxy) heldList(_ context.Context, c control.Call) (control.Reply, error) {
-	accounts, trouble, err := p.each(c)
+func (k *desk) heldList(_ context.Context, c control.Call) (control.Reply, error) {
+	accounts, trouble, err := k.each(c)
 	if err != nil {
 		return control.Reply{}, err
 	}
@@ -66,7 +66,7 @@ var heldReasons = map[string]string{
 
 // release accepts a changed key, or asks again. The key must be named: between the line
 // that showed it and this command there may have come another.
-func (p *Proxy) release(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
+func (k *desk) release(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
 	v := a.Conversation(contact)
 	changed := v.Trust == otrlayer.Changed && v.State == otrlayer.StateEncrypted
 	if c.Arg("fingerprint") == "" && changed {
@@ -88,7 +88,7 @@ func (p *Proxy) release(a *otrlayer.Account, contact string, c control.Call) (co
 			return control.Reply{}, fmt.Errorf("no changed key of %s waits for a decision", contact)
 		}
 		r, err := done("The new key of %s is accepted, not verified.", contact)
-		return p.also(c, a.JID(), contact, r, err)
+		return k.also(c, a.JID(), contact, r, err)
 	}
 	n := a.Ask(contact)
 	if n == 0 {

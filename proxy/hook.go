@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 	"unicode"
+
+	"otrproxy/config"
 )
 
 // What happens is told to two kinds of listeners: pages that are open, which look anew
@@ -41,34 +43,42 @@ var eventWords = map[string]string{
 	EventLoginUnknown:   "Somebody logged in with another password than yours, and sees nothing private until you decide, at",
 }
 
-// watchers are those who want to know that something has changed.
-type watchers struct {
-	mu  sync.Mutex
-	set map[chan struct{}]bool
+// A bell tells of what has happened: those who watch, and the command of "notify".
+type bell struct {
+	config  func() *config.Config
+	log     *journal
+	metrics *metrics
+	by      Notifier        // runs the command; nil for this process
+	ctx     context.Context // ends the command with the proxy
+	queue   chan Notification
+	done    chan struct{} // closed when no command runs any more
+
+	mu       sync.Mutex
+	watchers map[chan struct{}]bool
 }
 
-// Watch is told of changes, one signal for many; stop ends it.
-func (p *Proxy) Watch() (c <-chan struct{}, stop func()) {
+func newBell(ctx context.Context, cfg func() *config.Config, log *journal, m *metrics, by Notifier) *bell {
+	return &bell{config: cfg, log: log, metrics: m, by: by, ctx: ctx, queue: make(chan Notification, hookQueue), done: make(chan struct{}), watchers: map[chan struct{}]bool{}}
+}
+
+// watch is told of changes, one signal for many; stop ends it.
+func (bl *bell) watch() (c <-chan struct{}, stop func()) {
 	ch := make(chan struct{}, 1)
-	w := &p.watchers
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.set == nil {
-		w.set = map[chan struct{}]bool{}
-	}
-	w.set[ch] = true
+	bl.mu.Lock()
+	defer bl.mu.Unlock()
+	bl.watchers[ch] = true
 	return ch, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		delete(w.set, ch)
+		bl.mu.Lock()
+		defer bl.mu.Unlock()
+		delete(bl.watchers, ch)
 	}
 }
 
 // changed tells watchers to look anew. It never waits.
-func (p *Proxy) changed() {
-	p.watchers.mu.Lock()
-	defer p.watchers.mu.Unlock()
-	for c := range p.watchers.set {
+func (bl *bell) changed() {
+	bl.mu.Lock()
+	defer bl.mu.Unlock()
+	for c := range bl.watchers {
 		select {
 		case c <- struct{}{}:
 		default:
@@ -77,19 +87,17 @@ func (p *Proxy) changed() {
 }
 
 // happened tells of an event; about is a contact or a domain. It never waits.
-func (p *Proxy) happened(event, account, about string) {
-	p.changed()
-	if p.metrics != nil { // nil for who only looks, as doctor does
-		p.metrics.happened(event)
-	}
-	n := p.Config().Notify
-	if p.hook == nil || len(n.Command) == 0 || !slices.Contains(n.Events, event) {
+func (bl *bell) happened(event, account, about string) {
+	bl.changed()
+	bl.metrics.happened(event)
+	n := bl.config().Notify
+	if len(n.Command) == 0 || !slices.Contains(n.Events, event) {
 		return
 	}
 	select {
-	case p.hook.queue <- Notification{event, account, about}:
+	case bl.queue <- Notification{event, account, about}:
 	default: // more than anybody reads
-		p.metrics.notify(notifyDropped)
+		bl.metrics.notify(notifyDropped)
 	}
 }
 
@@ -103,14 +111,6 @@ type Notifier interface {
 	Reload() // the configuration has changed
 }
 
-// A hook runs the configured command, one at a time.
-type hook struct {
-	p     *Proxy
-	queue chan Notification
-	done  chan struct{}
-	last  map[Notification]time.Time
-}
-
 const (
 	hookQueue = 64
 	hookPause = 10 * time.Second // in which the same is not told twice
@@ -118,46 +118,43 @@ const (
 
 var hookLimit = 10 * time.Second // for one run of the command; tests have their own
 
-func newHook(p *Proxy) *hook {
-	h := &hook{p: p, queue: make(chan Notification, hookQueue), done: make(chan struct{}), last: map[Notification]time.Time{}}
-	go h.work()
-	return h
-}
-
-func (h *hook) work() {
-	defer close(h.done)
+// work runs the command, once at a time, until the proxy stops. The same is not told twice in a
+// short time.
+func (bl *bell) work() {
+	defer close(bl.done)
+	last := map[Notification]time.Time{}
 	for {
 		select {
-		case n := <-h.queue:
+		case n := <-bl.queue:
 			now := time.Now()
-			if now.Sub(h.last[n]) < hookPause {
+			if now.Sub(last[n]) < hookPause {
 				continue
 			}
-			if len(h.last) > 1000 {
-				clear(h.last)
+			if len(last) > 1000 {
+				clear(last)
 			}
-			h.last[n] = now
-			h.run(n)
-		case <-h.p.ctx.Done():
+			last[n] = now
+			bl.run(n)
+		case <-bl.ctx.Done():
 			return
 		}
 	}
 }
 
 // run has the command run, here or by who can.
-func (h *hook) run(n Notification) {
+func (bl *bell) run(n Notification) {
 	var err error
-	if by := h.p.opt.Notifier; by != nil {
-		err = by.Tell(h.p.ctx, n)
+	if by := bl.by; by != nil {
+		err = by.Tell(bl.ctx, n)
 	} else {
-		err = n.Run(h.p.ctx, h.p.Config().Notify.Command)
+		err = n.Run(bl.ctx, bl.config().Notify.Command)
 	}
 	switch {
 	case err == nil:
-		h.p.metrics.notify(notifyDone)
-	case h.p.ctx.Err() == nil:
-		h.p.metrics.notify(notifyFailed)
-		h.p.log.Warn("the command of \"notify\" failed", "event", n.Event, "err", err)
+		bl.metrics.notify(notifyDone)
+	case bl.ctx.Err() == nil:
+		bl.metrics.notify(notifyFailed)
+		bl.log.Warn("the command of \"notify\" failed", "event", n.Event, "err", err)
 	}
 }
 
@@ -183,4 +180,4 @@ func (n Notification) Run(ctx context.Context, command []string) error {
 }
 
 // close waits for the command that runs, which the end of the proxy ends.
-func (h *hook) close() { <-h.done }
+func (bl *bell) close() { <-bl.done }

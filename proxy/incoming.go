@@ -39,9 +39,9 @@ func (s *session) incoming(st *stanza.Stanza) {
 		s.inNonza(st)
 		return
 	}
-	from := s.p.addresses.again(&s.metIn, root, "from")
+	from := s.r.addresses.again(&s.metIn, root, "from")
 	if s.unspeakable(root, from) {
-		s.p.metrics.count(in, kindOf(root), blocked)
+		s.r.metrics.count(in, kindOf(root), blocked)
 		return
 	}
 	switch string(root.Local()) {
@@ -52,7 +52,7 @@ func (s *session) incoming(st *stanza.Stanza) {
 	case "iq":
 		s.inIQ(st, from)
 	default: // nothing else is a stanza (RFC 6120 section 4.1.2)
-		if s.p.Config().HandsOff(s.jid) {
+		if s.r.config().HandsOff(s.jid) {
 			s.client.queue(st.Raw)
 		}
 	}
@@ -67,8 +67,8 @@ func (s *session) unspeakable(el stanza.Element, from address) bool {
 		return true
 	}
 	bad := from.mimics || !from.ok && len(el.RawAttr("from")) > 0
-	bad = bad || from.asService && !s.contacts.isListed(from.bare) && (s.rooms.knows(from.bare) || s.p.roomServices.hosts(s.jid, from.bare))
-	return bad && !s.p.Config().HandsOff(s.jid)
+	bad = bad || from.asService && !s.contacts.isListed(from.bare) && (s.rooms.knows(from.bare) || s.r.roomServices.hosts(s.jid, from.bare))
+	return bad && !s.r.config().HandsOff(s.jid)
 }
 
 // isKept reports whether a stanza is one that servers keep for a client that has not got it
@@ -100,9 +100,9 @@ func (s *session) inNonza(st *stanza.Stanza) {
 		return // nothing else was offered
 	}
 	cond, text := streamError(st)
-	s.p.log.Warn("a server ended a session", "account", s.p.name(s.jid), "condition", cond)
+	s.r.log.Warn("a server ended a session", "account", s.r.log.name(s.jid), "condition", cond)
 	if _, sent := st.Root().Child(stanza.NSStreams, "see-other-host"); sent { // following it, the client would leave us out
-		s.p.move(s.up.domain, s.jid, sentTo(st))
+		s.r.servers.move(s.up.domain, s.jid, sentTo(st))
 		cond, text = "remote-connection-failed", " (the server asked to connect elsewhere)"
 	}
 	s.endBeside(cond, "The server ended the session: "+cond+text+".")
@@ -129,14 +129,14 @@ func (s *session) inPresence(st *stanza.Stanza, from address) {
 	}
 	if alone {
 		s.client.queue(st.Raw)
-		s.p.metrics.count(in, presence, passed)
+		s.r.metrics.count(in, presence, passed)
 		return
 	}
 	rule := s.ruleFor(from)
 	voice := s.voiceUnder(rule)
 	if !s.expects(from) {
 		s.anew(func(b []byte) []byte { return voice.AppendOpen(b, st) })
-		s.p.metrics.count(in, presence, passed)
+		s.r.metrics.count(in, presence, passed)
 		return
 	}
 	done := blocked
@@ -150,7 +150,7 @@ func (s *session) inPresence(st *stanza.Stanza, from address) {
 		}
 		return out
 	})
-	s.p.metrics.count(in, presence, done)
+	s.r.metrics.count(in, presence, done)
 }
 
 // anew hands the client what f writes, which may be nothing. It is written before the queue
@@ -175,7 +175,7 @@ func (s *session) contactOf(from address) string {
 
 // ruleFor is the rule for what comes from an address.
 func (s *session) ruleFor(from address) *config.Rule {
-	return s.ruledIn.by(s.p.Config(), s.jid, s.contactOf(from))
+	return s.ruledIn.by(s.r.config(), s.jid, s.contactOf(from))
 }
 
 // expects reports whether what people say from an address is expected to be encrypted.
@@ -185,7 +185,7 @@ func (s *session) expects(from address) bool {
 
 // expected is that for one way to read the address. Most often the rule says it.
 func (s *session) expected(contact string) bool {
-	switch policy := s.ruledIn.by(s.p.Config(), s.jid, contact).Policy; {
+	switch policy := s.ruledIn.by(s.r.config(), s.jid, contact).Policy; {
 	case policy.Requires():
 		return true
 	case policy == config.Never:
@@ -242,7 +242,7 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 		return
 	}
 	if (typ == "result" || typ == "error") && !s.requests.answered(s, root, from) && !handsOff {
-		s.p.metrics.count(in, iq, blocked)
+		s.r.metrics.count(in, iq, blocked)
 		return // nobody has asked: CVE-2014-2744's kin would have an id guessed
 	}
 	home := s.home(from) == ""
@@ -264,7 +264,7 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 		case nsRoster:
 			if !home || typ != "result" && from.full == bareDomain(s.jid) {
 				if typ == "set" && !handsOff { // CVE-2015-8688 and its kin: somebody else's roster push
-					s.p.metrics.count(in, iq, blocked)
+					s.r.metrics.count(in, iq, blocked)
 					return
 				}
 				continue
@@ -280,7 +280,7 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 		case nsDiscoItems:
 			e, n = s.withoutUs(e, st, el)
 			impostors += n
-			if typ == "result" && (from.full == bareDomain(s.jid) || !from.ok) && el.Attr("node") == "" && !s.p.Config().HandsOff(s.jid) && !services {
+			if typ == "result" && (from.full == bareDomain(s.jid) || !from.ok) && el.Attr("node") == "" && !s.r.config().HandsOff(s.jid) && !services {
 				services = true
 				e = s.found(e, st, el)
 			}
@@ -288,7 +288,7 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 			if j, ok := el.Child(stanza.NSBind, "jid"); ok && typ == "result" && fromServer && s.resource.Load() == nil {
 				full, err := jid.Parse(j.Text())
 				if err != nil || full.Bare().String() != s.jid || full.Resourcepart() == "" {
-					s.p.log.Warn("a server bound another address than the one that was logged in", "account", s.p.name(s.jid))
+					s.r.log.Warn("a server bound another address than the one that was logged in", "account", s.r.log.name(s.jid))
 					s.endBeside("undefined-condition", "The server bound another address than the one that was logged in.")
 					return
 				}
@@ -300,14 +300,14 @@ func (s *session) inIQ(st *stanza.Stanza, from address) {
 		}
 	}
 	if typ == "set" && rosters > 0 && impostors > 0 { // a push has one item (RFC 6121 section 2.1.6)
-		s.p.metrics.count(in, iq, blocked)
+		s.r.metrics.count(in, iq, blocked)
 		return
 	}
 	if e != nil {
 		edited, err := stanza.Parse(e.AppendTo(nil))
 		if err != nil { // it has a prefix that the stream's header declares
-			s.p.log.Warn("an answer of a server could not be read again", "account", s.p.name(s.jid))
-			s.p.metrics.count(in, iq, blocked)
+			s.r.log.Warn("an answer of a server could not be read again", "account", s.r.log.name(s.jid))
+			s.r.metrics.count(in, iq, blocked)
 			return
 		}
 		st = edited
@@ -323,7 +323,7 @@ func (s *session) shownIQ(st *stanza.Stanza, from address, home, handsOff bool) 
 	root := st.Root()
 	if handsOff {
 		s.client.queue(st.Raw)
-		s.p.metrics.count(in, iq, passed)
+		s.r.metrics.count(in, iq, passed)
 		return
 	}
 	rule := s.ruleFor(from)
@@ -340,10 +340,10 @@ func (s *session) shownIQ(st *stanza.Stanza, from address, home, handsOff bool) 
 		return b
 	})
 	if passage != filter.Refused {
-		s.p.metrics.count(in, iq, passed)
+		s.r.metrics.count(in, iq, passed)
 		return
 	}
-	s.p.metrics.count(in, iq, blocked)
+	s.r.metrics.count(in, iq, blocked)
 	if typ := root.Attr("type"); typ == "result" {
 		s.unanswered(root, &r)
 		return
@@ -405,11 +405,11 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 		s.bounce(st, from)
 		return
 	}
-	if filter.Wraps(root) && !s.p.Config().HandsOff(s.jid) {
+	if filter.Wraps(root) && !s.r.config().HandsOff(s.jid) {
 		if c, ok := filter.CopyOf(root); ok {
 			s.inCopy(st, from, &c)
 		} else {
-			s.p.metrics.count(in, message, blocked)
+			s.r.metrics.count(in, message, blocked)
 		}
 		return
 	}
@@ -448,7 +448,7 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 		r.Deliver = false
 	}
 	if !r.Deliver {
-		s.p.metrics.count(in, message, swallowed)
+		s.r.metrics.count(in, message, swallowed)
 		return
 	}
 	if !own && !s.guarded(from, r) {
@@ -465,7 +465,7 @@ func (s *session) inMessage(st *stanza.Stanza, from address) {
 		return out
 	})
 	if !says {
-		s.p.metrics.count(in, message, swallowed)
+		s.r.metrics.count(in, message, swallowed)
 		return
 	}
 	s.delivered(r)
@@ -529,7 +529,7 @@ func (s *session) open(st *stanza.Stanza, body *stanza.Element, text string) {
 	} else {
 		s.anew(func(b []byte) []byte { return o.AppendTo(b, root) })
 	}
-	s.p.metrics.count(in, message, passed)
+	s.r.metrics.count(in, message, passed)
 }
 
 func (s *session) asItCame(body *stanza.Element, text string) filter.Open {
@@ -612,12 +612,12 @@ func (s *session) bounce(st *stanza.Stanza, from address) {
 			}
 		}
 		s.account().Bounced(from.bare, gone)
-		s.p.metrics.count(in, message, swallowed)
+		s.r.metrics.count(in, message, swallowed)
 		return
 	}
 	known, elsewhere := s.account().Returned(s, from.bare, root.Attr("id"))
 	if elsewhere {
-		s.p.metrics.count(in, message, swallowed)
+		s.r.metrics.count(in, message, swallowed)
 		return
 	}
 	shown := s.failure(st, from, known)
@@ -635,7 +635,7 @@ func (s *session) bounce(st *stanza.Stanza, from address) {
 	} else if m.ID == "" {
 		s.client.build(write)
 	}
-	s.p.metrics.count(in, message, passed)
+	s.r.metrics.count(in, message, passed)
 }
 
 // failure is how an error is shown: where encryption is expected without anything beside
@@ -673,7 +673,7 @@ func (s *session) Notice(where, text string) bool {
 		typ = "groupchat"
 	case !room && s.rooms.has(where) && !s.contacts.isListed(where):
 		where, typ = ourPlace(where), "groupchat"
-	case !room && s.p.roomServices.hosts(s.jid, where) && !s.contacts.isListed(where): // it is not open
+	case !room && s.r.roomServices.hosts(s.jid, where) && !s.contacts.isListed(where): // it is not open
 		where = serviceJID
 	case room:
 		extra += "<x xmlns='" + filter.NSMUCUser + "'/>"

@@ -35,26 +35,23 @@ func (k *keeps) all() otrlayer.Kept {
 
 // kept is what is kept of an account, or for "" of all; most is for one account, or where
 // there is but one for all, for that.
-func (p *Proxy) kept(account string) (lines []control.KeptLine, spared map[string]uint64) {
-	sum, contacts := p.keeps.all(), int(p.contacts.Load())
+func (k *desk) kept(account string) (lines []control.KeptLine, spared map[string]uint64) {
+	sum, contacts := k.accounts.keeps.all(), int(k.relay.contacts.Load())
 	if account != "" {
 		sum, contacts = otrlayer.Kept{}, 0
-		p.mu.Lock()
-		a := p.accounts[account]
-		p.mu.Unlock()
-		if a != nil {
+		if a := k.accounts.get(account); a != nil {
 			sum = a.Kept()
 		}
-		for _, s := range p.everySession(account) {
+		for _, s := range k.relay.everySession(account) {
 			contacts += s.contacts.known()
 		}
 	}
-	hold := p.Config().Hold
+	hold := k.config().Hold
 	add := func(what, per string, now, most int) {
 		lines = append(lines, control.KeptLine{What: what, Now: now, Most: most, Per: per})
 	}
 	if account == "" {
-		add("accounts", "", p.kin.count(p.state.Dir), p.Config().Limits.Accounts)
+		add("accounts", "", k.accounts.kin.count(k.accounts.dir), k.config().Limits.Accounts)
 	}
 	add("contacts", "session", contacts, maxContacts)
 	add("written_to", "account", sum.Written, otrlayer.MaxConversations)
@@ -66,9 +63,9 @@ func (p *Proxy) kept(account string) (lines []control.KeptLine, spared map[strin
 	add("piece_bytes", "account", sum.PieceBytes, otrlayer.MaxPieceBytes)
 	add("owed_messages", "account", sum.Owed, otrlayer.MaxOwed)
 	if account == "" {
-		add("guesses", "", p.guesses.counted(), maxGuessed)
+		add("guesses", "", k.logins.guesses.counted(), maxGuessed)
 	}
-	add("strangers", "account", len(p.passwords.unconfirmed(account)), maxStrangers)
+	add("strangers", "account", len(k.logins.passwords.unconfirmed(account)), maxStrangers)
 	return lines, map[string]uint64{"lines": sum.Suppressed, "asks_delayed": sum.Delayed, "answers": sum.Refused}
 }
 

@@ -15,24 +15,24 @@ import (
 
 // Our own keys: shown, made, moved in from and out to other programs, and locked.
 
-func (p *Proxy) keyCommands() control.Table {
-	return control.Table{
-		{Name: "key show", Short: "key", Help: "shows the fingerprint of your own key", Chat: true, Reads: true, Args: []control.Arg{anyAccount}, Run: p.keyShow},
-		{Name: "key generate", Help: "makes an account's key before its first login, or with --replace a new one in the place of the old",
-			Args: []control.Arg{accountArg, {Name: "replace", Kind: control.Flag, Label: "Replace the key that is there (contacts will be told that it has changed)"}}, Run: p.keyGenerate},
-		{Name: "key import", Help: "takes over keys, fingerprints and trust from libotr files or profile directories of Pidgin, Adium, mcabber, bitlbee and others", Files: true,
+func keyWords() []word {
+	return []word{
+		{control.Command{Name: "key show", Short: "key", Help: "shows the fingerprint of your own key", Chat: true, Reads: true, Args: []control.Arg{anyAccount}}, (*desk).keyShow},
+		{control.Command{Name: "key generate", Help: "makes an account's key before its first login, or with --replace a new one in the place of the old",
+			Args: []control.Arg{accountArg, {Name: "replace", Kind: control.Flag, Label: "Replace the key that is there (contacts will be told that it has changed)"}}}, (*desk).keyGenerate},
+		{control.Command{Name: "key import", Help: "takes over keys, fingerprints and trust from libotr files or profile directories of Pidgin, Adium, mcabber, bitlbee and others", Files: true,
 			Args: []control.Arg{{Name: "path", Kind: control.Paths, Label: "Files or directories"},
 				{Name: "account", Kind: control.Option, Label: "Account that --from is meant for"},
 				{Name: "from", Kind: control.Option, Label: "Name of the account in the files, where it is no address"},
-				{Name: "replace", Kind: control.Flag, Label: "Where something else is here, take the file's"}}, Run: p.keyImport},
-		{Name: "key export", Help: "writes an account's key, fingerprints and instance tag as libotr files into a directory", Files: true,
+				{Name: "replace", Kind: control.Flag, Label: "Where something else is here, take the file's"}}}, (*desk).keyImport},
+		{control.Command{Name: "key export", Help: "writes an account's key, fingerprints and instance tag as libotr files into a directory", Files: true,
 			Args: []control.Arg{accountArg, {Name: "directory", Kind: control.Path, Label: "Directory, new or empty"},
 				{Name: "as", Kind: control.Option, Label: "Name of the account in the files (Pidgin: with its resource)"},
-				{Name: "protocol", Kind: control.Option, Label: "Name of the protocol in the files (Pidgin prpl-jabber, bitlbee and mcabber jabber)"}}, Run: p.with(p.keyExport)},
-		{Name: "key passphrase", Help: "encrypts the private keys on disk with a passphrase, which has to be given after each start; with --remove, not any more",
-			Args: []control.Arg{{Name: "passphrase", Kind: control.Secret, Label: "New passphrase", Optional: true}, {Name: "remove", Kind: control.Flag, Label: "Keep the keys in clear again"}}, Run: p.keyPassphrase},
-		{Name: "key unlock", Help: "gives the passphrase of the private keys",
-			Args: []control.Arg{{Name: "passphrase", Kind: control.Secret, Label: "Passphrase"}}, Run: p.keyUnlock},
+				{Name: "protocol", Kind: control.Option, Label: "Name of the protocol in the files (Pidgin prpl-jabber, bitlbee and mcabber jabber)"}}}, with((*desk).keyExport)},
+		{control.Command{Name: "key passphrase", Help: "encrypts the private keys on disk with a passphrase, which has to be given after each start; with --remove, not any more",
+			Args: []control.Arg{{Name: "passphrase", Kind: control.Secret, Label: "New passphrase", Optional: true}, {Name: "remove", Kind: control.Flag, Label: "Keep the keys in clear again"}}}, (*desk).keyPassphrase},
+		{control.Command{Name: "key unlock", Help: "gives the passphrase of the private keys",
+			Args: []control.Arg{{Name: "passphrase", Kind: control.Secret, Label: "Passphrase"}}}, (*desk).keyUnlock},
 	}
 }
 
@@ -41,8 +41,8 @@ func fingerprintURI(account string, fp otrlayer.Fingerprint) string {
 	return "xmpp:" + account + "?otr-fingerprint=" + fp.Hex()
 }
 
-func (p *Proxy) keyShow(_ context.Context, c control.Call) (control.Reply, error) {
-	accounts, trouble, err := p.each(c)
+func (k *desk) keyShow(_ context.Context, c control.Call) (control.Reply, error) {
+	accounts, trouble, err := k.each(c)
 	if err != nil {
 		return control.Reply{}, err
 	}
@@ -65,22 +65,22 @@ func (p *Proxy) keyShow(_ context.Context, c control.Call) (control.Reply, error
 		reply.QR = lines[0].URI
 	}
 	reply.Text = strings.TrimLeft(reply.Text+trouble, "\n")
-	if p.vault.locked() {
-		reply.Text = strings.TrimLeft(reply.Text+"\n"+sentence(p.locked()), "\n")
+	if k.vault.locked() {
+		reply.Text = strings.TrimLeft(reply.Text+"\n"+sentence(errLocked()), "\n")
 	} else if reply.Text == "" {
 		reply.Text = "no accounts yet"
 	}
 	return reply, nil
 }
 
-func (p *Proxy) keyGenerate(_ context.Context, c control.Call) (control.Reply, error) {
+func (k *desk) keyGenerate(_ context.Context, c control.Call) (control.Reply, error) {
 	jid, err := bareJID(c.Arg("account"))
 	if err != nil || !strings.Contains(jid, "@") {
 		return control.Reply{}, fmt.Errorf("%q is no account, such as alice@example.org", c.Arg("account"))
 	}
-	a, err := p.account(jid)
+	a, err := k.accounts.account(jid)
 	if errors.Is(err, otrlayer.ErrLocked) {
-		err = p.locked()
+		err = errLocked()
 	}
 	if err != nil {
 		return control.Reply{}, err
@@ -92,12 +92,12 @@ func (p *Proxy) keyGenerate(_ context.Context, c control.Call) (control.Reply, e
 	if err != nil {
 		return control.Reply{}, err
 	}
-	p.changed()
+	k.bell.changed()
 	return control.Reply{Text: fmt.Sprintf("The new key of %s has the fingerprint %s", jid, fp), QR: fingerprintURI(jid, fp),
 		Data: []control.KeyLine{{Account: jid, Fingerprint: fp.Hex(), URI: fingerprintURI(jid, fp), State: "ready"}}}, nil
 }
 
-func (p *Proxy) keyExport(a *otrlayer.Account, _ string, c control.Call) (control.Reply, error) {
+func (k *desk) keyExport(a *otrlayer.Account, _ string, c control.Call) (control.Reply, error) {
 	files, err := a.Export(c.Arg("as"), c.Arg("protocol"))
 	if err != nil {
 		return control.Reply{}, err
@@ -111,7 +111,7 @@ func (p *Proxy) keyExport(a *otrlayer.Account, _ string, c control.Call) (contro
 
 // An importing collects what is to be taken over.
 type importing struct {
-	p             *Proxy
+	k             *desk
 	account, from string
 	replace       bool
 	lines         []control.ImportLine
@@ -204,9 +204,9 @@ func (i *importing) read(f control.File) {
 
 // apply takes over what was read for one account.
 func (i *importing) apply(account string) (err error) {
-	a, err := i.p.account(account)
+	a, err := i.k.accounts.account(account)
 	if errors.Is(err, otrlayer.ErrLocked) {
-		err = i.p.locked()
+		err = errLocked()
 	}
 	if err != nil {
 		return err
@@ -256,8 +256,8 @@ func (i *importing) apply(account string) (err error) {
 	return nil
 }
 
-func (p *Proxy) keyImport(_ context.Context, c control.Call) (control.Reply, error) {
-	i := &importing{p: p, from: c.Arg("from"), replace: c.Has("replace"), keys: map[string]*otrlayer.PrivateKey{}, known: map[string]map[string][]otrlayer.KnownKey{}, tags: map[string]uint32{}, file: map[string]string{}}
+func (k *desk) keyImport(_ context.Context, c control.Call) (control.Reply, error) {
+	i := &importing{k: k, from: c.Arg("from"), replace: c.Has("replace"), keys: map[string]*otrlayer.PrivateKey{}, known: map[string]map[string][]otrlayer.KnownKey{}, tags: map[string]uint32{}, file: map[string]string{}}
 	if (i.from == "") != (c.Arg("account") == "") {
 		return control.Reply{}, fmt.Errorf("%w: --account and --from belong together: whose account is meant, and what the files call it", control.ErrUsage)
 	}
@@ -286,7 +286,7 @@ func (p *Proxy) keyImport(_ context.Context, c control.Call) (control.Reply, err
 			i.note(control.ImportLine{Account: jid, Kind: "account", Result: "failed", Text: "NOT taken over: " + err.Error()})
 		}
 	}
-	p.changed()
+	k.bell.changed()
 	if len(i.lines) == 0 {
 		return control.Reply{}, errors.New("there is nothing of libotr's in what was named")
 	}
@@ -304,21 +304,21 @@ func (p *Proxy) keyImport(_ context.Context, c control.Call) (control.Reply, err
 // minPassphrase is the least length of a passphrase, in bytes.
 const minPassphrase = 8
 
-func (p *Proxy) keyPassphrase(_ context.Context, c control.Call) (control.Reply, error) {
-	p.passing.Lock()
-	defer p.passing.Unlock()
-	if p.vault.locked() {
-		return control.Reply{}, p.locked()
+func (k *desk) keyPassphrase(_ context.Context, c control.Call) (control.Reply, error) {
+	k.passing.Lock()
+	defer k.passing.Unlock()
+	if k.vault.locked() {
+		return control.Reply{}, errLocked()
 	}
 	if c.Has("remove") {
-		if !p.vault.there() {
+		if !k.vault.there() {
 			return control.Reply{}, errors.New("the private keys are not encrypted")
 		}
-		p.vault.stopSealing()
-		if err := p.sealAll(false); err != nil {
+		k.vault.stopSealing()
+		if err := k.accounts.sealAll(false); err != nil {
 			return control.Reply{}, err
 		}
-		if err := p.vault.release(); err != nil {
+		if err := k.vault.release(); err != nil {
 			return control.Reply{}, err
 		}
 		return done("The private keys are kept in clear again.")
@@ -326,49 +326,49 @@ func (p *Proxy) keyPassphrase(_ context.Context, c control.Call) (control.Reply,
 	if len(c.Arg("passphrase")) < minPassphrase {
 		return control.Reply{}, fmt.Errorf("%w: a passphrase has at least %d characters; several words are best", control.ErrUsage, minPassphrase)
 	}
-	if err := p.vault.protect(c.Arg("passphrase")); err != nil {
+	if err := k.vault.protect(c.Arg("passphrase")); err != nil {
 		return control.Reply{}, err
 	}
-	if err := p.sealAll(true); err != nil {
+	if err := k.accounts.sealAll(true); err != nil {
 		return control.Reply{}, err
 	}
 	return done("The private keys are encrypted. After each start nobody can log in before: otrproxy key unlock. Without the passphrase they are lost: keep a backup (otrproxy backup).")
 }
 
 // sealAll encrypts the key files of all accounts, or decrypts them.
-func (p *Proxy) sealAll(seal bool) (err error) {
-	p.keyFiles.Lock() // no account is opened meanwhile
-	defer p.keyFiles.Unlock()
-	p.mu.Lock()
-	open := maps.Clone(p.accounts)
-	p.mu.Unlock()
-	for _, jid := range otrlayer.Accounts(p.state.Dir) {
-		one := func() error { return otrlayer.SealKeys(otrlayer.Dir(p.state.Dir, jid), p.vault, seal) }
+func (ac *accountSet) sealAll(seal bool) (err error) {
+	ac.keyFiles.Lock() // no account is opened meanwhile
+	defer ac.keyFiles.Unlock()
+	ac.mu.Lock()
+	open := maps.Clone(ac.open)
+	ac.mu.Unlock()
+	for _, jid := range otrlayer.Accounts(ac.dir) {
+		one := func() error { return otrlayer.SealKeys(otrlayer.Dir(ac.dir, jid), ac.vault, seal) }
 		if a := open[jid]; a != nil {
 			one = func() error { return a.SealKeys(seal) }
 		}
 		if e := one(); e != nil {
 			err = errors.Join(err, fmt.Errorf("the key of %s: %w", jid, e))
 		}
-		if e := p.sealLogin(jid); e != nil {
+		if e := ac.sealLogin(jid); e != nil {
 			err = errors.Join(err, fmt.Errorf("the login of %s: %w", jid, e))
 		}
 	}
-	return errors.Join(err, p.maker.Reseal())
+	return errors.Join(err, ac.maker.Reseal())
 }
 
-func (p *Proxy) keyUnlock(_ context.Context, c control.Call) (control.Reply, error) {
-	p.passing.Lock()
-	defer p.passing.Unlock()
-	if err := p.vault.unlock(c.Arg("passphrase")); err != nil {
+func (k *desk) keyUnlock(_ context.Context, c control.Call) (control.Reply, error) {
+	k.passing.Lock()
+	defer k.passing.Unlock()
+	if err := k.vault.unlock(c.Arg("passphrase")); err != nil {
 		return control.Reply{}, err
 	}
-	p.log.Info("the private keys are unlocked")
-	if p.vault.Sealing() {
-		if err := p.sealAll(true); err != nil { // what a run that was ended has left
-			p.log.Warn("not all private keys are encrypted; which, and why, says: otrproxy key passphrase")
+	k.log.Info("the private keys are unlocked")
+	if k.vault.Sealing() {
+		if err := k.accounts.sealAll(true); err != nil { // what a run that was ended has left
+			k.log.Warn("not all private keys are encrypted; which, and why, says: otrproxy key passphrase")
 		}
 	}
-	p.changed()
+	k.bell.changed()
 	return done("The private keys are unlocked; clients can log in.")
 }

@@ -15,7 +15,7 @@ import (
 
 // linger stays for what waits, after the client has gone.
 func (s *session) linger() {
-	within := s.p.Config().Limits.Linger
+	within := s.r.config().Limits.Linger
 	if within <= 0 || s.closing.Load() || s.ending.Load() || s.stranger.Load() != nil {
 		return
 	}
@@ -26,7 +26,7 @@ func (s *session) linger() {
 	enough := make(chan struct{})
 	s.lingering.Store(&enough)
 	s.gone.Store(true)
-	s.p.log.Info("a client has gone, and its session stays for what waits", "account", s.p.name(s.jid))
+	s.r.log.Info("a client has gone, and its session stays for what waits", "account", s.r.log.name(s.jid))
 	s.client.queue([]byte(stanza.StreamClose))
 	s.client.finish(lastWords, s.clientRead)
 	// Nothing is to come here that the account's other clients, or the next one, should get (RFC
@@ -43,7 +43,7 @@ func (s *session) linger() {
 	case <-enough:
 	case <-timeout.C:
 	case <-s.serverRead:
-	case <-s.p.ctx.Done():
+	case <-s.r.ctx.Done():
 	}
 }
 
@@ -73,7 +73,7 @@ func (s *session) late(root stanza.Element) bool {
 		s.hasten()
 		return true
 	}
-	if from := s.p.addresses.of(root, "from"); s.unspeakable(root, from) || !s.isWelcome(from.bare) {
+	if from := s.r.addresses.of(root, "from"); s.unspeakable(root, from) || !s.isWelcome(from.bare) {
 		return true // nothing is answered to strangers
 	}
 	s.server.stanza(func(b []byte) []byte {

@@ -48,7 +48,7 @@ const (
 )
 
 // targets finds where a domain's server is (RFC 6120 section 3.2, XEP-0368).
-func (p *Proxy) targets(ctx context.Context, d config.Domain) ([]target, *Failure) {
+func (sv *servers) targets(ctx context.Context, d config.Domain) ([]target, *Failure) {
 	if d.Via == "" && (onion(d.Connect) || d.Connect == "" && onion(d.Name)) {
 		return nil, fail(FailDNS, nil, "%s is reached through Tor only. Set via for it in the configuration, such as via: socks5://127.0.0.1:9050.", d.Name)
 	}
@@ -61,7 +61,7 @@ func (p *Proxy) targets(ctx context.Context, d config.Domain) ([]target, *Failur
 	if d.Via != "" {
 		return itself(d), nil // DNS would tell others who talks to whom, and a SOCKS proxy has no SRV records
 	}
-	found, none, f := p.lookup(ctx, d)
+	found, none, f := sv.lookup(ctx, d)
 	if f != nil {
 		return nil, f
 	}
@@ -99,18 +99,18 @@ func onion(host string) bool {
 // lookup asks DNS for both services at once. None reports that DNS says there is no such
 // service: its only record is the root (RFC 2782). Where DNS is to say who the server is,
 // it must have signed what it says (RFC 7673 section 3.1).
-func (p *Proxy) lookup(ctx context.Context, d config.Domain) (found []target, none bool, f *Failure) {
+func (sv *servers) lookup(ctx context.Context, d config.Domain) (found []target, none bool, f *Failure) {
 	type answer struct {
 		records []*net.SRV
 		err     error
 	}
 	ask := func(service string) (a answer) {
 		if d.Trust != config.TrustDANE {
-			_, a.records, a.err = p.resolver.LookupSRV(ctx, service, "tcp", ascii(d.Name))
+			_, a.records, a.err = sv.resolver.LookupSRV(ctx, service, "tcp", ascii(d.Name))
 			return a
 		}
 		secure := false
-		if a.records, secure, a.err = p.dns().secureSRV(ctx, service, d.Name); a.err == nil && !secure {
+		if a.records, secure, a.err = sv.dns().secureSRV(ctx, service, d.Name); a.err == nil && !secure {
 			a.err = errors.New("its records in DNS are not signed")
 		}
 		return a
@@ -132,7 +132,7 @@ func (p *Proxy) lookup(ctx context.Context, d config.Domain) (found []target, no
 		case d.Trust == config.TrustDANE:
 			return nil, false, fail(FailDNS, a.err, "The server of %s cannot be found in a way that is signed, as trust: dane demands: %v. Set another trust, or connect, for the domain in the configuration.", d.Name, a.err)
 		case errors.As(a.err, &dns) && !dns.IsNotFound:
-			p.log.Debug("SRV lookup failed", "domain", d.Name, "timeout", dns.IsTimeout, "temporary", dns.IsTemporary)
+			sv.log.Debug("SRV lookup failed", "domain", d.Name, "timeout", dns.IsTimeout, "temporary", dns.IsTemporary)
 		}
 		for _, r := range a.records {
 			if r.Target == "." || r.Target == "" {
@@ -205,7 +205,7 @@ func parseElsewhere(text string) *target {
 // networks, where a server that lies would have us look around; but for a server that the
 // configuration itself places there. The place is returned as it was looked up, so that it is
 // not another one a moment later; with DANE by its name, which DNS has signed.
-func (p *Proxy) mayFollow(ctx context.Context, d config.Domain, t target) (target, *Failure) {
+func (sv *servers) mayFollow(ctx context.Context, d config.Domain, t target) (target, *Failure) {
 	refused := func(where string) *Failure {
 		f := fail(FailProtocol, nil, "The server of %s sends its clients to %s, which is %s; it was not followed. If that is right, set \"connect\" for the domain in the configuration.", d.Name, t.addr(), where)
 		f.host = t.host
@@ -214,14 +214,14 @@ func (p *Proxy) mayFollow(ctx context.Context, d config.Domain, t target) (targe
 	if dubious(t.host) {
 		return t, refused("no name or address of a machine")
 	}
-	found := p.addressesOf(ctx, d, t.host)
+	found := sv.addressesOf(ctx, d, t.host)
 	if len(found) == 0 && d.Via == "" && d.Trust != config.TrustDANE { // looked up once more, it could be anywhere
 		return t, refused("not to be found")
 	}
 	home := map[string]bool{}
-	if configured := p.Config().Domains[d.Name].Connect; configured != "" {
+	if configured := sv.config().Domains[d.Name].Connect; configured != "" {
 		if host, _, err := net.SplitHostPort(configured); err == nil {
-			for _, ip := range p.addressesOf(ctx, d, host) {
+			for _, ip := range sv.addressesOf(ctx, d, host) {
 				home[inside(ip)] = true
 			}
 		}
@@ -240,7 +240,7 @@ func (p *Proxy) mayFollow(ctx context.Context, d config.Domain, t target) (targe
 
 // addressesOf are a host's addresses; none where they cannot be had, or are not to be looked
 // for from here.
-func (p *Proxy) addressesOf(ctx context.Context, d config.Domain, host string) []netip.Addr {
+func (sv *servers) addressesOf(ctx context.Context, d config.Domain, host string) []netip.Addr {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{ip}
 	}
@@ -250,7 +250,7 @@ func (p *Proxy) addressesOf(ctx context.Context, d config.Domain, host string) [
 	if d.Via != "" {
 		return nil
 	}
-	found, _ := p.resolver.LookupNetIP(ctx, "ip", host)
+	found, _ := sv.resolver.LookupNetIP(ctx, "ip", host)
 	return found
 }
 
@@ -313,32 +313,32 @@ func moveKey(d config.Domain, account string) string {
 	return d.Name + "/" + account
 }
 
-func (p *Proxy) move(d config.Domain, account string, t *target) {
+func (sv *servers) move(d config.Domain, account string, t *target) {
 	if t == nil {
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.moves) > 1000 {
-		clear(p.moves)
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	if len(sv.moves) > 1000 {
+		clear(sv.moves)
 	}
-	p.moves[moveKey(d, account)] = moved{*t, time.Now().Add(movedLife)}
+	sv.moves[moveKey(d, account)] = moved{*t, time.Now().Add(movedLife)}
 }
 
 // whereTo is a domain as the next connection finds it, and whether its server has moved
 // us there.
-func (p *Proxy) whereTo(ctx context.Context, d config.Domain, account string) (there config.Domain, moved bool) {
-	p.mu.Lock()
+func (sv *servers) whereTo(ctx context.Context, d config.Domain, account string) (there config.Domain, moved bool) {
+	sv.mu.Lock()
 	key := moveKey(d, account)
-	m, ok := p.moves[key]
-	delete(p.moves, key)
-	p.mu.Unlock()
+	m, ok := sv.moves[key]
+	delete(sv.moves, key)
+	sv.mu.Unlock()
 	if !ok || time.Now().After(m.until) {
 		return d, false
 	}
-	to, f := p.mayFollow(ctx, d, m.to)
+	to, f := sv.mayFollow(ctx, d, m.to)
 	if f != nil {
-		p.log.Warn("a server sends its clients where it has nothing to say", "domain", d.Name, "why", p.redact(f))
+		sv.log.Warn("a server sends its clients where it has nothing to say", "domain", d.Name, "why", sv.log.redact(f))
 		return d, false
 	}
 	return only(d, to), true

@@ -19,14 +19,14 @@ import (
 
 // Logins: how strong they were, and accounts whose clients need not hand over the password.
 
-func (p *Proxy) loginCommands() control.Table {
-	return control.Table{
-		{Name: "login list", Help: "shows how strongly each account has logged in to its server, and which are enrolled", Reads: true, Args: []control.Arg{anyAccount}, Run: p.loginList},
-		{Name: "login enroll", Help: "enrols an account, so that its clients can log in here by SCRAM; the password is tried at the server and not kept",
-			Args: []control.Arg{accountArg, {Name: "password", Kind: control.Secret, Label: "Password of the account"}}, Run: p.loginEnrol},
-		{Name: "login forget", Help: "ends an account's enrolment, and forgets how strongly it has logged in; its password is recognised as before", Args: []control.Arg{accountArg}, Run: p.loginForget},
-		{Name: "login confirm", Help: "says that a login with another password was yours; CODE stands in the message that it got. Without CODE, the administrator says that an account is its person's", Chat: true, Args: []control.Arg{accountArg, anyCode}, Run: p.loginConfirm},
-		{Name: "login refuse", Help: "ends a login with another password, which was not yours, and lets nobody in with it", Chat: true, Args: []control.Arg{accountArg, codeArg}, Run: p.loginRefuse},
+func loginWords() []word {
+	return []word{
+		{control.Command{Name: "login list", Help: "shows how strongly each account has logged in to its server, and which are enrolled", Reads: true, Args: []control.Arg{anyAccount}}, (*desk).loginList},
+		{control.Command{Name: "login enroll", Help: "enrols an account, so that its clients can log in here by SCRAM; the password is tried at the server and not kept",
+			Args: []control.Arg{accountArg, {Name: "password", Kind: control.Secret, Label: "Password of the account"}}}, (*desk).loginEnrol},
+		{control.Command{Name: "login forget", Help: "ends an account's enrolment, and forgets how strongly it has logged in; its password is recognised as before", Args: []control.Arg{accountArg}}, (*desk).loginForget},
+		{control.Command{Name: "login confirm", Help: "says that a login with another password was yours; CODE stands in the message that it got. Without CODE, the administrator says that an account is its person's", Chat: true, Args: []control.Arg{accountArg, anyCode}}, (*desk).loginConfirm},
+		{control.Command{Name: "login refuse", Help: "ends a login with another password, which was not yours, and lets nobody in with it", Chat: true, Args: []control.Arg{accountArg, codeArg}}, (*desk).loginRefuse},
 	}
 }
 
@@ -35,17 +35,17 @@ var (
 	anyCode = control.Arg{Name: "code", Label: "The code that the other login was shown", Optional: true}
 )
 
-func (p *Proxy) loginConfirm(_ context.Context, c control.Call) (control.Reply, error) {
+func (k *desk) loginConfirm(_ context.Context, c control.Call) (control.Reply, error) {
 	account, err := bareJID(c.Arg("account"))
 	switch {
 	case err != nil:
 	case c.Arg("code") != "":
-		err = p.confirm(account, c.Arg("code"), c.Account == "")
+		err = k.relay.confirm(account, c.Arg("code"), c.Account == "")
 	case c.Account != "":
 		err = errNoStranger
 	}
 	if err == nil && c.Account == "" {
-		err = p.vouch(account)
+		err = k.logins.vouch(account)
 	}
 	if err != nil {
 		return control.Reply{}, err
@@ -59,10 +59,10 @@ func (p *Proxy) loginConfirm(_ context.Context, c control.Call) (control.Reply, 
 	return done("Good. The password of that login is the one I know from now on.")
 }
 
-func (p *Proxy) loginRefuse(_ context.Context, c control.Call) (control.Reply, error) {
+func (k *desk) loginRefuse(_ context.Context, c control.Call) (control.Reply, error) {
 	account, err := bareJID(c.Arg("account"))
 	if err == nil {
-		err = p.refuseLogin(account, c.Arg("code"))
+		err = k.relay.refuseLogin(account, c.Arg("code"))
 	}
 	if err != nil {
 		return control.Reply{}, err
@@ -70,9 +70,9 @@ func (p *Proxy) loginRefuse(_ context.Context, c control.Call) (control.Reply, e
 	return done("That login is over, and nobody gets in with its password. The server let them in: change the password of %s, and ask the people who run the server.", account)
 }
 
-func (p *Proxy) loginLine(account string) (control.LoginLine, error) {
+func (k *desk) loginLine(account string) (control.LoginLine, error) {
 	l := control.LoginLine{Account: account, Enrolled: []string{}}
-	e, err := p.enrolled(account)
+	e, err := k.logins.enrolled(account)
 	for _, k := range e {
 		if k.Own != nil {
 			l.Enrolled = append(l.Enrolled, k.Mechanism)
@@ -81,21 +81,21 @@ func (p *Proxy) loginLine(account string) (control.LoginLine, error) {
 	if err != nil && !errors.Is(err, otrlayer.ErrLocked) {
 		return l, err
 	}
-	m, err := p.loginsOf(account)
+	m, err := k.logins.loginsOf(account)
 	if m != nil {
 		l.Strength, l.Mechanism, l.Since = m.Strength, m.Mechanism, m.Since.Format(time.RFC3339)
 	}
 	return l, err
 }
 
-func (p *Proxy) loginList(_ context.Context, c control.Call) (control.Reply, error) {
+func (k *desk) loginList(_ context.Context, c control.Call) (control.Reply, error) {
 	lines := []control.LoginLine{}
 	var b strings.Builder
-	for _, account := range p.known() {
+	for _, account := range k.accounts.known() {
 		if c.Arg("account") != "" && c.Arg("account") != account {
 			continue
 		}
-		l, err := p.loginLine(account)
+		l, err := k.loginLine(account)
 		if err != nil {
 			fmt.Fprintf(&b, "%s: %v\n", account, err)
 			continue
@@ -118,17 +118,17 @@ func (p *Proxy) loginList(_ context.Context, c control.Call) (control.Reply, err
 	return control.Reply{Text: text, Data: lines}, nil
 }
 
-func (p *Proxy) loginEnrol(ctx context.Context, c control.Call) (control.Reply, error) {
+func (k *desk) loginEnrol(ctx context.Context, c control.Call) (control.Reply, error) {
 	account, err := bareJID(c.Arg("account"))
 	if err != nil || !strings.Contains(account, "@") {
 		return control.Reply{}, fmt.Errorf("%q is no account, such as alice@example.org", c.Arg("account"))
 	}
-	if p.vault.locked() {
-		return control.Reply{}, p.locked()
+	if k.vault.locked() {
+		return control.Reply{}, errLocked()
 	}
-	names, err := p.enrolWith(ctx, account, c.Arg("password"))
+	names, err := k.logins.enrolWith(ctx, account, c.Arg("password"))
 	if err == nil { // the administrator has given the password
-		err = p.vouch(account)
+		err = k.logins.vouch(account)
 	}
 	if err != nil {
 		return control.Reply{}, err
@@ -153,20 +153,20 @@ func (o one) prover(m *scramMechanism, b *scram.ChannelBinding, unseen bool) (pr
 
 // enrolWith enrols an account for every kind of SCRAM its server has: each is tried there,
 // for each may have a salt of its own.
-func (p *Proxy) enrolWith(ctx context.Context, account, password string) (names []string, err error) {
+func (lo *logins) enrolWith(ctx context.Context, account, password string) (names []string, err error) {
 	j, err := jid.Parse(account)
 	if err != nil {
 		return nil, err
 	}
-	d, ok := p.Config().Domain(j.Domainpart())
+	d, ok := lo.config().Domain(j.Domainpart())
 	if !ok {
 		return nil, fmt.Errorf("the configuration does not allow %s; its domains are listed under \"domains\"", j.Domainpart())
 	}
-	least, _, err := p.least(account)
+	least, _, err := lo.least(account)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.Config().Limits.Login)
+	ctx, cancel := context.WithTimeout(ctx, lo.config().Limits.Login)
 	defer cancel()
 	var all enrolments
 	var offered []string
@@ -177,7 +177,7 @@ func (p *Proxy) enrolWith(ctx context.Context, account, password string) (names 
 		if offered != nil && !slices.Contains(offered, m.name) && !slices.Contains(offered, m.name+"-PLUS") {
 			continue
 		}
-		e, s, err := p.enrolBy(ctx, d.Name, account, creds, m, least, &offered)
+		e, s, err := lo.enrolBy(ctx, d.Name, account, creds, m, least, &offered)
 		if f, ok := err.(*Failure); ok && f.Cause == FailDowngrade { // of no use to this account
 			weaker = err
 			continue
@@ -199,7 +199,7 @@ func (p *Proxy) enrolWith(ctx context.Context, account, password string) (names 
 	if len(all) == 0 {
 		return nil, fmt.Errorf("the server of %s has no SCRAM (offered: %s), so there is nothing to enrol for", d.Name, words(offered))
 	}
-	again, _, err := p.enrolBy(ctx, d.Name, account, creds, mechanismOf(all[0].Mechanism), least, &offered)
+	again, _, err := lo.enrolBy(ctx, d.Name, account, creds, mechanismOf(all[0].Mechanism), least, &offered)
 	if err != nil {
 		return nil, err
 	}
@@ -209,19 +209,19 @@ func (p *Proxy) enrolWith(ctx context.Context, account, password string) (names 
 	for _, e := range all {
 		names = append(names, e.Mechanism)
 	}
-	if err := p.enrol(account, all); err != nil {
+	if err := lo.enrol(account, all); err != nil {
 		return nil, err
 	}
-	return names, p.keepPassword(account, password)
+	return names, lo.keepPassword(account, password)
 }
 
 // enrolBy logs in by one mechanism; nil where the server has not got it.
-func (p *Proxy) enrolBy(ctx context.Context, domain, account string, creds credentials, m *scramMechanism, least strength, offered *[]string) (*enrolment, strength, error) {
-	d, ok := p.Config().Domain(domain)
+func (lo *logins) enrolBy(ctx context.Context, domain, account string, creds credentials, m *scramMechanism, least strength, offered *[]string) (*enrolment, strength, error) {
+	d, ok := lo.config().Domain(domain)
 	if !ok {
 		return nil, 0, fmt.Errorf("the configuration does not allow %s any more", domain)
 	}
-	u, f := p.dial(ctx, d, account)
+	u, f := lo.servers.dial(ctx, d, account)
 	if f != nil {
 		return nil, 0, f
 	}
@@ -233,39 +233,39 @@ func (p *Proxy) enrolBy(ctx context.Context, domain, account string, creds crede
 	}
 	how, le := u.login(one{creds, m}, least)
 	if le != nil {
-		p.metrics.upstreamFailed(le.failure.Cause)
+		lo.servers.failed(le.failure.Cause)
 		if le.failure.Cause == FailDowngrade {
-			p.fellBehind(account, le.failure)
+			lo.fellBehind(account, le.failure)
 		}
 		return nil, 0, le.failure
 	}
-	if f := p.acquaint(u); f != nil {
+	if f := lo.servers.acquaint(u); f != nil {
 		return nil, 0, f
 	}
-	p.admitted(account, how, nil)
+	lo.admitted(account, how, nil)
 	return u.enrolment(creds, how), strengthOf(how), nil
 }
 
-func (p *Proxy) loginForget(_ context.Context, c control.Call) (control.Reply, error) {
+func (k *desk) loginForget(_ context.Context, c control.Call) (control.Reply, error) {
 	account, err := bareJID(c.Arg("account"))
-	if err != nil || !slices.Contains(p.known(), account) {
+	if err != nil || !slices.Contains(k.accounts.known(), account) {
 		return control.Reply{}, fmt.Errorf("there is no account %s here", clip(c.Arg("account")))
 	}
-	if err := p.forgetLogin(account); err != nil {
+	if err := k.logins.forgetLogin(account); err != nil {
 		return control.Reply{}, err
 	}
 	return done("%s is not enrolled, and its next login may be by whatever its server offers.", account)
 }
 
 // forgetLogin begins anew with an account's logins.
-func (p *Proxy) forgetLogin(account string) error {
-	p.remembering.Lock()
-	err := errors.Join(removed(p.loginPath(account, loginFile)), p.saveEnrolments(account, nil))
-	p.remembering.Unlock()
-	p.mu.Lock()
-	delete(p.weaker, account)
-	p.mu.Unlock()
-	p.changed()
+func (lo *logins) forgetLogin(account string) error {
+	lo.remembering.Lock()
+	err := errors.Join(removed(lo.loginPath(account, loginFile)), lo.saveEnrolments(account, nil))
+	lo.remembering.Unlock()
+	lo.mu.Lock()
+	delete(lo.weaker, account)
+	lo.mu.Unlock()
+	lo.bell.changed()
 	return err
 }
 
@@ -319,9 +319,9 @@ func (s *session) changed(root stanza.Element) {
 		return
 	}
 	if password == "" {
-		s.p.log.Info("an account has ended at its server", "account", s.p.name(s.jid))
-		if err := s.p.forgetLogin(s.jid); err != nil {
-			s.p.log.Warn("what was remembered of an account's logins could not be removed", "account", s.p.name(s.jid))
+		s.r.log.Info("an account has ended at its server", "account", s.r.log.name(s.jid))
+		if err := s.r.logins.forgetLogin(s.jid); err != nil {
+			s.r.log.Warn("what was remembered of an account's logins could not be removed", "account", s.r.log.name(s.jid))
 		}
 		return
 	}
@@ -329,18 +329,18 @@ func (s *session) changed(root stanza.Element) {
 		s.endBeside("internal-server-error", err.Error())
 		return
 	}
-	e, err := s.p.enrolled(s.jid)
-	s.p.passwords.is(s.jid, s.p.passwords.sum(s.jid, password)) // the next login with it is the person's
-	s.p.wg.Go(func() {                                          // it takes a while, and the server is asked in a connection of its own
-		if err := s.p.keepPassword(s.jid, password); err != nil {
-			s.p.log.Warn("what recognises a password could not be kept", "account", s.p.name(s.jid))
+	e, err := s.r.logins.enrolled(s.jid)
+	s.r.logins.passwords.is(s.jid, s.r.logins.passwords.sum(s.jid, password)) // the next login with it is the person's
+	s.r.running.Go(func() {                                                   // it takes a while, and the server is asked in a connection of its own
+		if err := s.r.logins.keepPassword(s.jid, password); err != nil {
+			s.r.log.Warn("what recognises a password could not be kept", "account", s.r.log.name(s.jid))
 			s.Notice(serviceJID, "Your password was changed, but I could not remember it: after a restart I take you for somebody else until you confirm that it is you.")
 		}
 		if err != nil || e == nil {
 			return
 		}
-		if _, err := s.p.enrolWith(s.p.ctx, s.jid, password); err != nil {
-			s.p.stale(s.jid)
+		if _, err := s.r.logins.enrolWith(s.r.ctx, s.jid, password); err != nil {
+			s.r.logins.stale(s.jid)
 			s.Notice(serviceJID, "Your password was changed, but the account could not be enrolled with it: "+sentence(err)+" Log in with the password once, or have the administrator run: otrproxy login enroll "+s.jid)
 			return
 		}

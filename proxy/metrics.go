@@ -58,7 +58,7 @@ type metrics struct {
 	*figures
 }
 
-func newMetrics(p *Proxy) *metrics {
+func newMetrics(version string, now func() snapshot) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry(), blockedBy: map[otrlayer.Cause]prometheus.Counter{}, failures: map[FailureCause]prometheus.Counter{}, shakes: map[string]prometheus.Counter{}, refusals: map[RefusedCause]prometheus.Counter{}, figures: newFigures()}
 	stanzas := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "otrproxy_stanzas_total", Help: "Stanzas by direction (out: from the client), kind and what was done with them."}, []string{"direction", "kind", "action"})
 	for d, dn := range directions {
@@ -85,11 +85,11 @@ func newMetrics(p *Proxy) *metrics {
 		m.refusals[c] = refusedTotal.WithLabelValues(string(c))
 	}
 	m.seconds = &durations{}
-	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "otrproxy_build_info", Help: "Always 1; the label says which version.", ConstLabels: prometheus.Labels{"version": p.opt.Version}})
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "otrproxy_build_info", Help: "Always 1; the label says which version.", ConstLabels: prometheus.Labels{"version": version}})
 	build.Set(1)
-	m.registry.MustRegister(stanzas, blockedTotal, failures, shakes, refusedTotal, m.seconds, build, liveState{p},
+	m.registry.MustRegister(stanzas, blockedTotal, failures, shakes, refusedTotal, m.seconds, build, live{now},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	m.registry.MustRegister(append(m.collected, now{p})...)
+	m.registry.MustRegister(m.collected...)
 	return m
 }
 
@@ -105,48 +105,10 @@ func (m *metrics) blocked(c otrlayer.Cause) {
 	}
 }
 
-// Metrics serves the figures in Prometheus' format, and whether the proxy is well.
-func (p *Proxy) Metrics() http.Handler {
+// handler serves the figures in Prometheus' format, and whether the proxy is well.
+func (m *metrics) handler(ills func() []illness) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(p.metrics.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /health", p.health)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, r *http.Request) { health(w, r, ills()) })
 	return mux
-}
-
-// liveState is collected when asked for.
-type liveState struct{ p *Proxy }
-
-var (
-	sessionsDesc = prometheus.NewDesc("otrproxy_sessions", "Clients connected and logged in.", nil, nil)
-	convsDesc    = prometheus.NewDesc("otrproxy_conversations", "Conversations by state and trust.", []string{"state", "trust"}, nil)
-	heldDesc     = prometheus.NewDesc("otrproxy_held_messages", "Messages that wait for a private conversation.", nil, nil)
-)
-
-func (liveState) Describe(ch chan<- *prometheus.Desc) {
-	ch <- sessionsDesc
-	ch <- convsDesc
-	ch <- heldDesc
-}
-
-func (l liveState) Collect(ch chan<- prometheus.Metric) {
-	l.p.mu.Lock()
-	sessions := l.p.sessions.n
-	l.p.mu.Unlock()
-	kept := l.p.keeps.all()
-	ch <- prometheus.MustNewConstMetric(sessionsDesc, prometheus.GaugeValue, float64(sessions))
-	ch <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(kept.Held))
-	kept.Census.All(func(s otrlayer.MessageState, t otrlayer.Trust, n int) {
-		ch <- prometheus.MustNewConstMetric(convsDesc, prometheus.GaugeValue, float64(n), string(s), string(t))
-	})
-}
-
-// open lists the accounts that have been used since the start.
-func (p *Proxy) open() []*otrlayer.Account {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	out := make([]*otrlayer.Account, 0, len(p.accounts))
-	for _, a := range p.accounts {
-		out = append(out, a)
-	}
-	return out
 }

@@ -7,6 +7,9 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
+
+	"otrproxy/config"
 )
 
 // By which names and addresses clients reach this machine. Some clients check our
@@ -92,17 +95,27 @@ func subjects(names []string) (dns []string, ips []net.IP) {
 	return dns, ips
 }
 
+// A machine is this machine as clients reach it: by its names and addresses, and with
+// certificates of the local CA.
+type machine struct {
+	config func() *config.Config
+	ca     *authority
+
+	mu  sync.Mutex
+	own []string // this machine's addresses, as far as they are known
+}
+
 // leaf is the certificate shown for a domain to who came to an address of ours.
 //
 // Which addresses this machine has changes, and a client that was told to trust one
 // certificate asks again about the next. So a certificate has all of them when it is made,
 // and is made anew only when it lacks the one by which somebody has come.
-func (p *Proxy) leaf(domain string, at net.Addr) (*tls.Certificate, error) {
-	must := p.names()
-	if ip := addressOf(at); p.learn(ip) {
+func (m *machine) leaf(domain string, at net.Addr) (*tls.Certificate, error) {
+	must := m.names()
+	if ip := addressOf(at); m.learn(ip) {
 		must = append(must, ip.String())
 	}
-	return p.ca.leaf(domain, must, p.interfaces)
+	return m.ca.leaf(domain, must, m.interfaces)
 }
 
 // maxOwn bounds what is learned of this machine's addresses.
@@ -112,23 +125,23 @@ const maxOwn = 64
 // is one of those that a certificate should have. The system is asked at the start only: a
 // confined process may not. What is not private is not learned, it may be where a transparent
 // proxy's client wanted to go.
-func (p *Proxy) learn(ip netip.Addr) bool {
-	if !ip.IsValid() || ip.IsLoopback() || ip.IsUnspecified() || !slices.ContainsFunc(p.Config().Listen, wildcard) {
+func (m *machine) learn(ip netip.Addr) bool {
+	if !ip.IsValid() || ip.IsLoopback() || ip.IsUnspecified() || !slices.ContainsFunc(m.config().Listen, wildcard) {
 		return false
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	known := slices.Contains(p.machine, ip.String())
-	if !known && ip.IsPrivate() && len(p.machine) < maxOwn {
-		p.machine, known = append(p.machine, ip.String()), true
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known := slices.Contains(m.own, ip.String())
+	if !known && ip.IsPrivate() && len(m.own) < maxOwn {
+		m.own, known = append(m.own, ip.String()), true
 	}
 	return known
 }
 
 // names are those by which this machine is known to be reached: the configured ones, and
 // what is listened on.
-func (p *Proxy) names() []string {
-	cfg := p.Config()
+func (m *machine) names() []string {
+	cfg := m.config()
 	names := slices.Clone(cfg.Names)
 	for _, addr := range cfg.Listen {
 		host, _, _ := net.SplitHostPort(addr)
@@ -146,18 +159,18 @@ func (p *Proxy) names() []string {
 }
 
 // interfaces are this machine's addresses, where all of them are listened on.
-func (p *Proxy) interfaces() []string {
-	if !slices.ContainsFunc(p.Config().Listen, wildcard) {
+func (m *machine) interfaces() []string {
+	if !slices.ContainsFunc(m.config().Listen, wildcard) {
 		return nil
 	}
-	return p.addrs()
+	return m.addresses()
 }
 
-// addrs are this machine's addresses that others can reach, as far as they are known.
-func (p *Proxy) addrs() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.machine)
+// addresses are this machine's addresses that others can reach, as far as they are known.
+func (m *machine) addresses() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.own)
 }
 
 // machineAddresses asks the system for this machine's addresses that others can reach.
@@ -193,12 +206,12 @@ func addressOf(a net.Addr) netip.Addr {
 
 // ownHost reports whether a name is one of this machine's rather than a domain's:
 // some clients put the host they connect to into SNI.
-func (p *Proxy) ownHost(name string) bool {
+func (m *machine) ownHost(name string) bool {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	if name == "localhost" || net.ParseIP(name) != nil {
 		return true
 	}
-	cfg := p.Config()
+	cfg := m.config()
 	_, domain := cfg.Domains[name]
-	return !domain && slices.Contains(p.names(), name)
+	return !domain && slices.Contains(m.names(), name)
 }

@@ -147,15 +147,15 @@ func TestOwnNames(t *testing.T) {
 	cfg.Names = []string{"otrproxy.lan", "example.org"}
 	cfg.Listen = []string{"127.0.0.1:5222", "[::1]:5222", "192.168.1.2:5222", "[fd00::2]:5223", "Box.home.arpa:5222", "localhost:5224", "[fe80::1%lo]:5222"}
 	cfg.Domains = map[string]config.Domain{"example.org": {Name: "example.org"}}
-	p := prepared(cfg, Options{})
-	if got := strings.Join(p.names(), " "); got != "otrproxy.lan example.org 192.168.1.2 fd00::2 box.home.arpa" {
+	p := furnished(cfg, Options{})
+	if got := strings.Join(p.machine.names(), " "); got != "otrproxy.lan example.org 192.168.1.2 fd00::2 box.home.arpa" {
 		t.Errorf("names: %s", got)
 	}
-	if p.interfaces() != nil {
+	if p.machine.interfaces() != nil {
 		t.Error("addresses that are not listened on")
 	}
 	for name, want := range map[string]bool{"localhost": true, "OTRproxy.lan.": true, "192.168.7.7": true, "fd00::9": true, "box.home.arpa": true, "example.org": false, "other.lan": false} {
-		if p.ownHost(name) != want {
+		if p.machine.ownHost(name) != want {
 			t.Errorf("%s is our own: %v", name, !want)
 		}
 	}
@@ -164,13 +164,13 @@ func TestOwnNames(t *testing.T) {
 		c.Listen = []string{listen}
 		p.cfg.Store(&c)
 		addrs, _ := net.InterfaceAddrs()
-		p.machine = machineAddresses()
+		p.machine.own = machineAddresses()
 		want := slices.ContainsFunc(addrs, func(a net.Addr) bool { return !addressOf(a).IsLoopback() && !addressOf(a).Is6() })
-		if want && len(p.interfaces()) == 0 {
+		if want && len(p.machine.interfaces()) == 0 {
 			t.Errorf("%s: no addresses of this machine", listen)
 		}
-		if slices.Contains(p.interfaces(), "127.0.0.1") || slices.Contains(p.names(), "0.0.0.0") {
-			t.Errorf("%s: %v %v", listen, p.interfaces(), p.names())
+		if slices.Contains(p.machine.interfaces(), "127.0.0.1") || slices.Contains(p.machine.names(), "0.0.0.0") {
+			t.Errorf("%s: %v %v", listen, p.machine.interfaces(), p.machine.names())
 		}
 	}
 }
@@ -180,21 +180,21 @@ func TestOwnNames(t *testing.T) {
 func TestNamesLearned(t *testing.T) {
 	cfg := config.Default()
 	cfg.Listen = []string{"[::]:5222"}
-	p := prepared(cfg, Options{})
-	p.machine = []string{"203.0.113.5"}
+	p := furnished(cfg, Options{})
+	p.machine.own = []string{"203.0.113.5"}
 	for ip, want := range map[string]bool{"192.168.1.7": true, "fd00::7": true, "203.0.113.5": true, "203.0.113.6": false, "127.0.0.5": false, "fe80::1": false, "::": false, "2001:db8::1": false} {
-		if p.learn(netip.MustParseAddr(ip)) != want {
+		if p.machine.learn(netip.MustParseAddr(ip)) != want {
 			t.Errorf("%s is learned: %v", ip, !want)
 		}
 	}
 	for i := range 2 * maxOwn {
-		p.learn(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
+		p.machine.learn(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
 	}
-	if n := len(p.interfaces()); n != maxOwn {
+	if n := len(p.machine.interfaces()); n != maxOwn {
 		t.Errorf("%d addresses", n)
 	}
 	cfg.Listen = []string{"192.168.1.2:5222"}
-	if p.learn(netip.MustParseAddr("203.0.113.5")) || p.interfaces() != nil {
+	if p.machine.learn(netip.MustParseAddr("203.0.113.5")) || p.machine.interfaces() != nil {
 		t.Error("addresses that are not listened on")
 	}
 }

@@ -19,7 +19,7 @@ import (
 
 // A client is the leg to a client until its login.
 type client struct {
-	p          *Proxy
+	door       *door
 	visitor    *visitor
 	raw        net.Conn // the TCP connection
 	wire       *wire    // around it
@@ -66,15 +66,15 @@ const maxLogins = 5 // attempts on one connection
 // any byte of the client goes up; what the client is offered depends on it. Through a
 // SOCKS proxy that waits until the account is known.
 func (c *client) negotiate() (s *session) {
-	c.deadline = time.Now().Add(c.p.Config().Limits.Login)
-	ctx, cancel := context.WithDeadline(c.p.ctx, c.deadline)
+	c.deadline = time.Now().Add(c.door.config().Limits.Login)
+	ctx, cancel := context.WithDeadline(c.door.ctx, c.deadline)
 	defer cancel()
 	if err := c.header(); err != nil {
 		return nil
 	}
 	defer func() {
 		if s == nil {
-			c.p.leave(&c.seat)
+			c.door.accounts.leave(&c.seat)
 			c.hangUp()
 		}
 	}()
@@ -102,7 +102,7 @@ func (c *client) negotiate() (s *session) {
 // reach connects to the server, for an account where each has a way of its own: what was
 // nobody's, such as the way of a request to register, is not an account's afterwards.
 func (c *client) reach(ctx context.Context, account string) *Failure {
-	cfg := c.p.Config() // what was reached and checked as an earlier one said does not count
+	cfg := c.door.config() // what was reached and checked as an earlier one said does not count
 	d, ok := cfg.Domain(c.domain.Name)
 	if !ok {
 		return fail(FailDomain, nil, "This otrproxy does not serve %s any more.", c.domain.Name)
@@ -114,12 +114,12 @@ func (c *client) reach(ctx context.Context, account string) *Failure {
 		return nil
 	}
 	c.hangUp()
-	u, f := c.p.dial(ctx, c.domain, account)
+	u, f := c.door.servers.dial(ctx, c.domain, account)
 	if f != nil {
 		return f
 	}
 	u.conn.SetDeadline(c.deadline)
-	u.unhook = context.AfterFunc(c.p.ctx, func() { u.conn.NetConn().Close() })
+	u.unhook = context.AfterFunc(c.door.ctx, func() { u.conn.NetConn().Close() })
 	c.up, c.upFor, c.upBy = u, account, cfg
 	return nil
 }
@@ -135,7 +135,7 @@ func (c *client) hangUp() {
 // header reads the client's stream header and finds the domain.
 func (c *client) header() error {
 	c.in = newInlet(c.conn, c.wire)
-	c.scan = stanza.NewScanner(c.in, c.p.clientLimits())
+	c.scan = stanza.NewScanner(c.in, c.door.clientLimits())
 	st, err := c.scan.Next()
 	if err != nil {
 		c.refuse(err)
@@ -151,14 +151,14 @@ func (c *client) header() error {
 		c.streamError("host-unknown", "The domain changed during the login.")
 		return errEnded
 	}
-	d, ok := c.p.Config().Domain(name)
+	d, ok := c.door.config().Domain(name)
 	if !ok {
-		c.p.metrics.upstreamFailed(FailDomain)
-		c.p.log.Info("a client asked for a domain that is not configured", "domain", name)
+		c.door.metrics.upstreamFailed(FailDomain)
+		c.door.log.Info("a client asked for a domain that is not configured", "domain", name)
 		c.streamError("host-unknown", "This otrproxy does not serve "+name+"; add it under domains in its configuration.")
 		return errEnded
 	}
-	if c.sni != "" && !c.p.ownHost(c.sni) {
+	if c.sni != "" && !c.door.machine.ownHost(c.sni) {
 		if sni, err := domainName(c.sni); err != nil || sni != name {
 			c.streamError("host-unknown", "TLS was set up for "+c.sni+" and the stream is for "+name+".")
 			return errEnded
@@ -223,7 +223,7 @@ func drain(raw, conn net.Conn) {
 func (c *client) refuse(err error) {
 	var se *stanza.SyntaxError
 	if errors.As(err, &se) {
-		c.p.log.Info("a client sent what XMPP forbids", "condition", se.Condition, "why", se.Unquoted())
+		c.door.log.Info("a client sent what XMPP forbids", "condition", se.Condition, "why", se.Unquoted())
 		c.streamError(se.Condition, "otrproxy: the client sent "+se.Reason+".")
 		return
 	}
@@ -234,31 +234,15 @@ func (c *client) refuse(err error) {
 func (c *client) timedOut(err error) {
 	var ne net.Error
 	if errors.As(err, &ne) && ne.Timeout() {
-		c.streamError("connection-timeout", "No login within "+c.p.Config().Limits.Login.String()+".")
+		c.streamError("connection-timeout", "No login within "+c.door.config().Limits.Login.String()+".")
 	}
 }
 
 // failed tells of a server that cannot be used.
 func (c *client) failed(f *Failure) {
-	c.p.log.Warn("no connection to a server", "domain", c.domain.Name, "cause", f.Cause, "why", c.p.redact(f))
+	c.door.log.Warn("no connection to a server", "domain", c.domain.Name, "cause", f.Cause, "why", c.door.log.redact(f))
 	c.streamError(f.Cause.condition(), f.Text)
-	c.p.turnedAway.note(c.domain.Name, f)
-}
-
-// redact is a failure's text as it may stand in the log: without persons' names. A domain is
-// nobody's, and commands in the text need it as it is.
-func (p *Proxy) redact(f *Failure, names ...string) string {
-	text := f.Text
-	if f.Quoted != "" {
-		text = strings.ReplaceAll(text, f.Quoted, "")
-	}
-	if f.host != "" {
-		names = append(names, f.host)
-	}
-	for _, name := range names {
-		text = strings.NewReplacer(name, p.name(name), ascii(name), p.name(name)).Replace(text)
-	}
-	return text
+	c.door.relay.turnedAway.note(c.domain.Name, f)
 }
 
 // offer sends our header and the features before the login, and does STARTTLS.
@@ -297,7 +281,7 @@ func (c *client) offer() error {
 			return nil
 		}
 		if !blank(c.scan.Buffered()) {
-			c.p.log.Warn("a client sent bytes in clear behind STARTTLS")
+			c.door.log.Warn("a client sent bytes in clear behind STARTTLS")
 			c.streamError("policy-violation", "otrproxy: there were bytes behind the request for STARTTLS, which somebody may have put there.")
 			return errEnded
 		}
@@ -305,7 +289,7 @@ func (c *client) offer() error {
 			return err
 		}
 		if err := c.secure(c.domain.Name); err != nil {
-			c.p.log.Info("a client's TLS handshake failed", "err", err)
+			c.door.log.Info("a client's TLS handshake failed", "err", err)
 			return err
 		}
 		c.entry, c.id = c.by+"starttls", ""
@@ -320,7 +304,7 @@ func (c *client) offer() error {
 func (c *client) appendMechanisms(b []byte) []byte {
 	b = append(b, "<mechanisms xmlns='"+stanza.NSSASL+"'>"...)
 	bindings := c.bindings()
-	names := c.p.provers(c.domain.Name, c.from, c.place())
+	names := c.door.logins.provers(c.domain.Name, c.from, c.place())
 	if len(bindings) > 0 {
 		for _, name := range names {
 			b = append(b, "<mechanism>"+name+"-PLUS</mechanism>"...)
@@ -416,7 +400,7 @@ func (c *client) saslFailure(condition, text string) {
 // again tells a client that a login has failed, and leaves the stream open for another
 // try, up to maxLogins.
 func (c *client) again(condition, text string) error {
-	c.p.log.Debug("a client's login was refused", "domain", c.domain.Name, "entry", c.entry, "condition", condition)
+	c.door.log.Debug("a client's login was refused", "domain", c.domain.Name, "entry", c.entry, "condition", condition)
 	c.saslFailure(condition, text)
 	if c.failures++; c.failures >= maxLogins {
 		c.streamError("policy-violation", "Too many failed logins.")
@@ -430,7 +414,7 @@ func (c *client) again(condition, text string) error {
 func (c *client) broken(condition string, f *Failure) error {
 	c.saslFailure(condition, f.Text)
 	c.streamError(f.Cause.condition(), f.Text)
-	c.p.turnedAway.note(c.domain.Name, f)
+	c.door.relay.turnedAway.note(c.domain.Name, f)
 	return errEnded
 }
 
@@ -465,7 +449,7 @@ func (c *client) auth(ctx context.Context, mech, initial string) (account *otrla
 	if how, err = c.admitted(ctx, who); how == "" {
 		return nil, "", err
 	}
-	if account, err = c.p.account(who.account); err == nil {
+	if account, err = c.door.accounts.account(who.account); err == nil {
 		c.last = who.last
 		return account, how, nil
 	}
@@ -475,10 +459,10 @@ func (c *client) auth(ctx context.Context, mech, initial string) (account *otrla
 // noFiles tells of an account whose files cannot be used.
 func (c *client) noFiles(account string, err error) error {
 	if errors.Is(err, otrlayer.ErrLocked) {
-		err = c.p.locked()
+		err = errLocked()
 	}
-	c.p.metrics.upstreamFailed(FailState)
-	c.p.log.Error("an account's files cannot be used", "account", c.p.name(account), "err", strings.ReplaceAll(err.Error(), account, c.p.name(account)))
+	c.door.metrics.upstreamFailed(FailState)
+	c.door.log.Error("an account's files cannot be used", "account", c.door.log.name(account), "err", strings.ReplaceAll(err.Error(), account, c.door.log.name(account)))
 	return c.broken("temporary-auth-failure", fail(FailState, err, "otrproxy cannot use the files of this account: %v.", err))
 }
 
@@ -545,24 +529,24 @@ func (c *client) response(initial string) ([]byte, error) {
 // failure of which the client was told.
 func (c *client) admitted(ctx context.Context, who *claim) (how string, err error) {
 	if f := c.welcome(who.account); f != nil {
-		c.p.log.Info("an account was refused", "account", c.p.name(who.account), "cause", f.Cause)
+		c.door.log.Info("an account was refused", "account", c.door.log.name(who.account), "cause", f.Cause)
 		return "", c.broken("temporary-auth-failure", f)
 	}
 	creds, plain := who.secret.plain()
 	var t *try
 	if plain { // proofs have been counted already
-		c.password = c.p.passwords.sum(who.account, creds.password)
-		if c.p.passwords.isRefused(c.password) {
-			c.p.metrics.refused(RefusedLogins)
+		c.password = c.door.logins.passwords.sum(who.account, creds.password)
+		if c.door.logins.passwords.isRefused(c.password) {
+			c.door.metrics.refused(RefusedLogins)
 			return "", c.again("not-authorized", refusedPassword)
 		}
-		if t = c.p.guesses.turn(ctx, guessed{who.account, c.place()}, c.password, c.patience()); t == nil {
-			c.p.metrics.refused(RefusedLogins)
+		if t = c.door.logins.guesses.turn(ctx, guessed{who.account, c.place()}, c.password, c.patience()); t == nil {
+			c.door.metrics.refused(RefusedLogins)
 			return "", c.again("temporary-auth-failure", tooManyTries)
 		}
 		defer t.over()
 	}
-	least, _, err := c.p.least(who.account)
+	least, _, err := c.door.logins.least(who.account)
 	if err != nil {
 		return "", c.noFiles(who.account, err)
 	}
@@ -577,18 +561,18 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 	switch {
 	case le.gone != "":
 		f.Text += " Log in again; where the client has no other way, enrol the account anew: otrproxy login enroll " + who.account
-		c.p.without(who.account, le.gone)
+		c.door.logins.without(who.account, le.gone)
 	case le.stale:
 		f.Text += " Log in with the password once, if the client can, and confirm that it was you; or enrol the account anew: otrproxy login enroll " + who.account
-		c.p.stale(who.account)
-		c.p.offerPlain(c.place(), who.account)
+		c.door.logins.stale(who.account)
+		c.door.logins.offerPlain(c.place(), who.account)
 	case f.Cause == FailDowngrade:
-		c.p.fellBehind(who.account, f)
+		c.door.logins.fellBehind(who.account, f)
 	}
 	if c.up != nil { // else it was counted already
-		c.p.metrics.upstreamFailed(f.Cause)
+		c.door.metrics.upstreamFailed(f.Cause)
 	}
-	c.p.log.Info("a login failed", "account", c.p.name(who.account), "cause", f.Cause, "why", c.p.redact(f, who.account))
+	c.door.log.Info("a login failed", "account", c.door.log.name(who.account), "cause", f.Cause, "why", c.door.log.redact(f, who.account))
 	if !le.refused {
 		return "", c.broken(le.condition, f)
 	}
@@ -604,31 +588,34 @@ func (c *client) patience() time.Duration { return time.Until(c.deadline) / 2 }
 // letIn gives a client whom the server has let in its place, and says what it is worth here.
 // A proof has no try.
 func (c *client) letIn(account, how string, creds credentials, t *try) (string, error) {
-	if f := c.p.acquaint(c.up); f != nil {
+	if f := c.door.servers.acquaint(c.up); f != nil {
 		return "", c.broken("temporary-auth-failure", f)
 	}
-	limits := c.p.Config().Limits
-	if !c.p.gate.settle(c.visitor, limits) {
-		c.p.metrics.refused(RefusedSessions)
+	limits := c.door.config().Limits
+	if !c.door.gate.settle(c.visitor, limits) {
+		c.door.metrics.refused(RefusedSessions)
 		return "", c.broken("temporary-auth-failure", fail(FailLimit, nil, "%s", refusals[RefusedSessions]))
 	}
 	var f *Failure
-	if c.seat, f = c.p.sit(account, limits); f != nil { // what follows is undone when it is left
+	if c.seat, f = c.door.accounts.sit(account, limits); f != nil { // what follows is undone when it is left
 		return "", c.broken("temporary-auth-failure", f)
 	}
-	a, err := c.p.account(account)
+	a, err := c.door.accounts.account(account)
 	if err != nil {
 		return "", c.noFiles(account, err)
 	}
-	c.epoch = c.p.passwords.epoch(account)
+	c.epoch = c.door.logins.passwords.epoch(account)
 	who := known
 	if t != nil {
-		if who, err = c.p.recognise(account, creds); err != nil {
+		if who, err = c.door.logins.recognise(account, creds); err != nil {
 			return "", c.noFiles(account, err)
 		}
 	}
 	if who == strange {
-		st, fresh, out := c.p.strange(a, how, c.host(), creds, c.up)
+		st, fresh, out := c.door.logins.strange(a, how, c.host(), creds, c.up)
+		if fresh {
+			c.door.relay.tellOfStranger(st)
+		}
 		if fresh || out == tooMany { // whoever guesses what is known here sees whether it was
 			t.sum = [32]byte{}
 			t.wrong()
@@ -639,29 +626,29 @@ func (c *client) letIn(account, how string, creds credentials, t *try) (string, 
 		case unwanted:
 			return "", c.broken("not-authorized", fail(FailAccess, nil, "%s", refusedPassword))
 		case tooMany:
-			c.p.metrics.refused(RefusedLogins)
+			c.door.metrics.refused(RefusedLogins)
 			return "", c.broken("temporary-auth-failure", fail(FailLimit, nil, "Several logins with other passwords than the one known here wait already. Where you are logged in, write login confirm or login refuse to otrproxy.localhost; or ask the administrator."))
 		}
 		c.stranger = st
 	}
 	if who == strange {
-		if f := c.p.reseat(c.seat, true, limits.PerAccount); f != nil {
+		if f := c.door.accounts.reseat(c.seat, true, limits.PerAccount); f != nil {
 			return "", c.broken("temporary-auth-failure", f)
 		}
 		return how, nil
 	}
 	c.first = who == first
-	c.p.onceMade(account, func() {
-		c.p.admitted(account, how, nil)
-		if err := c.p.ca.keep(bareDomain(account)); err != nil {
-			c.p.log.Warn("the certificate that clients are shown could not be kept", "domain", bareDomain(account))
+	c.door.accounts.onceMade(account, func() {
+		c.door.logins.admitted(account, how, nil)
+		if err := c.door.machine.ca.keep(bareDomain(account)); err != nil {
+			c.door.log.Warn("the certificate that clients are shown could not be kept", "domain", bareDomain(account))
 		}
 	})
 	if t != nil {
 		t.right()
 		up := c.up
-		c.p.inStep(account, func() *enrolment { return up.enrolment(creds, how) })
-		c.p.keepsFirst(account, creds.password)
+		c.door.logins.inStep(account, func() *enrolment { return up.enrolment(creds, how) })
+		c.door.logins.keepsFirst(account, creds.password)
 	}
 	return how, nil
 }
@@ -670,19 +657,19 @@ func (c *client) letIn(account, how string, creds credentials, t *try) (string, 
 // user is a place of their own.
 func (c *client) place() string {
 	if c.whence == "" {
-		c.whence = c.host() + c.p.peers.user(c.raw)
+		c.whence = c.host() + c.door.peers.user(c.raw)
 	}
 	return c.whence
 }
 
 // welcome is why an account may not be used, or not once more; nil where it may.
 func (c *client) welcome(account string) *Failure {
-	cfg := c.p.Config()
+	cfg := c.door.config()
 	if ok, why := cfg.MayUse(account, addressOf(c.raw.RemoteAddr())); !ok {
-		c.p.metrics.refused(RefusedAccess)
+		c.door.metrics.refused(RefusedAccess)
 		return fail(FailAccess, nil, "This otrproxy does not serve %s here: %s.", account, strings.TrimSuffix(why, "."))
 	}
-	return c.p.mayCome(account, cfg.Limits)
+	return c.door.accounts.mayCome(account, cfg.Limits)
 }
 
 // register passes one request of in-band registration to the server, over the
@@ -750,9 +737,9 @@ func (c *client) restart(account *otrlayer.Account, how string) (*session, error
 	if err := c.header(); err != nil {
 		return nil, err
 	}
-	u.expectStream(c.p.serverLimits())
+	u.expectStream(c.door.serverLimits())
 	if f := u.openStream(stanza.Header{To: c.domain.Name, Declared: c.scan.Declared()}); f != nil {
-		c.p.move(c.domain, account.JID(), f.elsewhere)
+		c.door.servers.move(c.domain, account.JID(), f.elsewhere)
 		c.failed(f)
 		return nil, errEnded
 	}

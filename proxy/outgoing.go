@@ -38,8 +38,8 @@ func (s *session) outgoing(st *stanza.Stanza) error {
 	if ns != stanza.NSClient {
 		return s.nonza(st, ns, local)
 	}
-	to := s.p.addresses.again(&s.metOut, root, "to")
-	if len(root.RawAttr("to")) > 0 && !to.ok && !s.p.Config().HandsOff(s.jid) {
+	to := s.r.addresses.again(&s.metOut, root, "to")
+	if len(root.RawAttr("to")) > 0 && !to.ok && !s.r.config().HandsOff(s.jid) {
 		s.refuse(root, stanza.Error{Type: "modify", Condition: "jid-malformed", Text: "This address is not a JID."})
 		return nil
 	}
@@ -118,7 +118,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		s.command(cmd, contact)
 		return
 	}
-	cfg := s.p.Config()
+	cfg := s.r.config()
 	rule := s.ruledOut.by(cfg, s.jid, contact)
 	m := &s.passing
 	*m = otrlayer.Message{Contact: contact, To: to.written, Type: root.Attr("type"), Raw: st.Raw, Slight: filter.Slight(root)}
@@ -141,7 +141,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 		switch {
 		case !strict:
 		case m.Slight && !rule.Allows(config.Groupchat): // nobody misses it
-			s.p.metrics.count(out, message, blocked)
+			s.r.metrics.count(out, message, blocked)
 			return
 		case m.Type == "groupchat" && s.isContact(contact):
 			s.unprotected(root, "what is said in a room, and this address is a contact's", contact)
@@ -162,7 +162,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 				}
 				pass()
 			case m.Slight: // nobody misses it
-				s.p.metrics.count(out, message, blocked)
+				s.r.metrics.count(out, message, blocked)
 			case !room:
 				s.block(root, otrlayer.CauseNotInRoom, contact)
 			default:
@@ -237,7 +237,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 			m.Raw = (*scratch)[from:]
 			pass()
 		default: // hints and markers alone: nothing a person wrote
-			s.p.metrics.count(out, message, blocked)
+			s.r.metrics.count(out, message, blocked)
 		}
 		return
 	}
@@ -259,7 +259,7 @@ func (s *session) outMessage(st *stanza.Stanza, to address) {
 	case otrlayer.Block:
 		s.block(root, v.Cause(), contact)
 	case otrlayer.Held:
-		s.p.metrics.count(out, message, held)
+		s.r.metrics.count(out, message, held)
 	}
 	if v.Action() == otrlayer.Held || v.Action() == otrlayer.Encrypted {
 		s.tellOfDropped(contact, &c)
@@ -318,7 +318,7 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 		}
 		m.Raw, m.RawID, m.Rewrite = nil, nil, nil // valid until now only
 		if ok {
-			s.p.metrics.count(out, message, passed)
+			s.r.metrics.count(out, message, passed)
 		}
 		return ok // the reader of the client is at work and flushes
 	case otrlayer.Encrypted:
@@ -328,7 +328,7 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 			return append(bytes.TrimSuffix(b, []byte("</message>")), beside...)
 		})
 		if ok {
-			s.p.metrics.count(out, message, encrypted)
+			s.r.metrics.count(out, message, encrypted)
 		}
 	case otrlayer.Protocol:
 		hints := "<no-copy xmlns='" + nsHints + "'/><no-permanent-store xmlns='" + nsHints + "'/><private xmlns='" + nsCarbons + "'/>"

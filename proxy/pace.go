@@ -18,7 +18,7 @@ func (k *pace) keep(s *session, now moment) {
 	if k.due == 0 || k.due < now {
 		k.due = now
 	}
-	k.due += moment(time.Second) / moment(s.p.Config().Limits.Rate)
+	k.due += moment(time.Second) / moment(s.r.config().Limits.Rate)
 	wait := time.Duration(k.due-now) - paceBurst*time.Second
 	if wait <= 0 {
 		k.slowed = false
@@ -26,7 +26,7 @@ func (k *pace) keep(s *session, now moment) {
 	}
 	if !k.slowed {
 		k.slowed = true
-		s.p.refusedFor(RefusedRate)
+		s.r.slowed()
 	}
 	s.server.flush() // what it has sent is on its way
 	timer := time.NewTimer(wait)
@@ -34,6 +34,6 @@ func (k *pace) keep(s *session, now moment) {
 	select {
 	case <-timer.C:
 	case <-s.serverRead:
-	case <-s.p.ctx.Done():
+	case <-s.r.ctx.Done():
 	}
 }

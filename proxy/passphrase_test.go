@@ -27,19 +27,19 @@ func TestRemoveRacesPassphrase(t *testing.T) {
 	defer p.Shutdown(0)
 	run := func(name string, args map[string]string) {
 		t.Helper()
-		if _, err := p.commands.Run(t.Context(), control.Actor{Place: control.InShell}, name, args); err != nil {
+		if _, err := p.Commands().Run(t.Context(), control.Actor{Place: control.InShell}, name, args); err != nil {
 			t.Fatal(err)
 		}
 	}
 	run("key generate", map[string]string{"account": "alice@example.org"})
 	run("key passphrase", map[string]string{"passphrase": "correct horse"})
 	// key passphrase --remove, as keyPassphrase does it
-	p.vault.stopSealing()
-	if err := p.sealAll(false); err != nil {
+	p.accounts.vault.stopSealing()
+	if err := p.accounts.sealAll(false); err != nil {
 		t.Fatal(err)
 	}
 	run("key passphrase", map[string]string{"passphrase": "another horse"})
-	p.vault.release()
+	p.accounts.vault.release()
 	left, _ := filepath.Glob(filepath.Join(dir, "accounts", "*", "otr.private_key.age"))
 	if _, err := os.Stat(filepath.Join(dir, identityFile)); err != nil && len(left) > 0 {
 		t.Error("the key is encrypted, and what decrypts it is gone for ever")

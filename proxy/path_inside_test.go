@@ -50,14 +50,12 @@ func lone(tb testing.TB, rule config.Rule) *session {
 	cfg.State, cfg.Limits.Rate = tb.TempDir(), 1<<30
 	rule.Account, rule.Contact = "*", "*"
 	cfg.OTR = []config.Rule{{Account: "*@elsewhere.example", Contact: "*", Policy: config.Never}, {Account: "*", Contact: "*@other.example", Policy: config.Manual}, rule}
-	p := prepared(cfg, Options{})
-	p.state = &State{Dir: cfg.State}
-	p.metrics = newMetrics(p)
-	a, err := p.account("alice@path.example")
+	p := furnished(cfg, Options{})
+	a, err := p.accounts.account("alice@path.example")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := &session{p: p, jid: a.JID()}
+	s := &session{r: p.relay, jid: a.JID()}
 	s.of.Store(a)
 	s.speaks()
 	s.used.Do(func() {})
@@ -135,7 +133,7 @@ func (k *passage) walk(tb testing.TB) (s *session, step func()) {
 		} else if err := s.outgoing(st); err != nil {
 			tb.Fatal(err)
 		}
-		s.p.metrics.took(r.took())
+		s.r.metrics.took(r.took())
 		s.pace.keep(s, r.last)
 		if n++; n%16 == 0 {
 			leg.flush()
@@ -168,7 +166,7 @@ func TestPassingAllocatesNothing(t *testing.T) {
 				direction = in
 			}
 			done := func() (n float64) {
-				for _, kind := range s.p.metrics.stanzas[direction] {
+				for _, kind := range s.r.metrics.stanzas[direction] {
 					var m dto.Metric
 					if err := kind[passed].Write(&m); err != nil {
 						t.Fatal(err)
@@ -210,9 +208,9 @@ type duet struct {
 
 func newDuet(tb testing.TB, rule config.Rule) *duet {
 	d := &duet{tb: tb, alice: lone(tb, rule), shown: &collected{}}
-	p := d.alice.p
+	r := d.alice.r
 	join := func(name string) *session {
-		a, err := p.account(name + "@path.example")
+		a, err := r.accounts.account(name + "@path.example")
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -220,7 +218,7 @@ func newDuet(tb testing.TB, rule config.Rule) *duet {
 			tb.Fatal(err)
 		}
 		<-a.Ready()
-		s := &session{p: p, jid: a.JID()}
+		s := &session{r: r, jid: a.JID()}
 		s.of.Store(a)
 		s.used.Do(func() {})
 		s.greet.Do(func() {})

@@ -248,11 +248,11 @@ func oldSum(c *x509.Certificate) string {
 }
 
 // pinsFor are the pins that count for a domain.
-func (p *Proxy) pinsFor(d config.Domain) []config.Pin {
+func (sv *servers) pinsFor(d config.Domain) []config.Pin {
 	if d.Trust == config.TrustCA || d.Trust == config.TrustDANE {
 		return d.Pins
 	}
-	return append(d.Pins[:len(d.Pins):len(d.Pins)], p.pins.of(d.Name)...)
+	return append(d.Pins[:len(d.Pins):len(d.Pins)], sv.pins.of(d.Name)...)
 }
 
 // checkServer decides whether a server is who it should be. It runs on every
@@ -261,11 +261,11 @@ func (p *Proxy) pinsFor(d config.Domain) []config.Pin {
 //
 // It is asked in the middle of the handshake, when the server has not proved yet that the
 // certificate is its own: nothing is remembered here.
-func (p *Proxy) checkServer(d config.Domain, cs tls.ConnectionState, said saidByDNS) (held config.Pin, f *Failure) {
+func (sv *servers) checkServer(d config.Domain, cs tls.ConnectionState, said saidByDNS) (held config.Pin, f *Failure) {
 	if len(cs.PeerCertificates) == 0 {
 		return held, fail(FailTLS, nil, "The server of %s presented no certificate.", d.Name)
 	}
-	if held, f = p.vouched(d, cs.PeerCertificates, said); f != nil {
+	if held, f = sv.vouched(d, cs.PeerCertificates, said); f != nil {
 		f.cert = cs.PeerCertificates[0]
 	}
 	return held, f
@@ -273,38 +273,38 @@ func (p *Proxy) checkServer(d config.Domain, cs tls.ConnectionState, said saidBy
 
 // acquainted remembers what a server has presented and proved to be its own. At a first use that
 // may be refused still: of two at once, one decides.
-func (p *Proxy) acquainted(d config.Domain, cert *x509.Certificate, held config.Pin) (config.Pin, *Failure) {
+func (sv *servers) acquainted(d config.Domain, cert *x509.Certificate, held config.Pin) (config.Pin, *Failure) {
 	if d.Trust == config.TrustTOFU && held == (config.Pin{}) {
 		leaf, spki := pinsOf(cert)
-		ok, err := p.pins.first(d.Name, spki)
+		ok, err := sv.pins.first(d.Name, spki)
 		if err != nil {
 			return held, fail(FailState, err, "The key of %s could not be remembered: %v.", d.Name, err)
 		}
 		if !ok {
-			return held, mismatch(d, p.pins.of(d.Name), cert)
+			return held, mismatch(d, sv.pins.of(d.Name), cert)
 		}
 		held = spki
-		p.log.Info("the server's key is remembered from its first use", "domain", d.Name, "pin", spki.String(), "certificate", leaf.String())
+		sv.log.Info("the server's key is remembered from its first use", "domain", d.Name, "pin", spki.String(), "certificate", leaf.String())
 	}
 	if held != (config.Pin{}) {
-		renewed, err := p.pins.satisfied(d.Name, held)
+		renewed, err := sv.pins.satisfied(d.Name, held)
 		if err != nil {
-			p.log.Warn("that a server has satisfied its pin could not be remembered", "domain", d.Name)
+			sv.log.Warn("that a server has satisfied its pin could not be remembered", "domain", d.Name)
 		}
 		if renewed {
-			p.log.Info("the server presents what was announced", "domain", d.Name, "pin", held.String())
-			p.happened(EventServerRenewed, "", d.Name)
+			sv.log.Info("the server presents what was announced", "domain", d.Name, "pin", held.String())
+			sv.bell.happened(EventServerRenewed, "", d.Name)
 		}
 	}
-	p.presents(d, cert, held)
+	sv.presents(d, cert, held)
 	return held, nil
 }
 
 // vouched is what speaks for a server's certificate.
-func (p *Proxy) vouched(d config.Domain, certs []*x509.Certificate, said saidByDNS) (held config.Pin, f *Failure) {
+func (sv *servers) vouched(d config.Domain, certs []*x509.Certificate, said saidByDNS) (held config.Pin, f *Failure) {
 	cert := certs[0]
 	leaf, spki := pinsOf(cert)
-	pins := p.pinsFor(d)
+	pins := sv.pinsFor(d)
 	i := slices.IndexFunc(pins, func(pin config.Pin) bool { return pin == leaf || pin == spki })
 	if i >= 0 {
 		held = pins[i]
@@ -325,13 +325,13 @@ func (p *Proxy) vouched(d config.Domain, certs []*x509.Certificate, said saidByD
 			return held, mismatch(d, pins, cert)
 		}
 	case config.TrustDANE:
-		if err := daneMatches(said.records, certs, said.names, p.roots, time.Now()); err != nil {
+		if err := daneMatches(said.records, certs, said.names, sv.roots, time.Now()); err != nil {
 			return held, fail(FailCertificate, err, "The certificate of %s is not the one that DNS says (TLSA): %v. Nothing was sent. It presents %s. "+
 				"If that lasts, ask the people who run the server; trust: pin needs no DNS", d.Name, err, formats(cert))
 		}
 		return held, nil
 	}
-	if err := p.checkChain(d.Name, certs); err != nil {
+	if err := sv.checkChain(d.Name, certs); err != nil {
 		return held, fail(FailCertificate, err, "The certificate of %s is not vouched for by any CA of this machine (%s), so nothing was sent. It presents %s. "+
 			"If that is what the people who run the server tell you, accept it with: otrproxy pin add %s %s", d.Name, reason(err), formats(cert), d.Name, leaf)
 	}
@@ -368,17 +368,17 @@ func reason(err error) string {
 // checkChain verifies a chain to a CA of this machine, and the domain's name as
 // dNSName, SRVName or xmppAddr (RFC 6120 section 13.7.1.2); never the name of the
 // host that DNS pointed to.
-func (p *Proxy) checkChain(domain string, certs []*x509.Certificate) error {
+func (sv *servers) checkChain(domain string, certs []*x509.Certificate) error {
 	inter := x509.NewCertPool()
 	for _, c := range certs[1:] {
 		inter.AddCert(c)
 	}
-	chains, err := certs[0].Verify(x509.VerifyOptions{Roots: p.roots, Intermediates: inter})
+	chains, err := certs[0].Verify(x509.VerifyOptions{Roots: sv.roots, Intermediates: inter})
 	if err != nil {
 		return err
 	}
 	// Where clients trust our own CA, the whole machine may; it is for clients only.
-	if p.ca != nil && !slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool { return !chain[len(chain)-1].Equal(p.ca.cert) }) {
+	if sv.localCA != nil && !slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool { return !chain[len(chain)-1].Equal(sv.localCA) }) {
 		return x509.UnknownAuthorityError{Cert: certs[0]}
 	}
 	err = certs[0].VerifyHostname(ascii(domain))

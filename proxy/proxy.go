@@ -19,15 +19,14 @@ package proxy
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -37,7 +36,6 @@ import (
 	"otrproxy/config"
 	"otrproxy/otrlayer"
 	"otrproxy/proxy/control"
-	"otrproxy/stanza"
 )
 
 // Options are what a Proxy needs besides its configuration.
@@ -63,65 +61,25 @@ type Options struct {
 
 // A Proxy serves clients until it is shut down.
 type Proxy struct {
-	cfg          atomic.Pointer[config.Config]
-	opt          Options
-	log          *slog.Logger
-	roots        *x509.CertPool
-	resolver     *net.Resolver
-	dns          func() *validating // as the machine is set now
-	state        *State
-	ca           *authority
-	pins         *pinStore
-	vault        *vault
-	maker        *otrlayer.Maker // of all accounts' keys
-	hook         *hook
-	disk         disk
-	watchers     watchers
-	gate         *gate
-	addresses    addresses
-	roomServices roomServices
-	toldRooms    toldRooms
-	turnedAway   turnedAway
-	offers       offers
-	passwords    *passwords
-	guesses      *guesses
-	peers        peers
-	memory       memory
-	calm         calm
-	metrics      *metrics
-	commands     control.Table
-	started      time.Time
-	logKey       [32]byte
-	circuits     [32]byte // by which accounts differ towards SOCKS proxies
+	cfg    atomic.Pointer[config.Config]
+	opt    Options
+	log    *journal
+	state  *State
+	disk   disk
+	ctx    context.Context // ends with the proxy
+	cancel context.CancelFunc
+	memory memory
 
-	ctx      context.Context // ends with the proxy
-	cancel   context.CancelFunc
-	reloaded chan struct{} // a signal for who waits by the old configuration
-	wg       sync.WaitGroup
-
-	passing     sync.Mutex   // one change of the passphrase at a time
-	keyFiles    sync.RWMutex // held while an account is opened, and alone while the key files of all change; taken before mu
-	remembering sync.Mutex   // guards what accounts remember of the service contact, and of their logins
-
-	mu           sync.Mutex
-	listeners    []net.Listener
-	sessions     everybody
-	accounts     map[string]*otrlayer.Account
-	opening      map[string]*opening
-	refusals     map[string]*refusal
-	certificates map[string]*certificateSeen // last seen, by domain
-	moves        map[string]moved            // where servers have sent their clients
-	weaker       map[string]*Failure         // logins that a server wants to be weaker than before, by account
-	plainly      map[plainly]time.Time       // until when a host is offered PLAIN alone
-	seats        map[place]int               // sessions of accounts, and who is about to have one
-	unmade       map[string][]func()         // what is written once an account has come to use
-	fresh        map[string]int              // seats of accounts that are not made yet
-	kin          kin
-	keeps        keeps                    // what all accounts keep
-	contacts     atomic.Int64             // that all sessions know of
-	suspended    map[[2]string]*suspended // sessions that lost their server, by account and resource
-	machine      []string                 // this machine's addresses
-	closing      bool
+	// The owners of what the proxy knows, each with a lock of its own.
+	metrics  *metrics
+	bell     *bell
+	machine  *machine
+	accounts *accountSet
+	servers  *servers
+	logins   *logins
+	relay    *relay
+	door     *door
+	desk     *desk
 }
 
 // New opens the state directory and prepares a proxy.
@@ -133,28 +91,28 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := prepared(cfg, opt)
-	p.state, p.machine = state, machineAddresses()
-	p.peers.open()
+	p := &Proxy{opt: opt, state: state}
+	p.cfg.Store(cfg)
+	p.memory.limit = func() int { return p.Config().Limits.Memory }
+	p.log = newJournal(opt.Log, func() bool { return p.Config().Log.JIDs })
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	fail := func(err error) (*Proxy, error) {
 		p.cancel()
-		p.peers.close()
 		state.Close()
 		return nil, err
 	}
-	if err := state.upgrade(p.log); err != nil {
+	if err := state.upgrade(p.log.Logger); err != nil {
 		return fail(err)
 	}
-	if p.pins, err = openPins(cfg.State); err != nil {
+	pins, err := openPins(cfg.State)
+	if err != nil {
 		return fail(err)
 	}
-	if p.vault, err = openVault(cfg.State); err != nil {
+	vault, err := openVault(cfg.State)
+	if err != nil {
 		return fail(err)
 	}
-	p.maker = otrlayer.NewMaker(cfg.State, p.vault, p.logged)
-	p.maker.Rested = debug.FreeOSMemory
-	if p.vault.locked() {
+	if vault.locked() {
 		p.log.Warn("the private keys are locked; nobody can log in before: otrproxy key unlock")
 	}
 	ca, made, err := openAuthority(cfg.State, slices.Collect(maps.Keys(cfg.Domains)), cfg.Names)
@@ -167,40 +125,39 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 	case made:
 		p.log.Info("a local CA was made; clients that check certificates must trust it", "file", cfg.State+"/ca.pem", "sha256", sum)
 	}
-	p.ca = ca
-	p.metrics = newMetrics(p)
-	p.gate = newGate(p.memory.tight, p.metrics.refused)
-	p.commands = p.table()
-	p.hook = newHook(p)
+	p.furnish(pins, vault, ca)
+	go p.bell.work()
 	return p, nil
 }
 
-// prepared is a proxy without its state.
-func prepared(cfg *config.Config, opt Options) *Proxy {
-	p := &Proxy{opt: opt, log: opt.Log, roots: opt.Roots, resolver: opt.Resolver, started: time.Now(), vault: &vault{}, passwords: newPasswords(), guesses: newGuesses(), reloaded: make(chan struct{}, 1),
-		accounts: map[string]*otrlayer.Account{}, opening: map[string]*opening{}, refusals: map[string]*refusal{}, moves: map[string]moved{}, certificates: map[string]*certificateSeen{}, weaker: map[string]*Failure{}, plainly: map[plainly]time.Time{}, seats: map[place]int{}, unmade: map[string][]func(){}, fresh: map[string]int{}, suspended: map[[2]string]*suspended{}}
-	if p.log == nil {
-		p.log = slog.New(slog.DiscardHandler)
-	}
-	if p.resolver == nil {
-		p.resolver = net.DefaultResolver
-	}
-	p.dns = systemResolver
-	if opt.DNSSEC != "" {
-		v := newValidating(true, opt.DNSSEC)
-		p.dns = func() *validating { return v }
-	}
-	if p.opt.Listen == nil {
-		p.opt.Listen = net.Listen
-	}
-	if p.opt.Dial == nil {
-		p.opt.Dial = (&net.Dialer{Resolver: p.resolver}).DialContext
-	}
-	rand.Read(p.logKey[:])
-	rand.Read(p.circuits[:])
-	p.cfg.Store(cfg)
-	p.memory.limit = func() int { return p.Config().Limits.Memory }
-	return p
+// furnish makes the owners, and has them know of each other what they need.
+func (p *Proxy) furnish(pins *pinStore, v *vault, ca *authority) {
+	dir := p.Config().State
+	p.metrics = newMetrics(p.opt.Version, p.now)
+	p.bell = newBell(p.ctx, p.Config, p.log, p.metrics, p.opt.Notifier)
+	p.machine = &machine{config: p.Config, ca: ca, own: machineAddresses()}
+	p.accounts = newAccountSet(p.Config, p.log, dir, v)
+	p.servers = newServers(p.Config, p.log, pins, &p.opt)
+	p.logins = newLogins(p.Config, p.log, dir, v)
+	p.relay = newRelay(p.ctx, p.Config, p.log, dir)
+	p.door = newDoor(p.ctx, p.Config, p.log, p.opt.Listen, newGate(p.log, p.memory.tight, p.metrics.refused))
+	p.desk = &desk{config: p.Config, log: p.log, version: p.opt.Version, started: time.Now(), accounts: p.accounts, servers: p.servers, logins: p.logins, machine: p.machine, relay: p.relay, bell: p.bell, vault: v,
+		addrs: p.Addrs, load: p.Reload, webLink: p.opt.Link, welcome: p.opt.Welcome, confinement: p.opt.Confinement}
+
+	p.accounts.bell, p.accounts.full, p.accounts.handshake, p.accounts.refused = p.bell, p.memory.tight, p.metrics.handshake, p.metrics.refused
+	p.accounts.opens, p.accounts.forgotten, p.accounts.sealLogin = p.logins.offers.forget, p.logins.passwords.forget, p.logins.sealLogin
+	p.accounts.maker.Rested = debug.FreeOSMemory
+
+	p.servers.localCA, p.servers.ours, p.servers.bell, p.servers.failed, p.servers.tellAdmins = ca.cert, p.Addrs, p.bell, p.metrics.upstreamFailed, p.relay.tellAdmins
+	p.servers.household = func(domain string) bool { return len(p.accounts.kin.at(dir, domain)) > 0 }
+
+	p.logins.servers, p.logins.kin, p.logins.bell, p.logins.spawn, p.logins.onceMade = p.servers, &p.accounts.kin, p.bell, p.relay.spawn, p.accounts.onceMade
+
+	p.relay.accounts, p.relay.logins, p.relay.servers, p.relay.metrics, p.relay.bell, p.relay.version = p.accounts, p.logins, p.servers, p.metrics, p.bell, p.opt.Version
+	p.relay.slowed = func() { p.door.gate.refusedFor(RefusedRate) }
+	p.relay.commands = p.desk.table()
+
+	p.door.relay, p.door.accounts, p.door.logins, p.door.servers, p.door.machine, p.door.metrics = p.relay, p.accounts, p.logins, p.servers, p.machine, p.metrics
 }
 
 // Supported refuses what the configuration may say and this version cannot do,
@@ -235,18 +192,18 @@ func (p *Proxy) Reload(cfg *config.Config) error {
 		cfg = &kept
 	}
 	switch domains := slices.Collect(maps.Keys(cfg.Domains)); {
-	case p.ca.covers(domains, cfg.Names):
-	case !p.ca.constrained():
+	case p.machine.ca.covers(domains, cfg.Names):
+	case !p.machine.ca.constrained():
 		p.log.Warn("the local CA may sign for any domain, though domains are listed; the next start makes one that can sign for these only, and clients must trust that one then")
 	default:
 		p.log.Warn("the local CA may not sign for a domain or a name of this machine that is new in the configuration; clients that check certificates can use it after the next start, which makes a new CA")
 	}
 	p.cfg.Store(cfg)
 	select {
-	case p.reloaded <- struct{}{}:
+	case p.relay.reloaded <- struct{}{}:
 	default:
 	}
-	p.forgive()
+	p.servers.forgive()
 	if p.opt.Notifier != nil {
 		p.opt.Notifier.Reload()
 	}
@@ -255,73 +212,29 @@ func (p *Proxy) Reload(cfg *config.Config) error {
 }
 
 // Listen opens the configured addresses.
-func (p *Proxy) Listen() error {
-	for _, addr := range p.Config().Listen {
-		l, err := p.opt.Listen("tcp", addr)
-		if err != nil {
-			p.closeListeners()
-			return fmt.Errorf("cannot listen on %s: %s; another program may use the port: end it, or set \"listen\" to another one", addr, short(err))
-		}
-		p.mu.Lock()
-		p.listeners = append(p.listeners, &listener{Listener: l})
-		p.mu.Unlock()
-	}
-	return nil
-}
+func (p *Proxy) Listen() error { return p.door.open() }
 
 // Addrs are the addresses listened on.
-func (p *Proxy) Addrs() (out []net.Addr) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, l := range p.listeners {
-		out = append(out, l.Addr())
-	}
-	return out
-}
-
-func (p *Proxy) closeListeners() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, l := range p.listeners {
-		l.Close()
-	}
-}
+func (p *Proxy) Addrs() []net.Addr { return p.door.Addrs() }
 
 // Serve accepts clients until Shutdown.
 func (p *Proxy) Serve() {
-	p.mu.Lock()
-	ls := slices.Clone(p.listeners)
-	p.mu.Unlock()
-	if p.begin() {
-		go func() { defer p.wg.Done(); p.askAll() }()
-	}
-	var wg sync.WaitGroup
-	for _, l := range ls {
-		wg.Go(func() { p.accept(l) })
-	}
-	wg.Wait()
-	p.wg.Wait()
+	p.relay.spawn(p.relay.askAll)
+	p.door.serve()
+	p.relay.running.Wait()
 }
 
 // Shutdown ends all conversations politely, gives back the messages that wait,
 // tells the clients, and lets go of the state directory.
 func (p *Proxy) Shutdown(within time.Duration) {
-	p.closeListeners()
-	p.mu.Lock()
-	p.closing = true
-	left := slices.Collect(maps.Values(p.suspended))
-	clear(p.suspended)
-	accounts := make([]*otrlayer.Account, 0, len(p.accounts))
-	for _, a := range p.accounts {
-		accounts = append(accounts, a)
-	}
-	sessions := p.sessions.all("")
-	p.mu.Unlock()
+	p.door.closeListeners()
+	sessions, left := p.relay.end()
+	accounts := p.accounts.opened()
 	for _, old := range left {
 		old.expires.Stop()
 		old.giveBack(otrlayer.CauseUncertain)
 	}
-	p.maker.Close()
+	p.accounts.maker.Close()
 	for _, a := range accounts {
 		<-a.Ready() // a key that is just being written
 		a.Close()
@@ -332,99 +245,70 @@ func (p *Proxy) Shutdown(within time.Duration) {
 	}
 	wg.Wait()
 	p.cancel()
-	p.gate.close()
-	p.wg.Wait()
-	p.calm.end()
-	p.hook.close()
+	p.door.gate.close()
+	p.relay.running.Wait()
+	p.door.calm.end()
+	p.bell.close()
 	for _, a := range accounts {
 		if n := a.Owed(); n > 0 {
-			p.log.Error("messages that were not sent could not be given back: no client is connected", "account", p.name(a.JID()), "messages", n)
+			p.log.Error("messages that were not sent could not be given back: no client is connected", "account", p.log.name(a.JID()), "messages", n)
 		}
 	}
 	for _, a := range accounts {
-		a.Saved() // what has come behind Close
+		a.Saved() // what has come after Close
 	}
-	p.peers.close()
+	p.door.peers.close()
 	p.state.Close()
 }
 
-// settings are what an account takes from the configuration in force, made once for each.
-func (p *Proxy) settings(jid string) func() otrlayer.Settings {
-	type made struct {
-		of  *config.Config
-		set otrlayer.Settings
+// CA is the certificate of the local CA.
+func (p *Proxy) CA() *x509.Certificate { return p.machine.ca.cert }
+
+// Names are the names and addresses by which devices reach this machine.
+func (p *Proxy) Names() []string { return p.machine.names() }
+
+// Certificate is what this machine shows of itself, not of a domain, to who has come to one
+// of its addresses.
+func (p *Proxy) Certificate(at net.Addr) (*tls.Certificate, error) {
+	return p.machine.leaf("localhost", at)
+}
+
+// Reached are the host:port by which devices reach something that listens at an address.
+func (p *Proxy) Reached(at net.Addr) []string { return p.machine.reached(at) }
+
+// Pages are the addresses of the page for devices.
+func (p *Proxy) Pages() []string { return p.desk.pages() }
+
+// Commands is the table of the running proxy.
+func (p *Proxy) Commands() control.Table { return p.relay.commands }
+
+// Connected is how many clients are logged in.
+func (p *Proxy) Connected() int { return p.relay.connected() }
+
+// Watch is told of changes, one signal for many; stop ends it.
+func (p *Proxy) Watch() (c <-chan struct{}, stop func()) { return p.bell.watch() }
+
+// Metrics serves the figures in Prometheus' format, and whether the proxy is well.
+func (p *Proxy) Metrics() http.Handler { return p.metrics.handler(p.ills) }
+
+// ills are what is wrong now.
+func (p *Proxy) ills() (out []illness) {
+	if p.relay.isClosing() || !p.door.accepting() {
+		out = append(out, illListening)
 	}
-	var last atomic.Pointer[made]
-	return func() otrlayer.Settings {
-		cfg := p.Config()
-		if m := last.Load(); m != nil && m.of == cfg {
-			return m.set
-		}
-		set := otrlayer.Settings{
-			Policy:   func(contact string) otrlayer.Policy { return policy(cfg.RuleFor(jid, contact).Policy) },
-			Versions: func(contact string) []int { return cfg.RuleFor(jid, contact).Versions },
-			Drop:     func(contact string) bool { return cfg.RuleFor(jid, contact).Drop },
-			Idle:     cfg.Idle,
-			Hold:     otrlayer.Hold{Messages: cfg.Hold.Messages, Bytes: cfg.Hold.Bytes, For: cfg.Hold.For, Offline: cfg.Hold.Offline},
-			Largest:  cfg.Limits.Stanza,
-			Reason:   func(contact string) string { return cfg.RuleFor(jid, contact).Reason },
-			Full:     p.memory.tight,
-			HandsOff: func() bool { return cfg.HandsOff(jid) },
-		}
-		last.Store(&made{cfg, set})
-		return set
+	if !p.disk.writable(p.state.Dir) {
+		out = append(out, illState)
 	}
-}
-
-func policy(c config.Policy) otrlayer.Policy {
-	switch c {
-	case config.Never:
-		return otrlayer.Never
-	case config.Manual:
-		return otrlayer.Manual
-	case config.Opportunistic:
-		return otrlayer.Opportunistic
-	case config.RequireVerify:
-		return otrlayer.RequireVerified
+	if p.accounts.vault.locked() {
+		out = append(out, illLocked)
 	}
-	return otrlayer.Require
+	return out
 }
 
-type accountEvents struct {
-	p   *Proxy
-	jid string
-}
-
-func (e accountEvents) Happened(contact string, what otrlayer.Event) {
-	e.p.happened(string(what), e.jid, contact)
-}
-
-func (e accountEvents) Handshake(result string)         { e.p.metrics.handshake(result) }
-func (e accountEvents) Keeps(before, now otrlayer.Kept) { e.p.keeps.add(before, now) }
-func (e accountEvents) Log(level int, what string, err error) {
-	e.p.logged(level, what, err)
-}
-
-func (p *Proxy) logged(level int, what string, err error) {
-	p.log.Log(context.Background(), slog.Level(level), what, "err", err)
-}
-
-// name is a JID or domain as it may stand in the log: hashed, unless the
-// configuration asks for it in clear. The hash is the same within one run.
-func (p *Proxy) name(jid string) string {
-	if p.Config().Log.JIDs {
-		return jid
-	}
-	m := hmac.New(sha256.New, p.logKey[:])
-	m.Write([]byte(jid))
-	return "#" + hex.EncodeToString(m.Sum(nil)[:5])
-}
-
-func (p *Proxy) clientLimits() stanza.Limits {
-	return stanza.Limits{Bytes: p.Config().Limits.Stanza}
-}
-
-// serverLimits are wider: rosters and archives come in large pieces.
-func (p *Proxy) serverLimits() stanza.Limits {
-	return stanza.Limits{Bytes: max(4<<20, 4*p.Config().Limits.Stanza), Elements: 1 << 17}
+// now is how things stand, for the figures.
+func (p *Proxy) now() snapshot {
+	s := snapshot{started: p.desk.started, caEnd: p.machine.ca.cert.NotAfter, certEnd: p.servers.soonestEnd(), sessions: p.relay.connected(), sessionLimit: p.Config().Limits.Sessions, accounts: p.accounts.keeps.all(), ills: p.ills()}
+	s.oldest, s.waits = p.desk.waits()
+	s.kept, s.spared = p.desk.kept("")
+	return s
 }

@@ -32,52 +32,52 @@ const (
 )
 
 // presents notes what a server presents, and tells once if it ends soon.
-func (p *Proxy) presents(d config.Domain, cert *x509.Certificate, pin config.Pin) {
-	p.mu.Lock()
-	old := p.certificates[d.Name]
+func (sv *servers) presents(d config.Domain, cert *x509.Certificate, pin config.Pin) {
+	sv.mu.Lock()
+	old := sv.certificates[d.Name]
 	if old == nil || !old.cert.Equal(cert) || old.pin != pin {
-		if len(p.certificates) > 1000 { // names come from clients
-			clear(p.certificates)
+		if len(sv.certificates) > 1000 { // names come from clients
+			clear(sv.certificates)
 		}
 		seen := &certificateSeen{cert: cert, pin: pin, told: map[[sha256.Size]byte]bool{}}
 		if old != nil && len(old.told) < maxCertificates {
 			seen.told = old.told // a server may have several
 		}
-		p.certificates[d.Name] = seen
+		sv.certificates[d.Name] = seen
 	}
-	p.mu.Unlock()
-	text := p.ending(d.Name)
-	if text == "" || !p.concerns(d.Name) {
+	sv.mu.Unlock()
+	text := sv.ending(d.Name)
+	if text == "" || !sv.concerns(d.Name) {
 		return
 	}
-	p.mu.Lock()
-	seen := p.certificates[d.Name]
+	sv.mu.Lock()
+	seen := sv.certificates[d.Name]
 	sum := sha256.Sum256(cert.Raw)
 	fresh := seen != nil && !seen.told[sum]
 	if fresh {
 		seen.told[sum] = true
 	}
-	p.mu.Unlock()
+	sv.mu.Unlock()
 	if fresh {
-		p.log.Warn("the certificate of a server ends soon", "domain", d.Name, "on", cert.NotAfter.Format(time.DateOnly))
-		p.happened(EventServerExpiring, "", d.Name)
-		p.tellAdmins(text)
+		sv.log.Warn("the certificate of a server ends soon", "domain", d.Name, "on", cert.NotAfter.Format(time.DateOnly))
+		sv.bell.happened(EventServerExpiring, "", d.Name)
+		sv.tellAdmins(text)
 	}
 }
 
 // seen are the domains whose certificates are known.
-func (p *Proxy) seen() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Sorted(maps.Keys(p.certificates))
+func (sv *servers) seen() []string {
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	return slices.Sorted(maps.Keys(sv.certificates))
 }
 
 // heldTo is the pin that a server has satisfied last; none where something else spoke for
 // it, and no other pin would.
-func (p *Proxy) heldTo(domain string) []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if x := p.certificates[domain]; x != nil && x.pin != (config.Pin{}) {
+func (sv *servers) heldTo(domain string) []string {
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	if x := sv.certificates[domain]; x != nil && x.pin != (config.Pin{}) {
 		return []string{x.pin.String()}
 	}
 	return nil
@@ -85,10 +85,8 @@ func (p *Proxy) heldTo(domain string) []string {
 
 // ending is what there is to say of a certificate that ends soon, and what to do; "" where
 // that is far, or the next one is known.
-func (p *Proxy) ending(domain string) string {
-	p.mu.Lock()
-	x := p.certificates[domain]
-	p.mu.Unlock()
+func (sv *servers) ending(domain string) string {
+	x := sv.certificate(domain)
 	if x == nil {
 		return ""
 	}
@@ -98,7 +96,7 @@ func (p *Proxy) ending(domain string) string {
 		ends = "has ended on"
 	}
 	ask := "Have the people who run the server tell you the next one, and then: otrproxy pin add " + domain + " PIN --next"
-	switch announced := p.pins.announced(domain); {
+	switch announced := sv.pins.announced(domain); {
 	case x.pin == (config.Pin{}):
 		if left < min(chainWarning, life/6) {
 			if left < 0 {
@@ -115,6 +113,28 @@ func (p *Proxy) ending(domain string) string {
 	return ""
 }
 
+// soonestEnd is when the first of the household's servers' certificates ends; zero while
+// none was seen.
+func (sv *servers) soonestEnd() (soonest time.Time) {
+	for _, domain := range sv.seen() {
+		if !sv.concerns(domain) {
+			continue
+		}
+		x := sv.certificate(domain)
+		if x != nil && (soonest.IsZero() || x.cert.NotAfter.Before(soonest)) {
+			soonest = x.cert.NotAfter
+		}
+	}
+	return soonest
+}
+
+// certificate is what a domain's server has presented last; nil for nothing yet.
+func (sv *servers) certificate(domain string) *certificateSeen {
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	return sv.certificates[domain]
+}
+
 // announced reports whether a domain has a pin for its next certificate.
 func (s *pinStore) announced(domain string) bool {
 	s.mu.Lock()
@@ -125,7 +145,7 @@ func (s *pinStore) announced(domain string) bool {
 // tellOfPin tells somebody who has just come of a pin that nobody has heard of yet.
 func (s *session) tellOfPin() {
 	domain := s.up.domain.Name
-	pin, ok := s.p.pins.tell(domain)
+	pin, ok := s.r.servers.pins.tell(domain)
 	switch {
 	case !ok:
 	case pin.Source == sourceFirst:
@@ -137,15 +157,12 @@ func (s *session) tellOfPin() {
 	}
 }
 
-// isAdmin reports whether somebody may decide about servers from a chat.
-func (p *Proxy) isAdmin(account string) bool { return slices.Contains(p.Config().Admins, account) }
-
 // tellAdmins tells administrators who are online something that is theirs to decide, in
 // the words of the chat.
-func (p *Proxy) tellAdmins(text string) {
+func (r *relay) tellAdmins(text string) {
 	text = strings.ReplaceAll(text, ": otrproxy pin add ", ": pin add ")
-	for _, account := range p.Config().Admins {
-		for _, s := range p.sessionsOf(account) {
+	for _, account := range r.config().Admins {
+		for _, s := range r.sessionsOf(account) {
 			s.Notice(serviceJID, text)
 		}
 	}

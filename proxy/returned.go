@@ -50,13 +50,13 @@ func (s *session) unprotected(root stanza.Element, what, contact string) {
 	if strings.Contains(contact, "@") {
 		whom = " for " + contact
 	}
-	sentence := otrlayer.Because("Not sent: OTR can encrypt text only, so it cannot protect "+what+", and the rules demand encryption"+whom+".", s.p.Config().RuleFor(s.jid, contact).Reason)
+	sentence := otrlayer.Because("Not sent: OTR can encrypt text only, so it cannot protect "+what+", and the rules demand encryption"+whom+".", s.r.config().RuleFor(s.jid, contact).Reason)
 	if string(root.Local()) == "message" {
 		s.account().Refuse(s, s.returning(root, contact), otrlayer.CauseUnprotected, sentence)
 		return
 	}
-	s.p.metrics.blocked(otrlayer.CauseUnprotected)
-	s.p.metrics.count(out, iq, blocked)
+	s.r.metrics.blocked(otrlayer.CauseUnprotected)
+	s.r.metrics.count(out, iq, blocked)
 	s.refuse(root, blockError(otrlayer.CauseUnprotected, sentence))
 	if filter.CarriesFile(root) && display(s.shows.Load())&showsFile == 0 { // a person has chosen one
 		s.Notice(s.fileFor(contact), sentence)
@@ -110,8 +110,8 @@ func (s *session) Return(m *otrlayer.Message, c otrlayer.Cause, sentence string)
 	if !ok {
 		return otrlayer.NoSign
 	}
-	s.p.metrics.blocked(c)
-	s.p.metrics.count(out, message, blocked)
+	s.r.metrics.blocked(c)
+	s.r.metrics.count(out, message, blocked)
 	return s.sign(m)
 }
 

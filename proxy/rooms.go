@@ -173,7 +173,7 @@ func (s *session) isContact(bare string) bool {
 // ofRooms reports whether a bare JID is a room's, though the client may not be in it: one
 // of a service for rooms that was met before. The account's own server is none.
 func (s *session) ofRooms(bare string) bool {
-	return s.p.roomServices.hosts(s.jid, bare) && !s.isContact(bare)
+	return s.r.roomServices.hosts(s.jid, bare) && !s.isContact(bare)
 }
 
 // fromRoom notes what a presence stanza says about rooms.
@@ -202,7 +202,7 @@ func (s *session) fromRoom(root stanza.Element, from address, typ string) {
 		switch {
 		case s.isRoom(from.bare):
 			_, service, _ := strings.Cut(from.bare, "@")
-			s.p.roomServices.note(bareDomain(s.jid), service)
+			s.r.roomServices.note(bareDomain(s.jid), service)
 			s.tellOfRoom(from.bare)
 		case s.unsure(from.bare): // what waits for it would have it asked, again and again
 			s.account().Drop(from.bare, otrlayer.CauseRoom)
@@ -232,7 +232,7 @@ func (s *session) learnService(from address, query stanza.Element) {
 	}
 	for c := range query.Children() {
 		if c.Is(filter.NSDiscoInfo, "identity") && c.Attr("category") == "conference" && c.Attr("type") == "text" {
-			s.p.roomServices.note(bareDomain(s.jid), from.bare)
+			s.r.roomServices.note(bareDomain(s.jid), from.bare)
 		}
 	}
 }
@@ -240,7 +240,7 @@ func (s *session) learnService(from address, query stanza.Element) {
 // tellOfRoom says once for each account and room what holds there, and again where that has
 // changed.
 func (s *session) tellOfRoom(room string) {
-	rule := s.p.Config().RuleFor(s.jid, room)
+	rule := s.r.config().RuleFor(s.jid, room)
 	if rule.Policy == config.Never || rule.Policy == config.Manual {
 		return
 	}
@@ -249,7 +249,7 @@ func (s *session) tellOfRoom(room string) {
 		what = roomRefused
 		line = otrlayer.Because("What you write here is not sent: rooms cannot be encrypted, and the rules want encryption. A rule with allow: [groupchat] lets it pass as it is.", rule.Reason)
 	}
-	if s.p.toldRooms.first(s, room, what) {
+	if s.r.toldRooms.first(s, room, what) {
 		s.Notice(ourPlace(room), line)
 	}
 }
@@ -287,7 +287,7 @@ func (t *toldRooms) first(s *session, room, what string) bool {
 	if told[room] == what { // most often so
 		return false
 	}
-	path := filepath.Join(otrlayer.Dir(s.p.state.Dir, s.jid), roomsFile)
+	path := filepath.Join(otrlayer.Dir(s.r.dir, s.jid), roomsFile)
 	if !known {
 		told = map[string]string{}
 		var b []byte
@@ -320,7 +320,7 @@ func (t *toldRooms) first(s *session, room, what string) bool {
 		err = errors.Join(err, f.Close())
 	}
 	if err != nil {
-		s.p.log.Warn("what was told of a room could not be remembered", "account", s.p.name(s.jid))
+		s.r.log.Warn("what was told of a room could not be remembered", "account", s.r.log.name(s.jid))
 	}
 	return true
 }

@@ -115,7 +115,7 @@ func (r *roster) goesOn(marks map[string]contactMark) {
 // learnRoster learns who is on the list of contacts, and who may see our presence.
 func (s *session) learnRoster(query stanza.Element) {
 	for item := range query.Children() {
-		if a := s.p.addresses.of(item, "jid"); a.ok {
+		if a := s.r.addresses.of(item, "jid"); a.ok {
 			s.contacts.lists(a, string(item.RawAttr("subscription")))
 		}
 	}

@@ -25,35 +25,35 @@ type seat struct {
 }
 
 // sit takes a seat among an account's people, or says why there is none.
-func (p *Proxy) sit(account string, limits config.Limits) (*seat, *Failure) {
-	made, kept := p.madeAmong(account)
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (ac *accountSet) sit(account string, limits config.Limits) (*seat, *Failure) {
+	made, kept := ac.madeAmong(account)
+	ac.mu.Lock()
+	defer ac.mu.Unlock()
 	at := place{account, false}
-	if f := p.noSeat(at, made, kept, limits); f != nil {
+	if f := ac.noSeat(at, made, kept, limits); f != nil {
 		return nil, f
 	}
-	p.seats[at]++
+	ac.seats[at]++
 	if !made {
-		p.fresh[account]++
+		ac.fresh[account]++
 	}
 	return &seat{at, !made}, nil
 }
 
 // mayCome is why somebody would get no seat now; nil where they would.
-func (p *Proxy) mayCome(account string, limits config.Limits) *Failure {
-	made, kept := p.madeAmong(account)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.noSeat(place{account, false}, made, kept, limits)
+func (ac *accountSet) mayCome(account string, limits config.Limits) *Failure {
+	made, kept := ac.madeAmong(account)
+	ac.mu.Lock()
+	defer ac.mu.Unlock()
+	return ac.noSeat(place{account, false}, made, kept, limits)
 }
 
 // madeAmong reports whether an account is kept, and how many are.
-func (p *Proxy) madeAmong(account string) (made bool, kept int) {
-	if p.made(account) {
+func (ac *accountSet) madeAmong(account string) (made bool, kept int) {
+	if ac.made(account) {
 		return true, 0
 	}
-	return false, p.kin.count(p.state.Dir)
+	return false, ac.kin.count(ac.dir)
 }
 
 // kin are the accounts that are kept. Their directory is listed again where it has changed:
@@ -116,13 +116,13 @@ func (k *kin) at(state, domain string) []string {
 
 // noSeat is why there is no seat; nil where there is. Made says that the account is kept, and
 // kept how many are. The caller holds mu.
-func (p *Proxy) noSeat(at place, made bool, kept int, limits config.Limits) *Failure {
+func (ac *accountSet) noSeat(at place, made bool, kept int, limits config.Limits) *Failure {
 	switch {
-	case p.seats[at] >= limits.PerAccount:
-		p.metrics.refused(RefusedAccount)
+	case ac.seats[at] >= limits.PerAccount:
+		ac.refused(RefusedAccount)
 		return fail(FailLimit, nil, "otrproxy serves as many sessions of %s as its configuration allows (limits.per_account, %d); end one on another device.", at.account, limits.PerAccount)
-	case !made && p.fresh[at.account] == 0 && kept+len(p.fresh) >= limits.Accounts: // those that are there may be made at any moment
-		p.metrics.refused(RefusedAccounts)
+	case !made && ac.fresh[at.account] == 0 && kept+len(ac.fresh) >= limits.Accounts: // those that are there may be made at any moment
+		ac.refused(RefusedAccounts)
 		return fail(FailLimit, nil, "otrproxy keeps as many accounts as its configuration allows (limits.accounts, %d), and %s is not one of them.", limits.Accounts, at.account)
 	}
 	return nil
@@ -130,88 +130,103 @@ func (p *Proxy) noSeat(at place, made bool, kept int, limits config.Limits) *Fai
 
 // reseat moves a seat between an account's people and strangers. Most is how many may be
 // there; 0 for as many as come.
-func (p *Proxy) reseat(s *seat, stranger bool, most int) *Failure {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (ac *accountSet) reseat(s *seat, stranger bool, most int) *Failure {
+	ac.mu.Lock()
+	defer ac.mu.Unlock()
 	to := place{s.at.account, stranger}
-	if most > 0 && p.seats[to] >= most {
-		p.metrics.refused(RefusedAccount)
+	if most > 0 && ac.seats[to] >= most {
+		ac.refused(RefusedAccount)
 		return fail(FailLimit, nil, "As many logins of %s with other passwords are there as its configuration allows (limits.per_account, %d).", to.account, most)
 	}
-	p.vacate(s.at)
+	ac.vacate(s.at)
 	s.at = to
-	p.seats[to]++
+	ac.seats[to]++
 	return nil
 }
 
-func (p *Proxy) vacate(at place) {
-	if p.seats[at]--; p.seats[at] == 0 {
-		delete(p.seats, at)
+func (ac *accountSet) vacate(at place) {
+	if ac.seats[at]--; ac.seats[at] == 0 {
+		delete(ac.seats, at)
 	}
 }
 
 // leave gives a seat back. What was remembered of an account that has come to no use goes with
 // the last one.
-func (p *Proxy) leave(s **seat) {
+func (ac *accountSet) leave(s **seat) {
 	if *s == nil {
 		return
 	}
-	if a := p.vacated(*s); a != nil {
+	if a := ac.vacated(*s); a != nil {
 		a.Close()
 	}
 }
 
 // vacated gives a seat back, and returns the account that has come to no use, if any.
-func (p *Proxy) vacated(s *seat) *otrlayer.Account {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (ac *accountSet) vacated(s *seat) *otrlayer.Account {
+	ac.mu.Lock()
+	defer ac.mu.Unlock()
 	account := s.at.account
-	p.vacate(s.at)
-	if n := p.fresh[account]; s.unmade && n > 1 {
-		p.fresh[account]--
+	ac.vacate(s.at)
+	if n := ac.fresh[account]; s.unmade && n > 1 {
+		ac.fresh[account]--
 	} else if s.unmade {
-		delete(p.fresh, account)
+		delete(ac.fresh, account)
 	}
-	if p.seats[place{account, false}]+p.seats[place{account, true}] > 0 {
+	if ac.seats[place{account, false}]+ac.seats[place{account, true}] > 0 {
 		return nil
 	}
-	delete(p.unmade, account)
-	a := p.accounts[account]
+	delete(ac.unmade, account)
+	a := ac.open[account]
 	if a == nil || !s.unmade || a.Made() {
 		return nil
 	}
-	delete(p.accounts, account)
-	p.passwords.forget(account)
+	delete(ac.open, account)
+	ac.forgotten(account)
 	return a
 }
 
 // made reports whether an account has a directory.
-func (p *Proxy) made(account string) bool {
-	_, err := os.Stat(otrlayer.Dir(p.state.Dir, account))
+func (ac *accountSet) made(account string) bool {
+	_, err := os.Stat(otrlayer.Dir(ac.dir, account))
 	return err == nil
 }
 
 // onceMade runs f when an account has come to use: at once where it has a directory already.
 // Who logs in and does nothing leaves nothing behind.
-func (p *Proxy) onceMade(account string, f func()) {
-	if p.made(account) {
+func (ac *accountSet) onceMade(account string, f func()) {
+	if ac.made(account) {
 		f()
 		return
 	}
-	p.mu.Lock()
-	if p.fresh[account] == 0 { // made meanwhile
-		p.mu.Unlock()
+	ac.mu.Lock()
+	if ac.fresh[account] == 0 { // made meanwhile
+		ac.mu.Unlock()
 		f()
 		return
 	}
-	defer p.mu.Unlock()
-	if len(p.unmade[account]) < maxUnmade {
-		p.unmade[account] = append(p.unmade[account], f)
+	defer ac.mu.Unlock()
+	if len(ac.unmade[account]) < maxUnmade {
+		ac.unmade[account] = append(ac.unmade[account], f)
 	}
 }
 
 // maxUnmade bounds what is put off for an account.
 const maxUnmade = 64
+
+// cameToUse notes that an account has its files, and does what was put off until then.
+func (ac *accountSet) cameToUse(account string) {
+	ac.mu.Lock()
+	later := ac.unmade[account]
+	delete(ac.unmade, account)
+	if ac.fresh[account] > 0 {
+		delete(ac.fresh, account)
+		ac.kin.more()
+	}
+	ac.mu.Unlock()
+	for _, f := range later {
+		f()
+	}
+}
 
 // comes notes that the session's client does something: its account is made, with its key,
 // where it is not there yet. Without its files the session ends.
@@ -220,51 +235,37 @@ func (s *session) comes() (err error) {
 		return nil
 	}
 	s.used.Do(func() {
-		p := s.p
+		r := s.r
 		if e := s.account().Prepare(); e != nil {
-			p.metrics.upstreamFailed(FailState)
-			p.log.Error("an account's files cannot be used", "account", p.name(s.jid), "err", strings.ReplaceAll(e.Error(), s.jid, p.name(s.jid)))
+			r.metrics.upstreamFailed(FailState)
+			r.log.Error("an account's files cannot be used", "account", r.log.name(s.jid), "err", strings.ReplaceAll(e.Error(), s.jid, r.log.name(s.jid)))
 			err = &streamFault{"internal-server-error", "otrproxy cannot use the files of this account: " + e.Error() + "."}
 			return
 		}
-		p.mu.Lock()
-		later := p.unmade[s.jid]
-		delete(p.unmade, s.jid)
-		if p.fresh[s.jid] > 0 {
-			delete(p.fresh, s.jid)
-			p.kin.more()
-		}
-		p.mu.Unlock()
-		for _, f := range later {
-			f()
-		}
+		r.accounts.cameToUse(s.jid)
 	})
 	return err
 }
 
 // keepsFirst keeps what recognises a password, where nothing does yet.
-func (p *Proxy) keepsFirst(account, password string) {
-	if v, err := p.verifierOf(account); err != nil || v != nil && v.Password != "" {
+func (lo *logins) keepsFirst(account, password string) {
+	if v, err := lo.verifierOf(account); err != nil || v != nil && v.Password != "" {
 		return
 	}
 	hash := sync.OnceValue(func() string { return hashPassword(password) })
-	if !p.begin() {
+	if !lo.spawn(func() { hash() }) { // it takes a while
 		return
 	}
-	go func() { // it takes a while
-		defer p.wg.Done()
-		hash()
-	}()
-	sum := p.passwords.sum(account, password)
-	p.onceMade(account, func() {
+	sum := lo.passwords.sum(account, password)
+	lo.onceMade(account, func() {
 		v := verifier{Password: hash()}
-		p.remembering.Lock()
-		defer p.remembering.Unlock()
-		if right, ok := p.passwords.of(account); ok && right != sum { // another one has been confirmed since
+		lo.remembering.Lock()
+		defer lo.remembering.Unlock()
+		if right, ok := lo.passwords.of(account); ok && right != sum { // another one has been confirmed since
 			return
 		}
-		if err := p.saveVerifier(account, v); err != nil {
-			p.log.Warn("what recognises a password could not be kept", "account", p.name(account))
+		if err := lo.saveVerifier(account, v); err != nil {
+			lo.log.Warn("what recognises a password could not be kept", "account", lo.log.name(account))
 		}
 	})
 }

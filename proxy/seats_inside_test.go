@@ -16,9 +16,7 @@ func smallProxy(t *testing.T, accounts int) *Proxy {
 	cfg := config.Default()
 	cfg.State = t.TempDir()
 	cfg.Limits.Accounts = accounts
-	p := prepared(cfg, Options{})
-	p.state = &State{Dir: cfg.State}
-	p.metrics = newMetrics(p)
+	p := furnished(cfg, Options{})
 	os.MkdirAll(cfg.State+"/accounts", 0o700)
 	return p
 }
@@ -29,20 +27,20 @@ func TestLoginOfNoUseLeavesNothing(t *testing.T) {
 	p := smallProxy(t, 1)
 	lim := p.Config().Limits
 	for _, password := range []string{"of the server's people", "of b"} {
-		seat, f := p.sit("b@x.y", lim) // as letIn does
+		seat, f := p.accounts.sit("b@x.y", lim) // as letIn does
 		if f != nil {
 			t.Fatal(f)
 		}
-		if _, err := p.account("b@x.y"); err != nil {
+		if _, err := p.accounts.account("b@x.y"); err != nil {
 			t.Fatal(err)
 		}
-		if who, err := p.recognise("b@x.y", credentials{"b", password}); who != first || err != nil {
+		if who, err := p.logins.recognise("b@x.y", credentials{"b", password}); who != first || err != nil {
 			t.Errorf("%s is %v (0 strange, 1 known, 2 first): %v", password, who, err)
 		}
-		if _, f := p.sit("c@x.y", lim); f == nil {
+		if _, f := p.accounts.sit("c@x.y", lim); f == nil {
 			t.Error("more accounts than are kept may come at once")
 		}
-		p.leave(&seat)
+		p.accounts.leave(&seat)
 		if n := p.Open(); n != 0 {
 			t.Errorf("%d accounts are open, of which nobody is there", n)
 		}
@@ -56,53 +54,53 @@ func TestFirstPasswordIsRecognisedThoughAnotherGoes(t *testing.T) {
 	const who = "a@x.y"
 	creds := credentials{"a", "hers"}
 	login := func() *seat { // as letIn does
-		p.account(who)
-		p.recognise(who, creds)
-		s, f := p.sit(who, lim)
+		p.accounts.account(who)
+		p.logins.recognise(who, creds)
+		s, f := p.accounts.sit(who, lim)
 		if f != nil {
 			t.Fatal(f)
 		}
-		p.keepsFirst(who, creds.password)
+		p.logins.keepsFirst(who, creds.password)
 		return s
 	}
 	old := login()
 	// her client connects again
-	p.account(who)
-	if st, err := p.recognise(who, creds); st == strange || err != nil {
+	p.accounts.account(who)
+	if st, err := p.logins.recognise(who, creds); st == strange || err != nil {
 		t.Fatal(st, err)
 	}
-	p.leave(&old) // the first connection ends here
-	s, f := p.sit(who, lim)
+	p.accounts.leave(&old) // the first connection ends here
+	s, f := p.accounts.sit(who, lim)
 	if f != nil {
 		t.Fatal(f)
 	}
-	p.keepsFirst(who, creds.password)
+	p.logins.keepsFirst(who, creds.password)
 	// and makes use of the account
-	a, _ := p.account(who)
+	a, _ := p.accounts.account(who)
 	if err := a.Prepare(); err != nil {
 		t.Fatal(err)
 	}
-	p.mu.Lock()
-	later := p.unmade[who]
-	delete(p.unmade, who)
-	p.mu.Unlock()
+	p.accounts.mu.Lock()
+	later := p.accounts.unmade[who]
+	delete(p.accounts.unmade, who)
+	p.accounts.mu.Unlock()
 	for _, f := range later {
 		f()
 	}
 	<-a.Ready()
-	if v, err := p.verifierOf(who); v == nil || err != nil {
+	if v, err := p.logins.verifierOf(who); v == nil || err != nil {
 		t.Errorf("nothing recognises her password: %v %v", v, err)
 	}
-	if st, _ := p.recognise(who, credentials{"a", "of the server's people"}); st != strange {
+	if st, _ := p.logins.recognise(who, credentials{"a", "of the server's people"}); st != strange {
 		t.Errorf("who comes with another password is %v (0 strange, 1 known, 2 first)", st)
 	}
-	p.leave(&s)
+	p.accounts.leave(&s)
 }
 
 // What comes back to a guest behind its confirmation comes to the account.
 func TestGuestGivesBackLateToItsPerson(t *testing.T) {
 	p := smallProxy(t, 10)
-	a, err := p.account("a@x.y")
+	a, err := p.accounts.account("a@x.y")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +121,7 @@ func TestConnectionThatTriesAgainCountsOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	g := newGate(func() bool { return false }, func(RefusedCause) {})
+	g := newGate(newJournal(nil, nil), func() bool { return false }, func(RefusedCause) {})
 	lim := config.Default().Limits
 	v, _ := g.admit(conn, lim)
 	g.settle(v, lim) // letIn, which says "unwanted" by again(): another try is open

@@ -18,28 +18,28 @@ import (
 
 // Servers: what they are held to, what they present, and the local CA.
 
-func (p *Proxy) serverCommands() control.Table {
+func serverWords() []word {
 	pinArg := control.Arg{Name: "pin", Label: "Pin: sha256:AB:CD:... or spki-sha256:..."}
 	givenPin := pinArg
 	givenPin.Optional = true
-	return control.Table{
-		{Name: "pin list", Help: "lists the certificates and keys servers are held to", Reads: true, Admin: true, Run: p.pinList},
-		{Name: "pin show", Help: "shows how a domain's server is trusted, and its pins", Reads: true, Admin: true, Args: []control.Arg{domainArg}, Run: p.pinShow},
-		{Name: "pin probe", Help: "looks at what a domain's server presents now, in every format, and with --via a second time through a SOCKS proxy; nothing is trusted by that", Reads: true, Admin: true,
-			Args: []control.Arg{domainArg, {Name: "via", Kind: control.Option, Label: "Also through a SOCKS proxy, such as socks5://127.0.0.1:9050"}}, Run: p.pinProbe},
-		{Name: "pin add", Help: "trusts a server's certificate (sha256:..) or key (spki-sha256:..); with --presented, what the server presents now", Admin: true,
+	return []word{
+		{control.Command{Name: "pin list", Help: "lists the certificates and keys servers are held to", Reads: true, Admin: true}, (*desk).pinList},
+		{control.Command{Name: "pin show", Help: "shows how a domain's server is trusted, and its pins", Reads: true, Admin: true, Args: []control.Arg{domainArg}}, (*desk).pinShow},
+		{control.Command{Name: "pin probe", Help: "looks at what a domain's server presents now, in every format, and with --via a second time through a SOCKS proxy; nothing is trusted by that", Reads: true, Admin: true,
+			Args: []control.Arg{domainArg, {Name: "via", Kind: control.Option, Label: "Also through a SOCKS proxy, such as socks5://127.0.0.1:9050"}}}, (*desk).pinProbe},
+		{control.Command{Name: "pin add", Help: "trusts a server's certificate (sha256:..) or key (spki-sha256:..); with --presented, what the server presents now", Admin: true,
 			Args: []control.Arg{domainArg, givenPin, {Name: "presented", Kind: control.Flag, Label: "What the server presents now"},
-				{Name: "next", Kind: control.Flag, Label: "For a change that the server's people have announced"}}, Run: p.pinAdd},
-		{Name: "pin remove", Help: "forgets a pin that was added or remembered", Admin: true, Args: []control.Arg{domainArg, pinArg}, Run: p.pinRemove},
-		{Name: "ca export", Help: "prints the certificate of the local CA, to trust in clients that check certificates", Reads: true, Run: p.caExport},
-		{Name: "ca show", Help: "shows the fingerprint of the local CA, to compare with what a device shows that installs it, and the page where devices get it", Reads: true, Run: p.caShow},
-		{Name: "doctor", Help: "checks the way from a domain's name to the login, step by step, and says what to do", Reads: true, Admin: true,
-			Args: []control.Arg{{Name: "name", Label: "Domain, or account"}}, Run: p.doctor},
+				{Name: "next", Kind: control.Flag, Label: "For a change that the server's people have announced"}}}, (*desk).pinAdd},
+		{control.Command{Name: "pin remove", Help: "forgets a pin that was added or remembered", Admin: true, Args: []control.Arg{domainArg, pinArg}}, (*desk).pinRemove},
+		{control.Command{Name: "ca export", Help: "prints the certificate of the local CA, to trust in clients that check certificates", Reads: true}, (*desk).caExport},
+		{control.Command{Name: "ca show", Help: "shows the fingerprint of the local CA, to compare with what a device shows that installs it, and the page where devices get it", Reads: true}, (*desk).caShow},
+		{control.Command{Name: "doctor", Help: "checks the way from a domain's name to the login, step by step, and says what to do", Reads: true, Admin: true,
+			Args: []control.Arg{{Name: "name", Label: "Domain, or account"}}}, (*desk).examine},
 	}
 }
 
-func (p *Proxy) pinList(context.Context, control.Call) (control.Reply, error) {
-	lines := p.pins.list(p.Config())
+func (k *desk) pinList(context.Context, control.Call) (control.Reply, error) {
+	lines := k.servers.pins.list(k.config())
 	if len(lines) == 0 {
 		return control.Reply{Text: "no pins yet", Data: []control.PinLine{}}, nil
 	}
@@ -59,12 +59,12 @@ func pinText(lines []control.PinLine) string {
 }
 
 // named domain of a call, and what holds for it.
-func (p *Proxy) domainOf(c control.Call) (config.Domain, error) {
+func (k *desk) domainOf(c control.Call) (config.Domain, error) {
 	name, err := domainName(c.Arg("domain"))
 	if err != nil {
 		return config.Domain{}, fmt.Errorf("%q is not a domain", c.Arg("domain"))
 	}
-	d, ok := p.Config().Domain(name)
+	d, ok := k.config().Domain(name)
 	if !ok {
 		return d, fmt.Errorf("the configuration does not allow %s; its domains are listed under \"domains\"", name)
 	}
@@ -80,14 +80,14 @@ var trustWord = map[config.TrustMode]string{
 	config.TrustTOFU:  "the first use needs a CA of this machine or your word; from then on it must be the same",
 }
 
-func (p *Proxy) pinShow(_ context.Context, c control.Call) (control.Reply, error) {
-	d, err := p.domainOf(c)
+func (k *desk) pinShow(_ context.Context, c control.Call) (control.Reply, error) {
+	d, err := k.domainOf(c)
 	if err != nil {
 		return control.Reply{}, err
 	}
-	lines := slices.DeleteFunc(p.pins.list(p.Config()), func(l control.PinLine) bool { return l.Domain != d.Name })
+	lines := slices.DeleteFunc(k.servers.pins.list(k.config()), func(l control.PinLine) bool { return l.Domain != d.Name })
 	text := fmt.Sprintf("%s: trust %s (%s)", d.Name, d.Trust, trustWord[d.Trust])
-	if ending := p.ending(d.Name); ending != "" {
+	if ending := k.servers.ending(d.Name); ending != "" {
 		text += "\n" + ending
 	}
 	if len(lines) == 0 {
@@ -97,10 +97,10 @@ func (p *Proxy) pinShow(_ context.Context, c control.Call) (control.Reply, error
 }
 
 // look describes what a server presents, and where that was.
-func (p *Proxy) look(ctx context.Context, d config.Domain) (control.Presented, target, *Failure) {
+func (k *desk) look(ctx context.Context, d config.Domain) (control.Presented, target, *Failure) {
 	ctx, cancel := context.WithTimeout(ctx, commandLimit)
 	defer cancel()
-	cs, t, f := p.presented(ctx, d)
+	cs, t, f := k.servers.presented(ctx, d)
 	if f != nil {
 		return control.Presented{}, t, f
 	}
@@ -109,17 +109,17 @@ func (p *Proxy) look(ctx context.Context, d config.Domain) (control.Presented, t
 	out := control.Presented{Domain: d.Name, Address: t.addr(), Via: d.Via, TLS: tls.VersionName(cs.Version), SHA256: leaf.String(), SPKI: spki.String(),
 		SHA1: oldSum(cert), Subject: cert.Subject.String(), Issuer: cert.Issuer.String(), Names: cert.DNSNames,
 		NotBefore: cert.NotBefore.UTC().Format(time.RFC3339), NotAfter: cert.NotAfter.UTC().Format(time.RFC3339)}
-	if err := p.checkChain(d.Name, cs.PeerCertificates); err != nil {
+	if err := k.servers.checkChain(d.Name, cs.PeerCertificates); err != nil {
 		out.CA = reason(err)
 	}
-	for _, pin := range p.pinsFor(d) {
+	for _, pin := range k.servers.pinsFor(d) {
 		out.Pinned = out.Pinned || pin == leaf || pin == spki
 	}
 	return out, t, nil
 }
 
-func (p *Proxy) pinProbe(ctx context.Context, c control.Call) (control.Reply, error) {
-	d, err := p.domainOf(c)
+func (k *desk) pinProbe(ctx context.Context, c control.Call) (control.Reply, error) {
+	d, err := k.domainOf(c)
 	if err != nil {
 		return control.Reply{}, err
 	}
@@ -129,7 +129,7 @@ func (p *Proxy) pinProbe(ctx context.Context, c control.Call) (control.Reply, er
 			return control.Reply{}, fmt.Errorf("%w: %w", control.ErrUsage, err)
 		}
 	}
-	x, t, f := p.look(ctx, d)
+	x, t, f := k.look(ctx, d)
 	if f != nil {
 		return control.Reply{}, f
 	}
@@ -138,7 +138,7 @@ func (p *Proxy) pinProbe(ctx context.Context, c control.Call) (control.Reply, er
 	if via != "" {
 		there := only(d, t)
 		there.Via = via
-		y, _, f := p.look(ctx, there)
+		y, _, f := k.look(ctx, there)
 		if f != nil {
 			return control.Reply{}, fmt.Errorf("%s\nThe second way failed, so nothing was compared: %w", text, f)
 		}
@@ -186,8 +186,8 @@ func oneLine(s string) string {
 	return s
 }
 
-func (p *Proxy) pinAdd(ctx context.Context, c control.Call) (control.Reply, error) {
-	d, err := p.domainOf(c)
+func (k *desk) pinAdd(ctx context.Context, c control.Call) (control.Reply, error) {
+	d, err := k.domainOf(c)
 	if err != nil {
 		return control.Reply{}, err
 	}
@@ -196,7 +196,7 @@ func (p *Proxy) pinAdd(ctx context.Context, c control.Call) (control.Reply, erro
 	case c.Has("presented") && c.Arg("pin") != "":
 		return control.Reply{}, fmt.Errorf("%w: either a pin or --presented, not both", control.ErrUsage)
 	case c.Has("presented"):
-		x, _, f := p.look(ctx, d)
+		x, _, f := k.look(ctx, d)
 		if f != nil {
 			return control.Reply{}, f
 		}
@@ -212,16 +212,16 @@ func (p *Proxy) pinAdd(ctx context.Context, c control.Call) (control.Reply, erro
 	slot := slotCurrent
 	if c.Has("next") {
 		slot = slotNext
-		now := slices.DeleteFunc(slices.Concat(d.Pins, p.pins.current(d.Name)), func(x config.Pin) bool { return x == pin })
+		now := slices.DeleteFunc(slices.Concat(d.Pins, k.servers.pins.current(d.Name)), func(x config.Pin) bool { return x == pin })
 		if len(now) == 0 && d.Trust != config.TrustCA && d.Trust != config.TrustDANE {
 			return control.Reply{}, fmt.Errorf("no other pin is in force for %s, and with one for later alone its server would be refused now; first: %s", d.Name, c.How("pin add", "domain", d.Name, "pin", "PIN"))
 		}
 	}
-	if err := p.pins.add(d.Name, pin, slot); err != nil {
+	if err := k.servers.pins.add(d.Name, pin, slot); err != nil {
 		return control.Reply{}, err
 	}
-	p.forgive()
-	p.changed()
+	k.servers.forgive()
+	k.bell.changed()
 	r, err := done("%s is held to %s", d.Name, pin)
 	switch d.Trust {
 	case config.TrustDANE:
@@ -229,14 +229,14 @@ func (p *Proxy) pinAdd(ctx context.Context, c control.Call) (control.Reply, erro
 	case config.TrustCA:
 		r.Text += "; but its trust is \"ca\", where pins do not count: set trust to ca+pin, pin or tofu in the configuration"
 	case config.TrustTOFU:
-		if have := p.pins.of(d.Name); len(have) > 1 {
+		if have := k.servers.pins.of(d.Name); len(have) > 1 {
 			r.Text += fmt.Sprintf(", or to %s", plural(len(have)-1, "other pin"))
 		}
 	}
 	return r, err
 }
 
-func (p *Proxy) pinRemove(_ context.Context, c control.Call) (control.Reply, error) {
+func (k *desk) pinRemove(_ context.Context, c control.Call) (control.Reply, error) {
 	domain, err := domainName(c.Arg("domain"))
 	if err != nil {
 		return control.Reply{}, fmt.Errorf("%q is not a domain", c.Arg("domain"))
@@ -245,20 +245,20 @@ func (p *Proxy) pinRemove(_ context.Context, c control.Call) (control.Reply, err
 	if err != nil {
 		return control.Reply{}, err
 	}
-	ok, err := p.pins.remove(domain, pin)
+	ok, err := k.servers.pins.remove(domain, pin)
 	if err != nil {
 		return control.Reply{}, err
 	}
 	if !ok {
 		return control.Reply{}, errors.New("there is no such pin; those in the configuration are removed there (" + c.How("pin list") + ")")
 	}
-	p.forgive()
-	p.changed()
+	k.servers.forgive()
+	k.bell.changed()
 	return done("%s is not held to %s any more", domain, pin)
 }
 
-func (p *Proxy) caExport(context.Context, control.Call) (control.Reply, error) {
-	text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.ca.cert.Raw}))
-	sum := sha256.Sum256(p.ca.cert.Raw)
+func (k *desk) caExport(context.Context, control.Call) (control.Reply, error) {
+	text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: k.machine.ca.cert.Raw}))
+	sum := sha256.Sum256(k.machine.ca.cert.Raw)
 	return control.Reply{Text: strings.TrimRight(text, "\n"), Data: []map[string]string{{"pem": text, "sha256": config.ColonHex(sum[:])}}}, nil
 }

@@ -76,7 +76,7 @@ func (s *session) serviceIQ(root stanza.Element) {
 	case isVersion && typ == "get":
 		s.answer(root, func(b []byte) []byte {
 			b = append(b, "<query xmlns='jabber:iq:version'><name>otrproxy</name><version>"...)
-			return append(stanza.AppendEscaped(b, s.p.opt.Version), "</version></query>"...)
+			return append(stanza.AppendEscaped(b, s.r.version), "</version></query>"...)
 		})
 	default:
 		s.refuse(root, stanza.Error{Type: "cancel", Condition: "service-unavailable"})
@@ -135,7 +135,7 @@ func (s *session) discoItems(root stanza.Element, node string) {
 
 // as is the person at this client, in a place.
 func (s *session) as(place control.Place, contact string) control.Actor {
-	return control.Actor{Place: place, Account: s.jid, Contact: contact, Admin: s.p.isAdmin(s.jid) && s.stranger.Load() == nil && s.p.vouchedFor(s.jid)}
+	return control.Actor{Place: place, Account: s.jid, Contact: contact, Admin: isAdmin(s.r.config(), s.jid) && s.stranger.Load() == nil && s.r.logins.vouchedFor(s.jid)}
 }
 
 // actor is the person at this client, in its menus.
@@ -155,11 +155,11 @@ func (s *session) found(e *stanza.Edit, st *stanza.Stanza, query stanza.Element)
 // withoutUs removes what somebody else says about the service contact from a list, and
 // says how many items that were.
 func (s *session) withoutUs(e *stanza.Edit, st *stanza.Stanza, query stanza.Element) (edited *stanza.Edit, n int) {
-	if !mentionsUs(query.Raw()) || s.p.Config().HandsOff(s.jid) {
+	if !mentionsUs(query.Raw()) || s.r.config().HandsOff(s.jid) {
 		return e, 0
 	}
 	for item := range query.Children() {
-		if a := s.p.addresses.of(item, "jid"); !ours(a) && !a.mimics {
+		if a := s.r.addresses.of(item, "jid"); !ours(a) && !a.mimics {
 			continue
 		}
 		if e == nil {
@@ -181,18 +181,18 @@ const (
 
 // remembered reports whether a word stands in the account's file of the service contact.
 func (s *session) remembered(word string) bool {
-	b, _ := os.ReadFile(filepath.Join(otrlayer.Dir(s.p.state.Dir, s.jid), serviceFile))
+	b, _ := os.ReadFile(filepath.Join(otrlayer.Dir(s.r.dir, s.jid), serviceFile))
 	return slices.Contains(strings.Fields(string(b)), word)
 }
 
 // recall writes a word there, or removes it.
 func (s *session) recall(word string, yes bool) {
-	path := filepath.Join(otrlayer.Dir(s.p.state.Dir, s.jid), serviceFile)
-	s.p.remembering.Lock()
-	defer s.p.remembering.Unlock()
+	path := filepath.Join(otrlayer.Dir(s.r.dir, s.jid), serviceFile)
+	s.r.recalling.Lock()
+	defer s.r.recalling.Unlock()
 	b, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // what could not be read is not to be overwritten
-		s.p.log.Warn("what the service contact has said could not be remembered", "account", s.p.name(s.jid))
+		s.r.log.Warn("what the service contact has said could not be remembered", "account", s.r.log.name(s.jid))
 		return
 	}
 	words := slices.DeleteFunc(strings.Fields(string(b)), func(w string) bool { return w == word })
@@ -201,14 +201,14 @@ func (s *session) recall(word string, yes bool) {
 	}
 	text := strings.Join(words, "\n") + "\n"
 	if err := atomicwriter.WriteFile(path, []byte(text), 0o600); err != nil {
-		s.p.log.Warn("what the service contact has said could not be remembered", "account", s.p.name(s.jid))
+		s.r.log.Warn("what the service contact has said could not be remembered", "account", s.r.log.name(s.jid))
 	}
 }
 
 // arrived greets a client that has just come, once for each account, and is there for it
 // where it is on its list of contacts.
 func (s *session) arrived() {
-	if s.p.Config().HandsOff(s.jid) {
+	if s.r.config().HandsOff(s.jid) {
 		return
 	}
 	defer s.greetsStrangers()
@@ -216,10 +216,10 @@ func (s *session) arrived() {
 		return
 	}
 	s.account().Arrived(s)
-	if line := s.p.turnedAway.tell(s.jid); line != "" {
+	if line := s.r.turnedAway.tell(s.jid); line != "" {
 		s.Notice(serviceJID, line)
 	}
-	if s.p.isAdmin(s.jid) && !s.p.vouchedFor(s.jid) {
+	if isAdmin(s.r.config(), s.jid) && !s.r.logins.vouchedFor(s.jid) {
 		s.Notice(serviceJID, "You are one of admins, and so far only the server says that this is you. Whoever runs otrproxy confirms it once: otrproxy login confirm "+s.jid)
 	}
 	if s.remembered(listed) {
@@ -284,7 +284,7 @@ func (s *session) list(yes bool) {
 		return
 	}
 	s.recall(listed, yes)
-	for _, other := range s.p.sessionsOf(s.jid) {
+	for _, other := range s.r.sessionsOf(s.jid) {
 		other.rosterPush(yes)
 	}
 }
@@ -327,7 +327,7 @@ func (s *session) answersPush(id []byte) bool {
 func (s *session) aboutUs(st *stanza.Stanza) (e *stanza.Edit, over bool) {
 	root := st.Root()
 	typ := root.Attr("type")
-	if typ != "get" && typ != "set" || !mentionsUs(st.Raw) || s.p.Config().HandsOff(s.jid) {
+	if typ != "get" && typ != "set" || !mentionsUs(st.Raw) || s.r.config().HandsOff(s.jid) {
 		return nil, false
 	}
 	left, listed := false, "" // other items beside those; what is wanted of our own

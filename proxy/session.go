@@ -23,7 +23,7 @@ const ownID = "otrproxy-"
 // A session is one client and its upstream leg, after the login. Two goroutines
 // read, one for each leg; each feeds the other leg's outbox.
 type session struct {
-	p     *Proxy
+	r     *relay
 	jid   string // bare
 	host  string // where the client comes from
 	entry string
@@ -106,7 +106,7 @@ type session struct {
 }
 
 func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *session {
-	s := &session{p: c.p, jid: account.JID(), host: c.host(), entry: c.entry, login: c.entered, how: how, since: time.Now(), tls: c.tlsVersion, up: u,
+	s := &session{r: c.door.relay, jid: account.JID(), host: c.host(), entry: c.entry, login: c.entered, how: how, since: time.Now(), tls: c.tlsVersion, up: u,
 		upTLS: tls.VersionName(u.conn.ConnectionState().Version), fromClient: c.scan, fromServer: u.scan,
 		clientRead: make(chan struct{}), serverRead: make(chan struct{})}
 	s.first, s.password, s.seat, s.epoch, s.place = c.first, c.password, c.seat, c.epoch, c.place()
@@ -132,14 +132,14 @@ func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *
 	}
 	s.server.wrote, u.wire.heard = s.wrote, s.heard
 	s.speaks()
-	s.contacts.all = &c.p.contacts
+	s.contacts.all = &s.r.contacts
 	return s
 }
 
 // run relays to the end of the session, and gives back what the login has taken.
 func (s *session) run() {
 	s.relay()
-	s.p.leave(&s.seat)
+	s.r.accounts.leave(&s.seat)
 	s.up.hangUp()
 }
 
@@ -163,7 +163,7 @@ func (s *session) promote(a *otrlayer.Account) {
 	if s.parted || s.stranger.Swap(nil) == nil {
 		return
 	}
-	s.p.reseat(s.seat, false, 0)
+	s.r.accounts.reseat(s.seat, false, 0)
 	if old := s.of.Swap(a); s.attached {
 		old.Detach(s)
 		a.Attach(s)
@@ -181,7 +181,7 @@ func (s *session) demote() {
 		return
 	}
 	a.Inherit(guest)
-	s.p.reseat(s.seat, true, 0)
+	s.r.accounts.reseat(s.seat, true, 0)
 	if s.of.Store(guest); s.attached {
 		a.Detach(s)
 		guest.Attach(s)
@@ -227,21 +227,17 @@ func (s *session) relay() {
 
 // begins has the session be among all the others; false where the proxy stops.
 func (s *session) begins() bool {
-	s.p.mu.Lock()
-	if s.p.closing {
-		s.p.mu.Unlock()
+	if !s.r.join(s) {
 		return false
 	}
-	s.p.sessions.add(s)
-	s.p.mu.Unlock()
-	if st := s.stranger.Load(); st != nil && !s.p.passwords.joins(st, s) {
+	if st := s.stranger.Load(); st != nil && !s.r.logins.passwords.joins(st, s) {
 		s.decided(st)
-	} else if st == nil && s.p.passwords.epoch(s.jid) != s.epoch { // while they logged in
+	} else if st == nil && s.r.logins.passwords.epoch(s.jid) != s.epoch { // while they logged in
 		s.turnOut(notThePerson)
 	}
-	s.p.changed()
-	s.p.metrics.began(s.entry)
-	s.p.log.Info("session begins", "account", s.p.name(s.jid), "entry", s.entry, "login", s.login, "upstream", s.upTLS, "sasl", s.how)
+	s.r.bell.changed()
+	s.r.metrics.began(s.entry)
+	s.r.log.Info("session begins", "account", s.r.log.name(s.jid), "entry", s.entry, "login", s.login, "upstream", s.upTLS, "sasl", s.how)
 	s.client.kick()
 	return true
 }
@@ -252,14 +248,12 @@ func (s *session) isOver() {
 	account := s.part()
 	s.settle()
 	giveBack(account, s.client.unsent(), func(k mark) otrlayer.Cause { return k.cause }) // what the client was not told
-	s.p.mu.Lock()
-	s.p.sessions.remove(s)
-	s.p.mu.Unlock()
+	s.r.part(s)
 	s.leaves()
 	s.contacts.forget()
-	s.p.changed()
-	s.p.metrics.ended(s.since)
-	s.p.log.Info("session ends", "account", s.p.name(s.jid))
+	s.r.bell.changed()
+	s.r.metrics.ended(s.since)
+	s.r.log.Info("session ends", "account", s.r.log.name(s.jid))
 }
 
 // finally ends the session with f, unless it is being ended already, and returns once it
@@ -405,7 +399,7 @@ func (s *session) readClient() func() {
 		if err := s.outgoing(st); err != nil {
 			return func() { s.clientError(err) }
 		}
-		s.p.metrics.took(r.took())
+		s.r.metrics.took(r.took())
 		s.pace.keep(s, r.last)
 	}
 }
@@ -430,7 +424,7 @@ func (s *session) clientError(err error) {
 	if !errors.As(err, &f) {
 		f = &streamFault{"internal-server-error", err.Error()}
 	}
-	s.p.log.Warn("a session was ended for what its client sent", "account", s.p.name(s.jid), "condition", f.condition)
+	s.r.log.Warn("a session was ended for what its client sent", "account", s.r.log.name(s.jid), "condition", f.condition)
 	s.end(func() {
 		s.client.build(func(b []byte) []byte { return stanza.AppendStreamError(b, f.condition, f.text) })
 	})
@@ -451,7 +445,7 @@ func (s *session) readServer() func() {
 			}
 		}
 		s.incoming(st)
-		s.p.metrics.took(r.took())
+		s.r.metrics.took(r.took())
 	}
 }
 
@@ -470,8 +464,8 @@ func (s *session) serverGone(err error) {
 	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
 		text = "The connection to the server was lost: " + short(err) + "."
 	}
-	s.p.metrics.upstreamFailed(cause)
-	s.p.log.Warn("the connection to a server was lost", "account", s.p.name(s.jid), "cause", cause)
+	s.r.metrics.upstreamFailed(cause)
+	s.r.log.Warn("the connection to a server was lost", "account", s.r.log.name(s.jid), "cause", cause)
 	s.closing.Store(true) // what the client still hands over is refused
 	s.server.conn.Close() // and a write that hangs ends
 	s.server.halt()

@@ -21,7 +21,7 @@ import (
 
 // carried serves a client that has begun with SOCKS, and then what it speaks inside.
 func (c *client) carried() *session {
-	rest, ok := c.p.handshake(c.wire)
+	rest, ok := c.door.handshake(c.wire)
 	if !ok {
 		return nil
 	}
@@ -32,22 +32,22 @@ func (c *client) carried() *session {
 
 // handshake has the library do the SOCKS handshake and nothing more: it finds nothing to copy
 // afterwards. The rest is what the client had sent after the handshake and the library had read.
-func (p *Proxy) handshake(conn net.Conn) (rest []byte, ok bool) {
+func (dr *door) handshake(conn net.Conn) (rest []byte, ok bool) {
 	landed := &landing{}
 	server, err := socks5.New(&socks5.Config{
 		AuthMethods: []socks5.Authenticator{socks5.NoAuthAuthenticator{}, socks5.UserPassAuthenticator{Credentials: anybody{}}},
 		Resolver:    noNames{},
-		Rules:       destinations{p},
+		Rules:       destinations{dr},
 		Logger:      log.New(io.Discard, "", 0), // it would name people's servers
 		Dial:        func(context.Context, string, string) (net.Conn, error) { ok = true; return landed, nil },
 	})
 	if err != nil {
-		p.log.Error("the SOCKS entry cannot be used", "err", err)
+		dr.log.Error("the SOCKS entry cannot be used", "err", err)
 		return nil, false
 	}
 	defer func() { // the library has panicked on odd input before
 		if r := recover(); r != nil {
-			p.log.Warn("a client's SOCKS request could not be read")
+			dr.log.Warn("a client's SOCKS request could not be read")
 			ok = false
 		}
 	}()
@@ -95,26 +95,26 @@ func (noNames) Resolve(ctx context.Context, _ string) (context.Context, net.IP, 
 }
 
 // destinations are the requests that are served.
-type destinations struct{ p *Proxy }
+type destinations struct{ dr *door }
 
 func (r destinations) Allow(ctx context.Context, q *socks5.Request) (context.Context, bool) {
 	host := q.DestAddr.FQDN
 	if host == "" {
 		host = q.DestAddr.IP.String()
 	}
-	if q.Command == socks5.ConnectCommand && r.p.serves(r.p.ctx, host, q.DestAddr.Port) {
+	if q.Command == socks5.ConnectCommand && r.dr.serves(r.dr.ctx, host, q.DestAddr.Port) {
 		return ctx, true
 	}
-	r.p.log.Info("a client asked the SOCKS entry for something that is no XMPP server it may log in to", "host", r.p.name(host), "port", q.DestAddr.Port)
+	r.dr.log.Info("a client asked the SOCKS entry for something that is no XMPP server it may log in to", "host", r.dr.log.name(host), "port", q.DestAddr.Port)
 	return ctx, false
 }
 
 // serves reports whether a place is that of a server people may log in to.
-func (p *Proxy) serves(ctx context.Context, host string, port int) bool {
+func (dr *door) serves(ctx context.Context, host string, port int) bool {
 	host = spelled(host)
 	at := net.JoinHostPort(host, strconv.Itoa(port))
 	usual := port == portSTARTTLS || port == portDirectTLS
-	domains := p.Config().Domains
+	domains := dr.config().Domains
 	if len(domains) == 0 {
 		return usual
 	}
@@ -135,7 +135,7 @@ func (p *Proxy) serves(ctx context.Context, host string, port int) bool {
 		if d.Via != "" || d.Connect != "" || d.Trust == config.TrustDANE {
 			continue
 		}
-		if found, _, f := p.lookup(ctx, d); f == nil && slices.ContainsFunc(found, func(t target) bool { return t.port == uint16(port) && spelled(t.host) == host }) {
+		if found, _, f := dr.servers.lookup(ctx, d); f == nil && slices.ContainsFunc(found, func(t target) bool { return t.port == uint16(port) && spelled(t.host) == host }) {
 			return true
 		}
 	}

@@ -13,24 +13,24 @@ import (
 	"otrproxy/proxy/control"
 )
 
-func (p *Proxy) statusCommands() control.Table {
-	return control.Table{{Name: "status", Help: "shows who is connected, how well the server is known, how private each conversation is, and what waits for a decision",
-		Chat: true, Reads: true, Args: []control.Arg{anyAccount}, Run: p.status}}
+func statusWords() []word {
+	return []word{{control.Command{Name: "status", Help: "shows who is connected, how well the server is known, how private each conversation is, and what waits for a decision",
+		Chat: true, Reads: true, Args: []control.Arg{anyAccount}}, (*desk).status}}
 }
 
 // overview is everything at a glance, of one account or, for "", of all.
-func (p *Proxy) overview(account string) control.Status {
-	st := control.Status{Version: p.opt.Version, Since: p.started, Sessions: []control.SessionStatus{}, Decisions: p.decisions(account)}
-	if account == "" && p.opt.Confinement != nil {
-		st.Confinement = p.opt.Confinement()
+func (k *desk) overview(account string) control.Status {
+	st := control.Status{Version: k.version, Since: k.started, Sessions: []control.SessionStatus{}, Decisions: k.decisions(account)}
+	if account == "" && k.confinement != nil {
+		st.Confinement = k.confinement()
 	}
-	st.Kept, _ = p.kept(account)
-	for _, s := range p.everySession(account) {
+	st.Kept, _ = k.kept(account)
+	for _, s := range k.relay.everySession(account) {
 		_, resource, _ := strings.Cut(s.full(), "/")
 		x := control.SessionStatus{Account: s.jid, Resource: resource, Since: s.since, Entry: s.entry, ClientTLS: s.tls, Login: s.login, Domain: s.up.domain.Name,
 			Address: s.up.place, UpstreamTLS: s.upTLS, Pin: s.up.pin(), SASL: s.how, Stranger: s.stranger.Load() != nil, Lingers: s.lingering.Load() != nil, Conversations: []control.ContactLine{}}
 		for _, v := range s.account().Conversations() {
-			x.Conversations = append(x.Conversations, p.line(s.account(), v))
+			x.Conversations = append(x.Conversations, k.line(s.account(), v))
 		}
 		st.Sessions = append(st.Sessions, x)
 	}
@@ -40,16 +40,16 @@ func (p *Proxy) overview(account string) control.Status {
 	return st
 }
 
-func (p *Proxy) status(_ context.Context, c control.Call) (control.Reply, error) {
+func (k *desk) status(_ context.Context, c control.Call) (control.Reply, error) {
 	account := ""
 	if c.Arg("account") != "" {
-		a, err := p.named(c)
+		a, err := k.named(c)
 		if err != nil {
 			return control.Reply{}, err
 		}
 		account = a.JID()
 	}
-	st := p.overview(account)
+	st := k.overview(account)
 	var b strings.Builder
 	if c.Account == "" {
 		fmt.Fprintf(&b, "otrproxy %s, running since %s, %s", st.Version, st.Since.Format(time.DateTime), plural(len(st.Sessions), "session"))
@@ -83,7 +83,7 @@ func (p *Proxy) status(_ context.Context, c control.Call) (control.Reply, error)
 	}
 	b.WriteString(keptWords(st.Kept))
 	if c.Account != "" {
-		if a, err := p.account(c.Account); err == nil {
+		if a, err := k.accounts.account(c.Account); err == nil {
 			if fp, ok := a.Fingerprint(); ok {
 				fmt.Fprintf(&b, "\nYour own fingerprint: %s", fp)
 			}
@@ -94,18 +94,16 @@ func (p *Proxy) status(_ context.Context, c control.Call) (control.Reply, error)
 
 // decisions are what waits for a person, the most urgent first: what stops messages, and
 // what somebody else waits for.
-func (p *Proxy) decisions(account string) []control.Decision {
+func (k *desk) decisions(account string) []control.Decision {
 	out := []control.Decision{}
 	var servers []control.Decision
-	if account == "" || p.isAdmin(account) {
-		servers = p.serverDecisions()
+	if account == "" || isAdmin(k.config(), account) {
+		servers = k.serverDecisions()
 	}
 	if account == "" {
-		out = append(out, p.lockedDecisions()...)
+		out = append(out, k.lockedDecisions()...)
 	}
-	p.mu.Lock()
-	accounts := slices.Collect(maps.Values(p.accounts))
-	p.mu.Unlock()
+	accounts := k.accounts.opened()
 	slices.SortFunc(accounts, func(a, b *otrlayer.Account) int { return strings.Compare(a.JID(), b.JID()) })
 	var keys, questions, unverified []control.Decision
 	for _, a := range accounts {
@@ -113,7 +111,7 @@ func (p *Proxy) decisions(account string) []control.Decision {
 			continue
 		}
 		for _, v := range a.Contacts() {
-			l := p.line(a, v)
+			l := k.line(a, v)
 			d := control.Decision{Account: l.Account, Contact: l.Contact, Fingerprint: l.Fingerprint, Known: l.Known, Held: l.Held}
 			switch {
 			case l.Trust == "changed" && l.State == "encrypted":
@@ -128,29 +126,23 @@ func (p *Proxy) decisions(account string) []control.Decision {
 			}
 		}
 	}
-	return slices.Concat(out, p.strangerDecisions(account), keys, servers, questions, unverified)
+	return slices.Concat(out, k.strangerDecisions(account), keys, servers, questions, unverified)
 }
 
 // lockedDecisions is that the keys are to be unlocked.
-func (p *Proxy) lockedDecisions() []control.Decision {
-	if !p.vault.locked() {
+func (k *desk) lockedDecisions() []control.Decision {
+	if !k.vault.locked() {
 		return nil
 	}
-	return []control.Decision{{Kind: "locked", Text: sentence(p.locked())}}
+	return []control.Decision{{Kind: "locked", Text: sentence(errLocked())}}
 }
 
 // serverDecisions are the household's servers whose certificate was refused, and not
 // accepted since.
-func (p *Proxy) serverDecisions() (out []control.Decision) {
-	p.mu.Lock()
-	refusals := map[string]*Failure{}
-	for domain, r := range p.refusals {
-		refusals[domain] = r.f
-	}
-	weaker := maps.Clone(p.weaker)
-	p.mu.Unlock()
+func (k *desk) serverDecisions() (out []control.Decision) {
+	refusals, weaker := k.servers.unforgiven(), k.logins.fallenBehind()
 	for _, domain := range slices.Sorted(maps.Keys(refusals)) {
-		if !p.concerns(domain) {
+		if !k.servers.concerns(domain) {
 			continue
 		}
 		f := refusals[domain]
@@ -167,29 +159,49 @@ func (p *Proxy) serverDecisions() (out []control.Decision) {
 	for _, account := range slices.Sorted(maps.Keys(weaker)) {
 		out = append(out, control.Decision{Kind: "login-weaker", Account: account, Domain: bareDomain(account), Text: weaker[account].Text})
 	}
-	for _, domain := range p.seen() {
-		if text := p.ending(domain); text != "" && refusals[domain] == nil && p.concerns(domain) {
-			out = append(out, control.Decision{Kind: "server-expiring", Domain: domain, Known: p.heldTo(domain), Text: text})
+	for _, domain := range k.servers.seen() {
+		if text := k.servers.ending(domain); text != "" && refusals[domain] == nil && k.servers.concerns(domain) {
+			out = append(out, control.Decision{Kind: "server-expiring", Domain: domain, Known: k.servers.heldTo(domain), Text: text})
 		}
 	}
 	return out
 }
 
-// locked is what stands in the way while the private keys are encrypted and nobody has
+// errLocked is what stands in the way while the private keys are encrypted and nobody has
 // given the passphrase.
-func (p *Proxy) locked() error {
+func errLocked() error {
 	return fmt.Errorf("%w with a passphrase that has to be given after each start of otrproxy; the administrator does so with: otrproxy key unlock", otrlayer.ErrLocked)
 }
 
 // link mints the address of the page.
-func (p *Proxy) link(_ context.Context, c control.Call) (control.Reply, error) {
-	if p.opt.Link == nil || p.Config().Web == "" {
+func (k *desk) link(_ context.Context, c control.Call) (control.Reply, error) {
+	if k.webLink == nil || k.config().Web == "" {
 		return control.Reply{}, errors.New("the web page is off; set \"web\" in the configuration, such as web: \"127.0.0.1:5280\", and start otrproxy anew")
 	}
-	link := p.opt.Link()
+	link := k.webLink()
 	text := link
 	if c.Place == control.InShell {
 		text += "\nIt works once, within ten minutes, in a browser on this machine."
 	}
 	return control.Reply{Text: text, Data: []control.Done{{Text: link}}}, nil
+}
+
+// waits is how long a message has waited at most, and what waits for a person, by the kind of
+// decision.
+func (k *desk) waits() (longest time.Duration, kinds map[string]int) {
+	sum := k.accounts.keeps.all()
+	kinds = map[string]int{"key-changed": sum.Changed, "question": sum.Asking}
+	for _, d := range slices.Concat(k.lockedDecisions(), k.strangerDecisions(""), k.serverDecisions()) {
+		kinds[d.Kind]++
+	}
+	if sum.Held == 0 {
+		return 0, kinds
+	}
+	for _, a := range k.accounts.opened() {
+		since, keys := a.Waiting()
+		if kinds["unverified"] += keys; !since.IsZero() {
+			longest = max(longest, time.Since(since))
+		}
+	}
+	return longest, kinds
 }

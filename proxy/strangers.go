@@ -163,29 +163,25 @@ func (w *passwords) isRefused(sum [32]byte) bool {
 
 // strange makes a stranger of who has logged in with another password. What would be kept of
 // it, once they are confirmed, is found now: the password itself is gone after the login.
-func (p *Proxy) strange(a *otrlayer.Account, how, host string, creds credentials, up *upstream) (_ *stranger, fresh bool, _ outcome) {
-	account, sum := a.JID(), p.passwords.sum(a.JID(), creds.password)
+func (lo *logins) strange(a *otrlayer.Account, how, host string, creds credentials, up *upstream) (_ *stranger, fresh bool, _ outcome) {
+	account, sum := a.JID(), lo.passwords.sum(a.JID(), creds.password)
 	v := verifier{Password: hashPassword(creds.password)}
 	keys := enrolments{}
-	if e, err := p.enrolled(account); err == nil && e != nil {
+	if e, err := lo.enrolled(account); err == nil && e != nil {
 		if e := up.enrolment(creds, how); e != nil {
 			keys = enrolments{*e}
 		}
 	}
-	st, fresh, out := p.passwords.meet(&stranger{account: account, sum: sum, host: host, guest: a.Guest(), keep: func() error {
-		p.remembering.Lock()
-		defer p.remembering.Unlock()
-		err := p.saveVerifier(account, v)
-		old, err2 := p.enrolled(account)
+	return lo.passwords.meet(&stranger{account: account, sum: sum, host: host, guest: a.Guest(), keep: func() error {
+		lo.remembering.Lock()
+		defer lo.remembering.Unlock()
+		err := lo.saveVerifier(account, v)
+		old, err2 := lo.enrolled(account)
 		if err == nil && err2 == nil && old != nil { // it stays enrolled, or waits for the next login with the password
-			err2 = p.saveEnrolments(account, keys)
+			err2 = lo.saveEnrolments(account, keys)
 		}
 		return errors.Join(err, err2)
 	}}, time.Now())
-	if fresh {
-		p.tellOfStranger(st)
-	}
-	return st, fresh, out
 }
 
 // joins notes a session of a stranger's; false where somebody has decided about them since
@@ -211,22 +207,22 @@ func (w *passwords) leaves(st *stranger, s *session) {
 // confirm makes a stranger the account's person: their password is the one that is known from
 // now on, and their sessions get what is the account's. By the administrator's word, whoever
 // is there with another one is not the person.
-func (p *Proxy) confirm(account, code string, administrator bool) error {
-	a, err := p.account(account)
+func (r *relay) confirm(account, code string, administrator bool) error {
+	a, err := r.accounts.account(account)
 	if err != nil {
 		return err
 	}
-	st, sessions, before := p.passwords.take(account, code, true)
+	st, sessions, before := r.logins.passwords.take(account, code, true)
 	if st == nil {
 		return errNoStranger
 	}
 	if err := st.keep(); err != nil {
-		p.passwords.putBack(st, before)
+		r.logins.passwords.putBack(st, before)
 		return fmt.Errorf("that it was you could not be remembered: %w", err)
 	}
 	if administrator {
-		p.passwords.begins(account) // for those who are just logging in
-		for _, s := range p.sessionsOf(account) {
+		r.logins.passwords.begins(account) // for those who are just logging in
+		for _, s := range r.sessionsOf(account) {
 			if s.password != st.sum {
 				s.turnOut(notThePerson)
 			}
@@ -237,8 +233,8 @@ func (p *Proxy) confirm(account, code string, administrator bool) error {
 		s.Notice(serviceJID, "Thank you: this is you. Your private conversations are open here, too, and the password of this login is the one I know from now on.")
 	}
 	a.Inherit(st.guest)
-	p.log.Info("a login with another password was confirmed", "account", p.name(account))
-	p.changed()
+	r.log.Info("a login with another password was confirmed", "account", r.log.name(account))
+	r.bell.changed()
 	return nil
 }
 
@@ -255,16 +251,16 @@ func (s *session) turnOut(why string) {
 var errNoStranger = errors.New("nobody waits with this code; it stands in the message that the other login got")
 
 // refuseLogin ends a stranger's sessions, and lets nobody in with that password for a while.
-func (p *Proxy) refuseLogin(account, code string) error {
-	st, sessions, _ := p.passwords.take(account, code, false)
+func (r *relay) refuseLogin(account, code string) error {
+	st, sessions, _ := r.logins.passwords.take(account, code, false)
 	if st == nil {
 		return errNoStranger
 	}
 	for _, s := range sessions {
 		s.turnOut(refusedPassword)
 	}
-	p.log.Warn("a login with another password was refused by the account's person", "account", p.name(account))
-	p.changed()
+	r.log.Warn("a login with another password was refused by the account's person", "account", r.log.name(account))
+	r.bell.changed()
 	return nil
 }
 
@@ -272,12 +268,12 @@ func (p *Proxy) refuseLogin(account, code string) error {
 const refusedPassword = "The person of this account does not want anybody to get in with this password."
 
 // tellOfStranger tells an account's people of somebody who has come.
-func (p *Proxy) tellOfStranger(st *stranger) {
-	for _, s := range p.sessionsOf(st.account) {
+func (r *relay) tellOfStranger(st *stranger) {
+	for _, s := range r.sessionsOf(st.account) {
 		s.Notice(serviceJID, st.told())
 	}
-	p.happened(EventLoginUnknown, st.account, bareDomain(st.account))
-	p.log.Warn("the server has let somebody in with another password than the one known here", "account", p.name(st.account))
+	r.bell.happened(EventLoginUnknown, st.account, bareDomain(st.account))
+	r.log.Warn("the server has let somebody in with another password than the one known here", "account", r.log.name(st.account))
 }
 
 // from is where they came from, in words.
@@ -305,8 +301,8 @@ func (st *stranger) shown() string {
 
 // decided is for a stranger of whom somebody has said who they are while they logged in.
 func (s *session) decided(st *stranger) {
-	a, err := s.p.account(s.jid)
-	if right, ok := s.p.passwords.of(s.jid); ok && right == st.sum && err == nil {
+	a, err := s.r.accounts.account(s.jid)
+	if right, ok := s.r.logins.passwords.of(s.jid); ok && right == st.sum && err == nil {
 		s.promote(a)
 		return
 	}
@@ -316,7 +312,7 @@ func (s *session) decided(st *stranger) {
 // leaves notes the end of a stranger's session.
 func (s *session) leaves() {
 	if st := s.stranger.Load(); st != nil {
-		s.p.passwords.leaves(st, s)
+		s.r.logins.passwords.leaves(st, s)
 	}
 }
 
@@ -327,14 +323,14 @@ func (s *session) greetsStrangers() {
 		s.Notice(serviceJID, st.shown())
 		return
 	}
-	for _, st := range s.p.passwords.unconfirmed(s.jid) {
+	for _, st := range s.r.logins.passwords.unconfirmed(s.jid) {
 		s.Notice(serviceJID, st.told())
 	}
 }
 
 // strangerDecisions are the logins with other passwords that wait for a word.
-func (p *Proxy) strangerDecisions(account string) (out []control.Decision) {
-	for _, st := range p.passwords.unconfirmed(account) {
+func (k *desk) strangerDecisions(account string) (out []control.Decision) {
+	for _, st := range k.logins.passwords.unconfirmed(account) {
 		text := st.told()
 		if account == "" {
 			text = fmt.Sprintf("somebody logged in as %s%s with another password than the one known here, and the server let them in; they see nothing private. "+
@@ -369,14 +365,14 @@ func (s *session) prove(ctx context.Context, c control.Call) (control.Reply, err
 	if st == nil {
 		return done("There is nothing to prove any more.")
 	}
-	t := s.p.guesses.turn(ctx, guessed{s.jid, s.place}, s.p.passwords.sum(s.jid, c.Arg("password")), commandLimit/2)
+	t := s.r.logins.guesses.turn(ctx, guessed{s.jid, s.place}, s.r.logins.passwords.sum(s.jid, c.Arg("password")), commandLimit/2)
 	if t == nil {
-		s.p.metrics.refused(RefusedLogins)
+		s.r.metrics.refused(RefusedLogins)
 		return control.Reply{}, errors.New("too many wrong passwords were tried; wait a minute")
 	}
 	defer t.over()
 	local, _, _ := strings.Cut(s.jid, "@")
-	fits, there, err := s.p.satisfies(s.jid, credentials{local, c.Arg("password")})
+	fits, there, err := s.r.logins.satisfies(s.jid, credentials{local, c.Arg("password")})
 	if err != nil {
 		return control.Reply{}, err
 	}
@@ -385,7 +381,7 @@ func (s *session) prove(ctx context.Context, c control.Call) (control.Reply, err
 		return control.Reply{}, errors.New("this is not the password I know; if you have forgotten it, the administrator can help: otrproxy login confirm " + s.jid + " " + st.code)
 	}
 	t.right()
-	if err := s.p.confirm(s.jid, st.code, false); err != nil && !errors.Is(err, errNoStranger) {
+	if err := s.r.confirm(s.jid, st.code, false); err != nil && !errors.Is(err, errNoStranger) {
 		return control.Reply{}, err
 	}
 	return control.Reply{}, nil // confirm has said it

@@ -38,15 +38,15 @@ func TestTOFUDecidesOnce(t *testing.T) {
 		for i := range 2 {
 			wg.Go(func() {
 				d := config.Domain{Name: "example.org", Trust: config.TrustTOFU}
-				held, f := p.checkServer(d, tls.ConnectionState{PeerCertificates: certs[i : i+1]}, saidByDNS{})
+				held, f := p.servers.checkServer(d, tls.ConnectionState{PeerCertificates: certs[i : i+1]}, saidByDNS{})
 				if f == nil {
-					_, f = p.acquainted(d, certs[i], held)
+					_, f = p.servers.acquainted(d, certs[i], held)
 				}
 				ok[i] = f == nil
 			})
 		}
 		wg.Wait()
-		n := len(p.pins.of("example.org"))
+		n := len(p.servers.pins.of("example.org"))
 		p.Shutdown(0)
 		if n != 1 || ok[0] && ok[1] {
 			t.Fatalf("try %d: %d keys remembered, both accepted: %v", try, n, ok[0] && ok[1])

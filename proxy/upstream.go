@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"time"
 
 	"github.com/xdg-go/scram"
 
@@ -52,44 +51,42 @@ func (u *upstream) pin() string {
 // dial connects to a domain's server for an account, secures the connection and checks
 // the certificate. Nothing of the client has been sent when it returns. Account is "" where
 // it is not known yet.
-func (p *Proxy) dial(ctx context.Context, d config.Domain, account string) (*upstream, *Failure) {
-	if f := p.refused(d.Name); f != nil {
+func (sv *servers) dial(ctx context.Context, d config.Domain, account string) (*upstream, *Failure) {
+	if f := sv.refused(d.Name); f != nil {
 		return nil, f
 	}
-	there, moved := p.whereTo(ctx, d, account)
-	u, f := p.connect(ctx, there, account)
+	there, moved := sv.whereTo(ctx, d, account)
+	u, f := sv.connect(ctx, there, account)
 	if f != nil && moved && f.Cause != FailPin && f.Cause != FailCertificate {
-		u, f = p.connect(ctx, d, account)
+		u, f = sv.connect(ctx, d, account)
 	}
 	if f != nil {
-		p.metrics.upstreamFailed(f.Cause)
-		p.remember(d.Name, f)
+		sv.failed(f.Cause)
+		sv.remember(d.Name, f)
 		return nil, f
 	}
-	p.mu.Lock()
-	delete(p.refusals, d.Name)
-	p.mu.Unlock()
-	p.changed()
+	sv.pardon(d.Name)
+	sv.bell.changed()
 	return u, nil
 }
 
 // acquaint remembers what a server has presented, once it has let somebody in: names that
 // nobody has an account at are not worth a pin.
-func (p *Proxy) acquaint(u *upstream) (f *Failure) {
-	if u.held, f = p.acquainted(u.domain, u.conn.ConnectionState().PeerCertificates[0], u.held); f != nil {
-		p.metrics.upstreamFailed(f.Cause)
-		p.remember(u.domain.Name, f)
+func (sv *servers) acquaint(u *upstream) (f *Failure) {
+	if u.held, f = sv.acquainted(u.domain, u.conn.ConnectionState().PeerCertificates[0], u.held); f != nil {
+		sv.failed(f.Cause)
+		sv.remember(u.domain.Name, f)
 	}
 	return f
 }
 
 // connect follows a server that sends its clients elsewhere, over the checked connection
 // only, to where the same checks hold.
-func (p *Proxy) connect(ctx context.Context, d config.Domain, account string) (u *upstream, f *Failure) {
+func (sv *servers) connect(ctx context.Context, d config.Domain, account string) (u *upstream, f *Failure) {
 	home := d
 	for range maxHops + 1 {
-		f = p.reach(ctx, d, account, func(conn net.Conn, t target) (f *Failure) {
-			u, f = p.secure(ctx, conn, d, t)
+		f = sv.reach(ctx, d, account, func(conn net.Conn, t target) (f *Failure) {
+			u, f = sv.secure(ctx, conn, d, t)
 			return f
 		})
 		if f == nil {
@@ -98,7 +95,7 @@ func (p *Proxy) connect(ctx context.Context, d config.Domain, account string) (u
 		if f.elsewhere == nil {
 			return nil, f
 		}
-		to, refused := p.mayFollow(ctx, home, *f.elsewhere)
+		to, refused := sv.mayFollow(ctx, home, *f.elsewhere)
 		if refused != nil {
 			return nil, refused
 		}
@@ -109,12 +106,12 @@ func (p *Proxy) connect(ctx context.Context, d config.Domain, account string) (u
 
 // presented is what a domain's server presents, looked at and not trusted: nothing is
 // sent to it but what TLS needs.
-func (p *Proxy) presented(ctx context.Context, d config.Domain) (cs tls.ConnectionState, at target, f *Failure) {
-	f = p.reach(ctx, d, "", func(conn net.Conn, t target) *Failure {
+func (sv *servers) presented(ctx context.Context, d config.Domain) (cs tls.ConnectionState, at target, f *Failure) {
+	f = sv.reach(ctx, d, "", func(conn net.Conn, t target) *Failure {
 		defer conn.Close()
 		at = t
 		if !t.direct {
-			if f := p.startTLS(conn, d); f != nil {
+			if f := sv.startTLS(conn, d); f != nil {
 				return f
 			}
 		}
@@ -135,17 +132,17 @@ func (p *Proxy) presented(ctx context.Context, d config.Domain) (cs tls.Connecti
 }
 
 // secure takes a connection to where a stream over checked TLS has shown its features.
-func (p *Proxy) secure(ctx context.Context, conn net.Conn, d config.Domain, t target) (*upstream, *Failure) {
+func (sv *servers) secure(ctx context.Context, conn net.Conn, d config.Domain, t target) (*upstream, *Failure) {
 	u := &upstream{domain: d, place: t.addr()}
 	if d.Via != "" {
 		u.place += " through " + d.Via
 	}
 	if !t.direct {
-		if f := p.startTLS(conn, d); f != nil {
+		if f := sv.startTLS(conn, d); f != nil {
 			return nil, f
 		}
 	}
-	said, refused := p.saysDNS(ctx, d, t)
+	said, refused := sv.saysDNS(ctx, d, t)
 	if refused != nil {
 		return nil, refused
 	}
@@ -156,7 +153,7 @@ func (p *Proxy) secure(ctx context.Context, conn net.Conn, d config.Domain, t ta
 		// What is written at once leaves in as few records as it fits into.
 		DynamicRecordSizingDisabled: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			u.held, refused = p.checkServer(d, cs, said)
+			u.held, refused = sv.checkServer(d, cs, said)
 			if refused != nil {
 				return refused
 			}
@@ -192,7 +189,7 @@ func noTLS(d config.Domain, err error) *Failure {
 
 // startTLS asks for TLS on a plain stream (RFC 6120 section 5). Features seen here
 // are forgotten.
-func (p *Proxy) startTLS(conn net.Conn, d config.Domain) *Failure {
+func (sv *servers) startTLS(conn net.Conn, d config.Domain) *Failure {
 	scan := stanza.NewScanner(conn, stanza.Limits{Bytes: 64 << 10})
 	plain := &upstream{domain: d, scan: scan}
 	if _, err := conn.Write(stanza.Header{To: d.Name}.AppendTo(nil)); err != nil {
@@ -334,63 +331,3 @@ var streamConditions = map[string]bool{"bad-format": true, "bad-namespace-prefix
 	"host-unknown": true, "improper-addressing": true, "internal-server-error": true, "invalid-from": true, "invalid-namespace": true, "invalid-xml": true,
 	"not-authorized": true, "not-well-formed": true, "policy-violation": true, "remote-connection-failed": true, "reset": true, "resource-constraint": true,
 	"restricted-xml": true, "system-shutdown": true, "unsupported-encoding": true, "unsupported-feature": true, "unsupported-stanza-type": true, "unsupported-version": true}
-
-// A refusal is a certificate that was refused a moment ago: a client that tries
-// again and again is answered without dialling.
-type refusal struct {
-	f     *Failure
-	until time.Time
-	pause time.Duration
-}
-
-const (
-	firstPause   = time.Second
-	longestPause = 30 * time.Second
-)
-
-func (p *Proxy) refused(domain string) *Failure {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if r := p.refusals[domain]; r != nil && time.Now().Before(r.until) {
-		return r.f
-	}
-	return nil
-}
-
-// concerns reports whether a domain is one of the household's: the configuration names
-// it, something of it is pinned, or there is an account. Anybody on this machine can have
-// others dialled.
-func (p *Proxy) concerns(domain string) bool {
-	_, configured := p.Config().Domains[domain]
-	return configured || len(p.pins.of(domain)) > 0 || len(p.kin.at(p.state.Dir, domain)) > 0
-}
-
-func (p *Proxy) remember(domain string, f *Failure) {
-	if !f.Cause.certificate() {
-		return
-	}
-	p.mu.Lock()
-	r := p.refusals[domain]
-	if r == nil {
-		if len(p.refusals) > 1000 {
-			clear(p.refusals)
-		}
-		r = &refusal{pause: firstPause}
-		p.refusals[domain] = r
-	}
-	fresh := r.f == nil || r.f.presented() != f.presented()
-	r.f, r.until = f, time.Now().Add(r.pause)
-	r.pause = min(2*r.pause, longestPause)
-	p.mu.Unlock()
-	if fresh && p.concerns(domain) {
-		p.happened(EventServerRefused, "", domain)
-		p.tellAdmins(f.Text)
-	}
-}
-
-// forgive forgets refusals, after a person has changed what is trusted.
-func (p *Proxy) forgive() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	clear(p.refusals)
-}

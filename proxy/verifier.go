@@ -101,8 +101,8 @@ func (v *verifier) fits(creds credentials) bool {
 }
 
 // verifierOf reads an account's verifier; nil where nothing is known of its password.
-func (p *Proxy) verifierOf(account string) (*verifier, error) {
-	path, b, err := p.readLogin(account, verifierFile)
+func (lo *logins) verifierOf(account string) (*verifier, error) {
+	path, b, err := lo.readLogin(account, verifierFile)
 	if err != nil || b == nil {
 		return nil, err
 	}
@@ -121,8 +121,8 @@ func (p *Proxy) verifierOf(account string) (*verifier, error) {
 
 // saveVerifier puts a verifier in force. Whom the administrator has vouched for stays that. The
 // caller holds remembering.
-func (p *Proxy) saveVerifier(account string, v verifier) error {
-	old, err := p.verifierOf(account)
+func (lo *logins) saveVerifier(account string, v verifier) error {
+	old, err := lo.verifierOf(account)
 	if err != nil {
 		return err
 	}
@@ -131,27 +131,27 @@ func (p *Proxy) saveVerifier(account string, v verifier) error {
 	if err != nil {
 		return err
 	}
-	return p.saveSealed(account, verifierFile, b)
+	return lo.saveSealed(account, verifierFile, b)
 }
 
 // retired keeps an enrolment's keys as what is known of the password, where nothing better
 // is. The caller holds remembering.
-func (p *Proxy) retired(account string, e enrolments) error {
-	v, err := p.verifierOf(account)
+func (lo *logins) retired(account string, e enrolments) error {
+	v, err := lo.verifierOf(account)
 	if err != nil || v != nil && v.Password != "" || len(e) == 0 {
 		return err
 	}
-	return p.saveVerifier(account, verifier{Keys: e})
+	return lo.saveVerifier(account, verifier{Keys: e})
 }
 
 // vouch notes that the administrator knows whose an account is.
-func (p *Proxy) vouch(account string) error {
-	p.remembering.Lock()
-	defer p.remembering.Unlock()
-	v, err := p.verifierOf(account)
+func (lo *logins) vouch(account string) error {
+	lo.remembering.Lock()
+	defer lo.remembering.Unlock()
+	v, err := lo.verifierOf(account)
 	if err == nil && v == nil { // enrolled by an earlier version
 		var e enrolments
-		if e, err = p.enrolled(account); len(e) > 0 {
+		if e, err = lo.enrolled(account); len(e) > 0 {
 			v = &verifier{Keys: e}
 		}
 	}
@@ -162,12 +162,12 @@ func (p *Proxy) vouch(account string) error {
 		return fmt.Errorf("%s has not logged in here yet, so there is nothing to confirm", account)
 	}
 	v.Vouched = true
-	return p.saveVerifier(account, *v)
+	return lo.saveVerifier(account, *v)
 }
 
 // vouchedFor reports whether the administrator has said so.
-func (p *Proxy) vouchedFor(account string) bool {
-	v, err := p.verifierOf(account)
+func (lo *logins) vouchedFor(account string) bool {
+	v, err := lo.verifierOf(account)
 	return err == nil && v != nil && v.Vouched
 }
 
@@ -215,41 +215,41 @@ func (w *passwords) of(account string) (sum [32]byte, ok bool) {
 
 // recognise says what a password is worth that the server has accepted. A first one is the
 // account's from then on.
-func (p *Proxy) recognise(account string, c credentials) (standing, error) {
-	sum := p.passwords.sum(account, c.password)
-	fits, there, err := p.satisfies(account, c)
+func (lo *logins) recognise(account string, c credentials) (standing, error) {
+	sum := lo.passwords.sum(account, c.password)
+	fits, there, err := lo.satisfies(account, c)
 	if err != nil {
 		return strange, err
 	}
-	p.passwords.mu.Lock()
-	defer p.passwords.mu.Unlock()
-	if right, ok := p.passwords.right[account]; ok && right != sum { // of two first ones at once, one decides
+	lo.passwords.mu.Lock()
+	defer lo.passwords.mu.Unlock()
+	if right, ok := lo.passwords.right[account]; ok && right != sum { // of two first ones at once, one decides
 		return strange, nil
 	}
 	switch {
 	case there && !fits:
 		return strange, nil
 	case there:
-		p.passwords.right[account] = sum
+		lo.passwords.right[account] = sum
 		return known, nil
 	}
-	p.passwords.right[account] = sum
+	lo.passwords.right[account] = sum
 	return first, nil
 }
 
 // satisfies reports whether a password is the one known here, and whether one is.
-func (p *Proxy) satisfies(account string, c credentials) (fits, there bool, err error) {
-	if right, ok := p.passwords.of(account); ok {
-		return right == p.passwords.sum(account, c.password), true, nil
+func (lo *logins) satisfies(account string, c credentials) (fits, there bool, err error) {
+	if right, ok := lo.passwords.of(account); ok {
+		return right == lo.passwords.sum(account, c.password), true, nil
 	}
-	e, err := p.enrolled(account)
+	e, err := lo.enrolled(account)
 	if err != nil {
 		return false, false, err
 	}
 	if len(e) > 0 {
 		return e.fit(c), true, nil
 	}
-	v, err := p.verifierOf(account)
+	v, err := lo.verifierOf(account)
 	if err != nil || v == nil {
 		return false, false, err
 	}
@@ -257,14 +257,14 @@ func (p *Proxy) satisfies(account string, c credentials) (fits, there bool, err 
 }
 
 // keepPassword makes a password the account's, in memory and on disk.
-func (p *Proxy) keepPassword(account, password string) error {
+func (lo *logins) keepPassword(account, password string) error {
 	v := verifier{Password: hashPassword(password)}
-	p.remembering.Lock()
-	defer p.remembering.Unlock()
-	if err := p.saveVerifier(account, v); err != nil {
+	lo.remembering.Lock()
+	defer lo.remembering.Unlock()
+	if err := lo.saveVerifier(account, v); err != nil {
 		return err
 	}
-	p.passwords.is(account, p.passwords.sum(account, password))
+	lo.passwords.is(account, lo.passwords.sum(account, password))
 	return nil
 }
 

@@ -43,12 +43,12 @@ func TestFormsOfOnePassword(t *testing.T) {
 func TestDamagedVerifierRecognisesNobody(t *testing.T) {
 	for name, file := range map[string]string{"no YAML": "\x00", "empty": "{}\n", "another hash": "password: \"$2y$10$abc\"\n", "unknown field": "pasword: x\n", "keys without any": "keys: []\n",
 		"too much memory": "password: \"$argon2id$v=19$m=4294967295,t=2,p=1$c2FsdHNhbHQ$" + strings.Repeat("A", 43) + "\"\n"} {
-		p := prepared(config.Default(), Options{})
+		p := furnished(config.Default(), Options{})
 		p.state = &State{Dir: t.TempDir()}
 		dir := otrlayer.Dir(p.state.Dir, "alice@example.org")
 		os.MkdirAll(dir, 0o700)
 		os.WriteFile(filepath.Join(dir, verifierFile), []byte(file), 0o600)
-		if who, err := p.recognise("alice@example.org", credentials{"alice", "x"}); err == nil || who != strange || !strings.Contains(err.Error(), verifierFile) {
+		if who, err := p.logins.recognise("alice@example.org", credentials{"alice", "x"}); err == nil || who != strange || !strings.Contains(err.Error(), verifierFile) {
 			t.Errorf("%s: %v %v", name, who, err)
 		}
 	}

@@ -70,9 +70,9 @@ func (c *client) webSocket(conn net.Conn) error {
 			switch {
 			case !c.tls && !c.local:
 				return nil, refused(403, "otrproxy: this address speaks TLS only; use wss")
-			case !c.tls && !c.p.ourHost(host):
+			case !c.tls && !c.door.ourHost(host):
 				return nil, refused(403, "otrproxy: this is not the address of otrproxy")
-			case origin != "" && !c.p.ourOrigin(origin, c.local):
+			case origin != "" && !c.door.ourOrigin(origin, c.local):
 				return nil, refused(403, "otrproxy: pages from there may not connect; list them under origins in the configuration")
 			}
 			return nil, nil
@@ -91,7 +91,7 @@ func (c *client) webSocket(conn net.Conn) error {
 		ws.WriteFrame(conn, ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusProtocolError, "the subprotocol is xmpp (RFC 7395)")))
 		return errors.New("another subprotocol than xmpp")
 	}
-	limit := c.p.Config().Limits.Stanza + 4096
+	limit := c.door.config().Limits.Stanza + 4096
 	f := &framed{Conn: conn, limit: limit}
 	f.in = &wsutil.Reader{Source: conn, State: ws.StateServerSide, CheckUTF8: true, MaxFrameSize: int64(limit), OnIntermediate: wsutil.ControlFrameHandler(answers{f}, ws.StateServerSide)}
 	c.conn = f
@@ -139,12 +139,12 @@ func (f *framed) SetWriteDeadline(t time.Time) error {
 }
 
 // ourHost reports whether a Host header names this machine, or a page that may connect.
-func (p *Proxy) ourHost(host string) bool {
+func (dr *door) ourHost(host string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		name = h
 	}
-	return loopbackName(name) || slices.ContainsFunc(p.Config().Origins, func(o string) bool {
+	return loopbackName(name) || slices.ContainsFunc(dr.config().Origins, func(o string) bool {
 		u, err := url.Parse(o)
 		return err == nil && strings.EqualFold(u.Hostname(), name)
 	})
@@ -152,12 +152,12 @@ func (p *Proxy) ourHost(host string) bool {
 
 // ourOrigin reports whether a page may connect: from this machine, to a browser on it, or
 // by the configuration.
-func (p *Proxy) ourOrigin(origin string, local bool) bool {
+func (dr *door) ourOrigin(origin string, local bool) bool {
 	u, err := url.Parse(origin)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.Path != "" {
 		return false
 	}
-	return local && loopbackName(u.Hostname()) || slices.Contains(p.Config().Origins, strings.ToLower(origin))
+	return local && loopbackName(u.Hostname()) || slices.Contains(dr.config().Origins, strings.ToLower(origin))
 }
 
 func loopbackName(name string) bool {

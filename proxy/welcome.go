@@ -3,8 +3,6 @@ package proxy
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"net"
 	"net/netip"
 	"slices"
@@ -19,30 +17,20 @@ import (
 // What the page for devices (package welcome) shows of this machine, and what a person at
 // the machine itself compares it with.
 
-// CA is the certificate of the local CA.
-func (p *Proxy) CA() *x509.Certificate { return p.ca.cert }
-
-// Names are the names and addresses by which devices reach this machine.
-func (p *Proxy) Names() []string { return p.names() }
-
-// Certificate is what this machine shows of itself, not of a domain, to who has come to one
-// of its addresses.
-func (p *Proxy) Certificate(at net.Addr) (*tls.Certificate, error) { return p.leaf("localhost", at) }
-
-// Reached are the host:port by which devices reach something that listens here: by the
+// reached are the host:port by which devices reach something that listens here: by the
 // configured names, else by the addresses.
-func (p *Proxy) Reached(at net.Addr) (out []string) {
+func (m *machine) reached(at net.Addr) (out []string) {
 	t, ok := at.(*net.TCPAddr)
 	if !ok {
 		return nil
 	}
 	port, ip := strconv.Itoa(t.Port), addressOf(at)
-	hosts := p.Config().Names
+	hosts := m.config().Names
 	switch {
 	case ip.IsLoopback() || len(hosts) == 0 && !ip.IsUnspecified():
 		hosts = []string{ip.String()}
 	case len(hosts) == 0:
-		hosts = p.addrs()
+		hosts = m.addresses()
 		slices.SortStableFunc(hosts, func(a, b string) int { return strings.Count(a, ":") - strings.Count(b, ":") }) // the short ones first
 	}
 	for _, h := range hosts {
@@ -53,21 +41,21 @@ func (p *Proxy) Reached(at net.Addr) (out []string) {
 	return out
 }
 
-// Pages are the addresses of the page for devices.
-func (p *Proxy) Pages() []string {
+// pages are the addresses of the page for devices.
+func (k *desk) pages() []string {
 	out := []string{}
-	if p.opt.Welcome != nil {
-		for _, at := range p.Reached(p.opt.Welcome()) {
+	if k.welcome != nil {
+		for _, at := range k.machine.reached(k.welcome()) {
 			out = append(out, "http://"+at+"/")
 		}
 	}
 	return out
 }
 
-func (p *Proxy) caShow(context.Context, control.Call) (control.Reply, error) {
-	cert := p.ca.cert
+func (k *desk) caShow(context.Context, control.Call) (control.Reply, error) {
+	cert := k.machine.ca.cert
 	sum := sha256.Sum256(cert.Raw)
-	line := control.CALine{Name: cert.Subject.CommonName, SHA256: config.ColonHex(sum[:]), Until: cert.NotAfter.UTC().Format(time.DateOnly), Only: control.VouchesFor(cert), Pages: p.Pages()}
+	line := control.CALine{Name: cert.Subject.CommonName, SHA256: config.ColonHex(sum[:]), Until: cert.NotAfter.UTC().Format(time.DateOnly), Only: control.VouchesFor(cert), Pages: k.pages()}
 	text := line.Name + ", good until " + line.Until + "\nSHA-256 " + line.SHA256 + "\nThat is what a device must show that installs it."
 	if len(line.Only) == 0 {
 		text += "\nIt is not limited to some names: whoever stole its key could play any site. List your domains in the configuration."
