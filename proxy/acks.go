@@ -17,10 +17,13 @@ import (
 // resumed in the place of a new one. The server says how far it got; what it has not got
 // is given back to the person, and what it had for the client comes then.
 
+// nsSM is the namespace of stream management (XEP-0198).
 const nsSM = "urn:xmpp:sm:3"
 
+// askTaken asks what the other side has taken.
+const askTaken = "<r xmlns='" + nsSM + "'/>"
+
 const (
-	askTaken     = "<r xmlns='" + nsSM + "'/>"
 	askCounting  = "<enable xmlns='" + nsSM + "' resume='true'/>"
 	resumeWithin = 2 * time.Minute  // and not longer than the server says
 	resumeAnswer = 10 * time.Second // within which the server says whether it can

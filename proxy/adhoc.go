@@ -22,12 +22,12 @@ func (s *session) adHoc(root, el stanza.Element) {
 		return
 	case !cmd.May(s.actor()):
 		_, err := s.commands().Run(s.r.ctx, s.actor(), cmd.Name, nil)
-		s.refuse(root, stanza.Error{Type: "auth", Condition: "forbidden", Text: sentence(err)})
+		s.refuse(root, stanza.Error{Type: "auth", Condition: "forbidden", Text: control.Sentence(err)})
 		return
 	}
 	id := el.Attr("sessionid")
 	if id == "" {
-		id = streamID()
+		id = newID()
 	}
 	form, submitted := el.Child(nsData, "x")
 	fields := cmd.Fields(s.actor(), s.known(cmd))
@@ -61,9 +61,9 @@ func (s *session) adHoc(root, el stanza.Element) {
 	reply, err := s.commands().Run(ctx, s.actor(), cmd.Name, args)
 	switch {
 	case err != nil && len(fields) > 0: // to be filled in again
-		s.step(root, cmd, id, "executing", "error", sentence(err), fields)
+		s.step(root, cmd, id, "executing", "error", control.Sentence(err), fields)
 	case err != nil:
-		s.step(root, cmd, id, "completed", "error", sentence(err), nil)
+		s.step(root, cmd, id, "completed", "error", control.Sentence(err), nil)
 	default:
 		s.step(root, cmd, id, "completed", "info", reply.Text, nil)
 	}

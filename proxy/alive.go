@@ -152,7 +152,7 @@ func (s *session) ask() {
 	u.mu.Lock()
 	id := u.ping
 	if id == "" {
-		id = ownID + streamID()
+		id = ownID + newID()
 	}
 	u.ping, u.asked = id, true
 	u.mu.Unlock()

@@ -67,21 +67,10 @@ type Failure struct {
 	// satisfied.
 	cert   *x509.Certificate
 	Pinned []string
-
-	elsewhere *target // where the server sends its clients
 }
 
 func (f *Failure) Error() string { return f.Text }
 func (f *Failure) Unwrap() error { return f.Err }
-
-// presented is the pin of the certificate that was refused, "" for none.
-func (f *Failure) presented() string {
-	if f.cert == nil {
-		return ""
-	}
-	leaf, _ := pinsOf(f.cert)
-	return leaf.String()
-}
 
 func fail(c FailureCause, err error, format string, args ...any) *Failure {
 	return &Failure{Cause: c, Text: fmt.Sprintf(format, args...), Err: err}

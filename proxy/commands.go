@@ -26,9 +26,6 @@ import (
 // doctor.go. A client reaches it by a line in a chat (here), or through the service
 // contact (service.go) and its menus (adhoc.go).
 
-// commandWord begins a command in a chat. Such a body never leaves the machine.
-const commandWord = "!otr"
-
 // command finds a command in a message's body.
 func command(root stanza.Element) (line string, ok bool) {
 	for el := range root.Children() {
@@ -36,13 +33,13 @@ func command(root stanza.Element) (line string, ok bool) {
 			continue
 		}
 		// Most texts begin with a letter: no need to decode them.
-		if raw := bytes.TrimLeft(el.InnerRaw(), " \t\r\n"); len(raw) == 0 || raw[0] != commandWord[0] && raw[0] != '&' && raw[0] != '<' && raw[0] < utf8.RuneSelf {
+		if raw := bytes.TrimLeft(el.InnerRaw(), " \t\r\n"); len(raw) == 0 || raw[0] != control.CommandWord[0] && raw[0] != '&' && raw[0] != '<' && raw[0] < utf8.RuneSelf {
 			continue
 		}
 		// Keyboards put a capital, and invisible blanks, where nobody meant one.
 		text := strings.TrimLeftFunc(el.Text(), func(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) })
-		if len(text) >= len(commandWord) && strings.EqualFold(text[:len(commandWord)], commandWord) {
-			return text[len(commandWord):], true
+		if len(text) >= len(control.CommandWord) && strings.EqualFold(text[:len(control.CommandWord)], control.CommandWord) {
+			return text[len(control.CommandWord):], true
 		}
 	}
 	return "", false
@@ -63,7 +60,7 @@ func (s *session) say(where string, a control.Actor, line string) {
 	reply, err := s.commands().Line(ctx, a, line)
 	text := reply.Text
 	if err != nil {
-		text = sentence(err)
+		text = control.Sentence(err)
 	}
 	if text != "" {
 		s.Notice(where, text)
@@ -76,19 +73,6 @@ func (s *session) commands() control.Table {
 		return s.strangersTable()
 	}
 	return s.r.commands
-}
-
-// sentence is an error as a person reads it.
-func sentence(err error) string {
-	t := strings.TrimPrefix(err.Error(), control.ErrUsage.Error()+": ")
-	if t == "" {
-		return t
-	}
-	t = strings.ToUpper(t[:1]) + t[1:]
-	if strings.HasSuffix(t, ".") {
-		return t
-	}
-	return t + "."
 }
 
 // A desk is what the commands work on: it knows all owners, and owns nothing itself but the time.
@@ -132,8 +116,8 @@ func allWords() []word {
 // errNobody is what a command fails with that is run without a proxy.
 var errNobody = errors.New("this command needs otrproxy to run")
 
-// Words is the table without a proxy: names, usage and help.
-func Words() control.Table {
+// wordTable is the table without a proxy: names, usage and help.
+func wordTable() control.Table {
 	return tableOf(func(task) func(context.Context, control.Call) (control.Reply, error) {
 		return func(context.Context, control.Call) (control.Reply, error) { return control.Reply{}, errNobody }
 	})
@@ -154,30 +138,8 @@ func tableOf(bind func(task) func(context.Context, control.Call) (control.Reply,
 		w.Run = bind(w.do)
 		t = append(t, w.Command)
 	}
-	t[0].Run = func(_ context.Context, c control.Call) (control.Reply, error) { return helpFor(t, c) }
+	t[0].Run = func(_ context.Context, c control.Call) (control.Reply, error) { return t.HelpFor(c) }
 	return t
-}
-
-func helpFor(t control.Table, c control.Call) (control.Reply, error) {
-	if name := strings.TrimSpace(strings.TrimPrefix(c.Arg("command"), commandWord)); name != "" {
-		for i := range t {
-			if x := &t[i]; (x.Name == name || x.Short == name) && x.May(c.Actor) {
-				return control.Reply{Text: t.How(c.Actor, x.Name, nil) + " - " + x.Help, Data: []control.Done{{Text: x.Help}}}, nil
-			}
-		}
-		return control.Reply{}, fmt.Errorf("%w: there is no command %q; %s lists them", control.ErrUsage, name, t.How(c.Actor, "help", nil))
-	}
-	text := t.Help(c.Actor)
-	if c.Place == control.InChat || c.Place == control.InService {
-		text = "Commands, none of which leaves this machine:\n" + text
-	}
-	var list []control.Done
-	for i := range t {
-		if t[i].May(c.Actor) {
-			list = append(list, control.Done{Text: t[i].Name + " - " + t[i].Help})
-		}
-	}
-	return control.Reply{Text: text, Data: list}, nil
 }
 
 func (k *desk) reload(context.Context, control.Call) (control.Reply, error) {
@@ -192,13 +154,7 @@ func (k *desk) reload(context.Context, control.Call) (control.Reply, error) {
 	if err != nil {
 		return control.Reply{}, err
 	}
-	return done("%s is in force", file)
-}
-
-// done is the reply of a command that has nothing more to say.
-func done(format string, args ...any) (control.Reply, error) {
-	text := fmt.Sprintf(format, args...)
-	return control.Reply{Text: text, Data: []control.Done{{Text: text}}}, nil
+	return control.Did("%s is in force", file)
 }
 
 // Arguments that several commands have.
@@ -294,7 +250,7 @@ func (k *desk) also(c control.Call, account, contact string, r control.Reply, er
 // inConversation is the reply of a command whose effect is told in the conversation
 // anyway.
 func inConversation(c control.Call, format string, args ...any) (control.Reply, error) {
-	r, _ := done(format, args...)
+	r, _ := control.Did(format, args...)
 	if c.Place == control.InChat {
 		r.Text = ""
 	}

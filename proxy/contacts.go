@@ -99,7 +99,7 @@ func inWords(l control.ContactLine) string {
 		text += ", " + trustWords[l.Trust] + ", fingerprint " + grouped(l.Fingerprint)
 	}
 	if l.Held > 0 {
-		text += ", " + plural(l.Held, "message") + " waiting for " + heldReasons[l.Waits]
+		text += ", " + control.Plural(l.Held, "message") + " waiting for " + heldReasons[l.Waits]
 	}
 	switch l.Comparing {
 	case "asked":
@@ -108,13 +108,6 @@ func inWords(l control.ContactLine) string {
 		text += ", a secret is being compared"
 	}
 	return text
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func (k *desk) contactList(_ context.Context, c control.Call) (control.Reply, error) {
@@ -205,7 +198,7 @@ func (k *desk) verify(a *otrlayer.Account, contact string, c control.Call) (cont
 	if l.Held > 0 && a.Conversation(contact).Held == 0 {
 		text += " What waited has been sent."
 	}
-	r, err := done("%s", text)
+	r, err := control.Did("%s", text)
 	r.Data = []control.ContactLine{k.line(a, a.Conversation(contact))}
 	return k.also(c, a.JID(), contact, r, err)
 }
@@ -218,7 +211,7 @@ func (k *desk) distrust(a *otrlayer.Account, contact string, c control.Call) (co
 	if !was {
 		return control.Reply{}, fmt.Errorf("no key of %s was verified", contact)
 	}
-	r, err := done("The keys of %s are not verified any more.", contact)
+	r, err := control.Did("The keys of %s are not verified any more.", contact)
 	return k.also(c, a.JID(), contact, r, err)
 }
 
@@ -326,6 +319,6 @@ func comparing(step func(a *otrlayer.Account, o otrlayer.Outlet, contact string,
 		if err != nil {
 			return control.Reply{}, err
 		}
-		return done("%s", text)
+		return control.Did("%s", text)
 	})
 }

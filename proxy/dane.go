@@ -41,7 +41,7 @@ func parseTLSA(b []byte) (tlsaRecord, error) {
 }
 
 // unusable is why a record counts for nothing (RFC 7671 section 4.1); nil when it does.
-func (r tlsaRecord) unusable() error {
+func unusable(r tlsaRecord) error {
 	switch {
 	case r.usage > usageDANEEE:
 		return fmt.Errorf("the certificate usage %d is not known", r.usage)
@@ -60,8 +60,8 @@ func (r tlsaRecord) unusable() error {
 	return nil
 }
 
-// is reports whether a certificate is the one that the record is about.
-func (r tlsaRecord) is(c *x509.Certificate) bool {
+// isAbout reports whether a certificate is the one that the record is about.
+func isAbout(r tlsaRecord, c *x509.Certificate) bool {
 	b := c.Raw
 	if r.selector == 1 {
 		b = c.RawSubjectPublicKeyInfo
@@ -91,14 +91,14 @@ func daneMatches(records []tlsaRecord, chain []*x509.Certificate, names []string
 	var skipped, failed, matching error // the first of each kind
 	pkix := sync.OnceValues(func() ([][]*x509.Certificate, error) { return verifyNamed(chain, names, roots, now) })
 	for _, r := range records {
-		if err := r.unusable(); err != nil {
+		if err := unusable(r); err != nil {
 			if skipped == nil {
 				skipped = err
 			}
 			continue
 		}
 		kinds = append(kinds, r.String())
-		matched, err := r.holds(chain, names, pkix, now)
+		matched, err := holds(r, chain, names, pkix, now)
 		if matched && err == nil {
 			return nil
 		}
@@ -124,12 +124,12 @@ func daneMatches(records []tlsaRecord, chain []*x509.Certificate, names []string
 
 // holds reports whether a record is about a certificate of the chain, and why the chain
 // does not do all the same.
-func (r tlsaRecord) holds(chain []*x509.Certificate, names []string, pkix func() ([][]*x509.Certificate, error), now time.Time) (matched bool, err error) {
+func holds(r tlsaRecord, chain []*x509.Certificate, names []string, pkix func() ([][]*x509.Certificate, error), now time.Time) (matched bool, err error) {
 	switch r.usage {
 	case usageDANEEE: // names, validity and issuers say nothing (RFC 7671 section 5.1)
-		return r.is(chain[0]), nil
+		return isAbout(r, chain[0]), nil
 	case usagePKIXEE:
-		if !r.is(chain[0]) {
+		if !isAbout(r, chain[0]) {
 			return false, nil
 		}
 		_, err := pkix()
@@ -138,7 +138,7 @@ func (r tlsaRecord) holds(chain []*x509.Certificate, names []string, pkix func()
 		chains, err := pkix() // its CA need not be presented
 		for _, c := range chains {
 			for _, issuer := range c[1:] {
-				if r.is(issuer) {
+				if isAbout(r, issuer) {
 					return true, nil
 				}
 			}
@@ -149,7 +149,7 @@ func (r tlsaRecord) holds(chain []*x509.Certificate, names []string, pkix func()
 	// it is. It is an issuer, never the server's own certificate, which would need usage 3.
 	anchors := x509.NewCertPool()
 	add := func(c *x509.Certificate) {
-		if r.is(c) && !c.Equal(chain[0]) {
+		if isAbout(r, c) && !c.Equal(chain[0]) {
 			anchors.AddCert(c)
 			matched = true
 		}

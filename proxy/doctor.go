@@ -75,7 +75,7 @@ func (dc *doctor) examine(ctx context.Context, c control.Call) (control.Reply, e
 	}
 	domain, err := domainName(domain)
 	if err != nil {
-		return control.Reply{}, fmt.Errorf("%q is neither a domain, such as example.org, nor an account, such as alice@example.org", clip(name))
+		return control.Reply{}, fmt.Errorf("%q is neither a domain, such as example.org, nor an account, such as alice@example.org", control.Clip(name))
 	}
 	d := &diagnosis{}
 	if dc.desk == nil {
@@ -244,7 +244,7 @@ func (dc *doctor) examineLogin(ctx context.Context, d *diagnosis, how config.Dom
 		return
 	}
 	defer u.conn.Close()
-	offered, _ := u.offered()
+	offered, _ := (&server{upstream: u}).offered()
 	usable := slices.DeleteFunc(slices.Clone(offered), func(m string) bool { return !strings.HasPrefix(m, "SCRAM-SHA-") })
 	plus := slices.ContainsFunc(usable, func(m string) bool { return strings.HasSuffix(m, "-PLUS") })
 	switch {
@@ -287,7 +287,7 @@ func (dc *doctor) examineAccount(d *diagnosis, account string, c control.Call) {
 		}
 	}
 	if list := dc.desk.relay.sessionsOf(account); len(list) > 0 {
-		d.ok("client", "%s connected", plural(len(list), "client"))
+		d.ok("client", "%s connected", control.Plural(len(list), "client"))
 	} else {
 		d.warn("client", "set the client's connect host to one of the addresses above, with the account and password as they are; docs/clients.md has each client", "nobody is logged in as %s", account)
 	}
@@ -296,14 +296,14 @@ func (dc *doctor) examineAccount(d *diagnosis, account string, c control.Call) {
 	}
 }
 
-// Doctor examines a name without a running proxy. Nothing is written.
-func Doctor(ctx context.Context, cfg *config.Config, opt Options, name string) (control.Reply, error) {
+// examineFrom examines a name without a running proxy. Nothing is written.
+func examineFrom(ctx context.Context, cfg *config.Config, log *journal, by Network, name string) (control.Reply, error) {
 	pins, err := openPins(cfg.State)
 	if err != nil {
 		return control.Reply{}, err
 	}
 	inForce := func() *config.Config { return cfg }
-	dc := &doctor{config: cfg, servers: newServers(inForce, newJournal(opt.Log, func() bool { return cfg.Log.JIDs }), pins, &opt)}
+	dc := &doctor{config: cfg, servers: newServers(inForce, log, pins, by)}
 	if b, err := os.ReadFile(filepath.Join(cfg.State, "ca.pem")); err == nil {
 		if block, _ := pem.Decode(b); block != nil {
 			if cert, err := x509.ParseCertificate(block.Bytes); err == nil {
@@ -314,6 +314,3 @@ func Doctor(ctx context.Context, cfg *config.Config, opt Options, name string) (
 	dc.servers.localCA = dc.localCA
 	return tableOf(func(do task) func(context.Context, control.Call) (control.Reply, error) { return dc.examine }).Run(ctx, control.Actor{Place: control.InShell}, "doctor", map[string]string{"name": name})
 }
-
-// clip is the beginning of a name somebody else has chosen.
-func clip(s string) string { return s[:min(len(s), 40)] }

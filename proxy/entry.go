@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"otrproxy/config"
-	"otrproxy/stanza"
 	"slices"
 	"sync"
 	"time"
@@ -16,19 +15,18 @@ import (
 
 // A door is where clients come in: it listens, lets them in, and has them log in.
 type door struct {
-	config   func() *config.Config
-	log      *journal
-	ctx      context.Context // ends with the proxy
-	listen   func(network, addr string) (net.Listener, error)
-	gate     *gate
-	relay    *relay
-	servers  *servers
-	logins   *logins
-	accounts *accountSet
-	machine  *machine
-	metrics  *metrics
-	peers    peers
-	calm     calm
+	config  func() *config.Config
+	log     *journal
+	ctx     context.Context // ends with the proxy
+	listen  func(network, addr string) (net.Listener, error)
+	gate    *gate
+	machine *machine
+	serves  func(ctx context.Context, host string, port int) bool // a place is that of a server people may log in to
+	begin   func() bool                                           // a client is served; false where the proxy stops
+	done    func()                                                // it is served no more
+	answer  func(*caller) (run func())                            // has a client log in, and returns its session's run; nil for none
+	peers   peers
+	calm    calm
 
 	mu        sync.Mutex
 	listeners []*listener
@@ -135,7 +133,7 @@ func (dr *door) accept(l *listener) {
 			refuse(conn, refusals[cause])
 			continue
 		}
-		if !dr.relay.begin() {
+		if !dr.begin() {
 			conn.Close()
 			dr.gate.leave(v)
 			continue
@@ -145,17 +143,17 @@ func (dr *door) accept(l *listener) {
 				conn.Close()
 				dr.gate.leave(v)
 				dr.calm.broken()
-				dr.relay.running.Done()
+				dr.done()
 			}
-			s := dr.enter(conn, v, loopbackOnly(conn))
+			run := dr.enter(conn, v, loopbackOnly(conn))
 			dr.calm.broken()
-			if s == nil {
+			if run == nil {
 				over()
 				return
 			}
 			go func() { // on a small stack: a login needs a large one, and a session lasts
 				defer over()
-				s.run()
+				run()
 			}()
 		}()
 	}
@@ -169,32 +167,55 @@ const (
 	firstHTTP  = 'G' // GET, the beginning of a WebSocket
 )
 
-// enter looks at a client's first byte: direct TLS, plain XMPP, a WebSocket, or SOCKS, by
-// which it is carried here. Local says that both ends are on this machine. It returns the
-// session of a client that has logged in, else nil.
-func (dr *door) enter(conn net.Conn, v *visitor, local bool) *session {
-	conn.SetDeadline(time.Now().Add(dr.config().Limits.Login))
-	w := newWire(conn)
-	c := &client{door: dr, visitor: v, raw: conn, wire: w, conn: w, local: local}
-	return c.meet()
+// A caller is a client that has come, as it is spoken to. One goroutine owns it.
+type caller struct {
+	door       *door
+	visitor    *visitor
+	raw        net.Conn // the TCP connection
+	wire       *wire    // around it
+	conn       net.Conn // what is spoken over: the wire, or TLS
+	whence     string   // its place, once the system has been asked
+	local      bool     // both ends on this machine
+	tls        bool
+	over       *tls.Conn // nil without TLS
+	webbed     bool      // it speaks XMPP over WebSocket
+	by         string    // how it was carried here, "" or "socks5 "
+	tlsVersion string
+	sni        string
+	entry      string // plain, starttls, direct or websocket; after by
+	leaf       []byte // the certificate it was shown, DER
 }
 
-// meet is enter for a client, or for what a SOCKS client carries.
-func (c *client) meet() *session {
+// enter looks at a client's first byte: direct TLS, plain XMPP, a WebSocket, or SOCKS, by
+// which it is carried here. Local says that both ends are on this machine. It returns the
+// run of the session of a client that has logged in, else nil.
+func (dr *door) enter(conn net.Conn, v *visitor, local bool) (run func()) {
+	conn.SetDeadline(time.Now().Add(dr.config().Limits.Login))
+	w := newWire(conn)
+	c := &caller{door: dr, visitor: v, raw: conn, wire: w, conn: w, local: local}
+	if !c.meet() {
+		return nil
+	}
+	return dr.answer(c)
+}
+
+// meet finds out how a client speaks, or what a SOCKS client carries; false for what is not
+// served.
+func (c *caller) meet() bool {
 	first, err := c.wire.peek()
 	if err != nil {
-		return nil
+		return false
 	}
 	kind := "plain"
 	if first == firstTLS {
 		if err := c.secure(""); err != nil {
 			c.door.log.Info("a client's TLS handshake failed", "err", err)
-			return nil
+			return false
 		}
 		kind = "direct"
 		b := make([]byte, 1)
 		if _, err := c.conn.Read(b); err != nil {
-			return nil
+			return false
 		}
 		first = b[0]
 		c.conn = &peeked{Conn: c.conn, first: b}
@@ -204,17 +225,32 @@ func (c *client) meet() *session {
 	case first == firstHTTP:
 		if err := c.webSocket(c.conn); err != nil {
 			c.door.log.Info("a client's WebSocket was refused", "err", err)
-			return nil
+			return false
 		}
 		kind, c.webbed = "websocket", true
 	case first == firstSOCKS && c.by == "":
 		return c.carried()
 	default:
 		c.door.log.Info("a client speaks neither XMPP nor TLS", "first byte", first)
-		return nil
+		return false
 	}
 	c.entry = c.by + kind
-	return c.negotiate()
+	return true
+}
+
+// host is where the client comes from.
+func (c *caller) host() string {
+	name, _ := hostOf(c.raw)
+	return name
+}
+
+// place is where the client comes from, as guesses are counted by it: on this machine every
+// user is a place of their own.
+func (c *caller) place() string {
+	if c.whence == "" {
+		c.whence = c.host() + c.door.peers.user(c.raw)
+	}
+	return c.whence
 }
 
 // loopbackOnly reports whether both ends of a connection are on this machine.
@@ -234,13 +270,8 @@ type peeked struct {
 	first []byte
 }
 
-// CloseWrite ends the sending direction.
-func (c *peeked) CloseWrite() error {
-	if t, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return t.CloseWrite()
-	}
-	return nil
-}
+// NetConn is the connection below.
+func (c *peeked) NetConn() net.Conn { return c.Conn }
 
 func (c *peeked) Read(b []byte) (int, error) {
 	if len(c.first) > 0 {
@@ -268,7 +299,7 @@ var toClients = &tls.Config{
 // showing is a client that is to be shown a certificate of a domain; "" where only SNI can
 // tell.
 type showing struct {
-	c      *client
+	c      *caller
 	domain string
 }
 
@@ -288,7 +319,7 @@ func (s showing) certificate(sni string) (*tls.Certificate, error) {
 
 // secure does the TLS handshake with a client. Domain is that of the stream, or
 // empty when TLS comes first and only SNI can tell.
-func (c *client) secure(domain string) error {
+func (c *caller) secure(domain string) error {
 	c.wire.records = true
 	t := tls.Server(c.wire, toClients)
 	if err := t.HandshakeContext(context.WithValue(context.Background(), showing{}, showing{c, domain})); err != nil {
@@ -315,13 +346,4 @@ func (dr *door) nameFor(sni string) string {
 		}
 	}
 	return "localhost"
-}
-
-func (dr *door) clientLimits() stanza.Limits {
-	return stanza.Limits{Bytes: dr.config().Limits.Stanza}
-}
-
-// serverLimits are wider: rosters and archives come in large pieces.
-func (dr *door) serverLimits() stanza.Limits {
-	return stanza.Limits{Bytes: max(4<<20, 4*dr.config().Limits.Stanza), Elements: 1 << 17}
 }

@@ -1,10 +1,7 @@
 package proxy
 
 import (
-	"context"
-	"crypto/x509"
 	"log/slog"
-	"otrproxy/config"
 	"time"
 )
 
@@ -75,15 +72,4 @@ func (p *Proxy) StrangersOf() int {
 	p.logins.passwords.mu.Lock()
 	defer p.logins.passwords.mu.Unlock()
 	return len(p.logins.passwords.strangers)
-}
-
-// furnished is a proxy that nothing is kept of.
-func furnished(cfg *config.Config, opt Options) *Proxy {
-	p := &Proxy{opt: opt}
-	p.cfg.Store(cfg)
-	p.memory.limit = func() int { return cfg.Limits.Memory }
-	p.log = newJournal(opt.Log, func() bool { return cfg.Log.JIDs })
-	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.furnish(&pinStore{pins: map[string][]StoredPin{}}, &vault{}, &authority{cert: &x509.Certificate{}})
-	return p
 }

@@ -34,7 +34,7 @@ const (
 	notifyDropped notifyResult = "dropped" // more happened than it was run for
 )
 
-func newFigures() *figures {
+func newFigures(kinds []string) *figures {
 	f := &figures{sessions: map[string]prometheus.Counter{}, events: map[string]prometheus.Counter{}, notified: map[notifyResult]prometheus.Counter{}, resumed: map[bool]prometheus.Counter{}}
 	vec := func(name, help, label string) *prometheus.CounterVec {
 		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
@@ -46,7 +46,7 @@ func newFigures() *figures {
 		f.sessions[e] = sessions.WithLabelValues(e)
 	}
 	events := vec("otrproxy_events_total", "What has happened that notify can tell of.", "event")
-	for e := range eventWords {
+	for _, e := range kinds {
 		f.events[e] = events.WithLabelValues(e)
 	}
 	notified := vec("otrproxy_notify_runs_total", "Runs of the command of notify, by result.", "result")

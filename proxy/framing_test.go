@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -42,15 +43,22 @@ func (c carrier) SetDeadline(t time.Time) error {
 
 func (c carrier) Close() error { return errors.Join(c.Conn.Close(), c.out.Close()) }
 
+// bare is a door by which nobody comes.
+func bare() *door {
+	cfg := config.Default()
+	log := newJournal(nil, func() bool { return false })
+	return newDoor(context.Background(), func() *config.Config { return cfg }, log, nil, newGate(log, func() bool { return false }, func(RefusedCause) {}))
+}
+
 // webSockets are the two ends of a WebSocket that came from a client.
-func webSockets(t *testing.T, c *client) (net.Conn, error) {
+func webSockets(t *testing.T, c *caller) (net.Conn, error) {
 	t.Helper()
 	outer, inner := pair()
 	t.Cleanup(func() { outer.Close(); inner.Close() })
 	deadline := time.Now().Add(20 * time.Second)
 	outer.SetDeadline(deadline)
 	inner.SetDeadline(deadline)
-	c.door = furnished(config.Default(), Options{}).door
+	c.door = bare()
 	c.conn = inner
 	served := make(chan error, 1)
 	go func() {
@@ -67,7 +75,7 @@ func webSockets(t *testing.T, c *client) (net.Conn, error) {
 
 // Elsewhere than on this machine, only TLS is spoken.
 func TestWebSocketOffLoopback(t *testing.T) {
-	for _, c := range []*client{{}, {local: true}, {tls: true}} {
+	for _, c := range []*caller{{}, {local: true}, {tls: true}} {
 		_, err := webSockets(t, c)
 		var refused ws.StatusError
 		if want := !c.tls && !c.local; errors.As(err, &refused) != want || want && refused != 403 || !want && err != nil {
@@ -78,10 +86,10 @@ func TestWebSocketOffLoopback(t *testing.T) {
 
 // A page of a browser's own machine is one of this machine only where the browser is here.
 func TestWebSocketLocalPages(t *testing.T) {
-	p := furnished(config.Default(), Options{})
+	dr := bare()
 	for _, local := range []bool{true, false} {
 		for _, origin := range []string{"http://localhost:8080", "https://127.0.0.1", "http://[::1]"} {
-			if p.door.ourOrigin(origin, local) != local {
+			if dr.ourOrigin(origin, local) != local {
 				t.Errorf("%s, local %v: %v", origin, local, !local)
 			}
 		}
@@ -90,7 +98,7 @@ func TestWebSocketLocalPages(t *testing.T) {
 
 // A ping is answered, however long ago we have last had something to say.
 func TestPingAfterSilence(t *testing.T) {
-	c := &client{local: true}
+	c := &caller{local: true}
 	outer, err := webSockets(t, c)
 	if err != nil {
 		t.Fatal(err)

@@ -95,17 +95,10 @@ var grown = map[string]func(tb testing.TB, s *session) func(){
 			s.r.accounts.leave(&seat)
 		}
 	},
-	"scrape": func(tb testing.TB, s *session) func() {
-		return func() {
-			if _, err := s.r.metrics.registry.Gather(); err != nil {
-				tb.Fatal(err)
-			}
-		}
-	},
 }
 
 func BenchmarkGrowth(b *testing.B) {
-	for _, what := range []string{"stanza", "session", "seat", "scrape"} {
+	for _, what := range []string{"stanza", "session", "seat"} {
 		for _, n := range []int{1, 100, 1000, 10_000} {
 			for name, c := range map[string]crowd{"sessions": {sessions: n}, "conversations": {conversations: n}, "keys": {keys: n}, "accounts": {accounts: n}} {
 				b.Run(fmt.Sprintf("%s/%s/%d", what, name, n), func(b *testing.B) {

@@ -47,11 +47,11 @@ func TestTargetsHostile(t *testing.T) {
 		s.SRV("xmpps-client", "example.org", "a.example", 5223, 2, 0)
 	}
 	var dials atomic.Int32
-	p := furnished(config.Default(), Options{Resolver: s.Resolver(), Dial: func(context.Context, string, string) (net.Conn, error) {
+	sv := reaching(config.Default(), Network{Resolver: s.Resolver(), Dial: func(context.Context, string, string) (net.Conn, error) {
 		dials.Add(1)
 		return nil, &net.OpError{Op: "dial", Err: io.EOF}
 	}})
-	p.servers.reach(t.Context(), config.Domain{Name: "example.org", TLS: config.TLSAuto}, "", nil)
+	sv.reach(t.Context(), config.Domain{Name: "example.org", TLS: config.TLSAuto}, "", nil)
 	if n := dials.Load(); n == 0 || n > 20 {
 		t.Errorf("%d places were tried", n)
 	}
@@ -72,12 +72,13 @@ func TestLogsNoHosts(t *testing.T) {
 	s := newNames(t)
 	s.SRV("xmpp-client", "example.org", "alices-own.example", 5222, 1, 0)
 	var log bytes.Buffer
-	p := furnished(config.Default(), Options{Resolver: s.Resolver(), Log: slog.New(slog.NewTextHandler(&log, nil))})
-	f := p.servers.reach(t.Context(), config.Domain{Name: "example.org", TLS: config.TLSAuto}, "", nil)
+	sv := reaching(config.Default(), Network{Resolver: s.Resolver()})
+	sv.log = newJournal(slog.New(slog.NewTextHandler(&log, nil)), func() bool { return false })
+	f := sv.reach(t.Context(), config.Domain{Name: "example.org", TLS: config.TLSAuto}, "", nil)
 	if f == nil {
 		t.Fatal("reached")
 	}
-	if text := p.log.redact(f, "example.org"); strings.Contains(text, "alices-own") {
+	if text := sv.log.redact(f, "example.org"); strings.Contains(text, "alices-own") {
 		t.Errorf("the log: %s", text)
 	}
 	if !strings.Contains(f.Text, "alices-own") {
@@ -90,10 +91,9 @@ func TestServesAsksLittle(t *testing.T) {
 	s := newNames(t)
 	cfg := config.Default()
 	cfg.Domains = map[string]config.Domain{"example.org": {Name: "example.org", TLS: config.TLSAuto, Trust: config.TrustTOFU}}
-	p := furnished(cfg, Options{Resolver: s.Resolver()})
-	p.ctx, p.cancel = context.WithCancel(context.Background())
+	sv := reaching(cfg, Network{Resolver: s.Resolver()})
 	for _, host := range []string{"192.0.2.1", "2001:db8::1", "a b", "<nil>", ""} {
-		if p.door.serves(t.Context(), host, 5269) {
+		if sv.serves(t.Context(), host, 5269) {
 			t.Errorf("%q is served", host)
 		}
 	}
@@ -112,14 +112,14 @@ func TestResolverChanges(t *testing.T) {
 		if err := os.WriteFile(resolvConf, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		p := furnished(config.Default(), Options{})
-		if (p.servers.dns().usable() == nil) != usable {
-			t.Errorf("%q: %v", text, p.servers.dns().usable())
+		sv := reaching(config.Default(), Network{})
+		if (sv.dns().usable() == nil) != usable {
+			t.Errorf("%q: %v", text, sv.dns().usable())
 		}
 		if err := os.WriteFile(resolvConf, []byte("nameserver 192.0.2.2\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if p.servers.dns().usable() == nil {
+		if sv.dns().usable() == nil {
 			t.Error("still trusted")
 		}
 	}
@@ -131,13 +131,13 @@ func TestSaysDNS(t *testing.T) {
 	s := newNames(t)
 	s.Host("xmpp.example", "192.0.2.1")
 	s.TLSA("xmpp.example", 5269, 3, 1, 1, make([]byte, 32))
-	d, at, p := config.Domain{Name: "example.org", Trust: config.TrustDANE}, target{host: "xmpp.example", port: 5269}, at(s)
-	said, f := p.servers.saysDNS(t.Context(), d, at)
+	d, at, sv := config.Domain{Name: "example.org", Trust: config.TrustDANE}, target{host: "xmpp.example", port: 5269}, at(s)
+	said, f := sv.saysDNS(t.Context(), d, at)
 	if f != nil || len(said.records) != 1 || !slices.Equal(said.names, []string{"example.org", "xmpp.example"}) {
 		t.Errorf("%+v, %v", said, f)
 	}
 	s.Secure(false, "xmpp.example")
-	if _, f = p.servers.saysDNS(t.Context(), d, at); f == nil || !strings.Contains(f.Text, "is not signed") {
+	if _, f = sv.saysDNS(t.Context(), d, at); f == nil || !strings.Contains(f.Text, "is not signed") {
 		t.Errorf("an address that is not signed: %v", f)
 	}
 }
@@ -145,16 +145,16 @@ func TestSaysDNS(t *testing.T) {
 // Where a server has sent its clients is kept for a minute, for one connection of that
 // domain, and through a proxy of that account.
 func TestWhereTo(t *testing.T) {
-	p := furnished(config.Default(), Options{})
+	sv := reaching(config.Default(), Network{})
 	straight, via := config.Domain{Name: "a.example"}, config.Domain{Name: "b.example", Via: "socks5://127.0.0.1:9050"}
 	there := &target{host: "192.0.2.1", port: 5222}
 	goes := func(d config.Domain, account string) bool {
-		_, moved := p.servers.whereTo(t.Context(), d, account)
+		_, moved := sv.whereTo(t.Context(), d, account)
 		return moved
 	}
-	p.servers.move(straight, "x@a.example", there)
-	p.servers.move(via, "x@b.example", there)
-	p.servers.move(straight, "x@a.example", nil) // no word is no news
+	sv.move(straight, "x@a.example", there)
+	sv.move(via, "x@b.example", there)
+	sv.move(straight, "x@a.example", nil) // no word is no news
 	switch {
 	case goes(config.Domain{Name: "c.example"}, ""):
 		t.Error("another domain's")
@@ -165,8 +165,8 @@ func TestWhereTo(t *testing.T) {
 	case goes(straight, ""), goes(via, "x@b.example"):
 		t.Error("twice")
 	}
-	p.servers.move(straight, "", there)
-	p.servers.moves[moveKey(straight, "")] = moved{*there, time.Now().Add(-time.Second)}
+	sv.move(straight, "", there)
+	sv.moves[moveKey(straight, "")] = moved{*there, time.Now().Add(-time.Second)}
 	if goes(straight, "") {
 		t.Error("too late")
 	}
@@ -175,10 +175,10 @@ func TestWhereTo(t *testing.T) {
 // A server sends nobody to this machine or into its networks, but where the configuration
 // itself has placed it there.
 func TestServerSendsNobodyInside(t *testing.T) {
-	at := func(connect string) *Proxy {
+	at := func(connect string) *servers {
 		cfg := config.Default()
 		cfg.Domains = map[string]config.Domain{"a.example": {Name: "a.example", Connect: connect}}
-		return furnished(cfg, Options{})
+		return reaching(cfg, Network{})
 	}
 	for _, c := range []struct {
 		connect, to string
@@ -190,26 +190,26 @@ func TestServerSendsNobodyInside(t *testing.T) {
 		{"", "192.0.2.1", true}, {"", "2001:db8::1", true}, {"203.0.113.1:5222", "192.0.2.1", true}, {"203.0.113.1:5222", "10.0.0.1", false}, {"203.0.113.1:5222", "127.0.0.1", false},
 		{"127.0.0.1:5222", "127.0.0.1", true}, {"localhost:5222", "127.0.0.1", true}, {"127.0.0.1:5222", "10.0.0.1", false}, {"10.0.0.1:5222", "10.0.0.2", true}, {"10.0.0.1:5222", "127.0.0.1", false},
 	} {
-		p := at(c.connect)
-		_, f := p.servers.mayFollow(t.Context(), p.Config().Domains["a.example"], target{host: c.to, port: 5222})
+		sv := at(c.connect)
+		_, f := sv.mayFollow(t.Context(), sv.config().Domains["a.example"], target{host: c.to, port: 5222})
 		if (f == nil) != c.follows {
 			t.Errorf("configured %q, sent to %s: %v", c.connect, c.to, f)
 		}
 	}
 	through := at("")
-	d := through.Config().Domains["a.example"]
+	d := through.config().Domains["a.example"]
 	d.Via = "socks5://127.0.0.1:9050"
 	for _, to := range []string{"10.0.0.1", "localhost", "LOCALHOST", "x.localhost.", "127.1", "2130706433", "0x7f000001", "0x7f.1", "10.1"} {
-		if _, f := through.servers.mayFollow(t.Context(), d, target{host: to, port: 5222}); f == nil {
+		if _, f := through.mayFollow(t.Context(), d, target{host: to, port: 5222}); f == nil {
 			t.Errorf("followed to %s through a SOCKS proxy", to)
 		}
 	}
-	if _, f := through.servers.mayFollow(t.Context(), d, target{host: "other.example", port: 5222}); f != nil {
+	if _, f := through.mayFollow(t.Context(), d, target{host: "other.example", port: 5222}); f != nil {
 		t.Errorf("not followed through a SOCKS proxy: %v", f)
 	}
 	// What cannot be looked up now could be anywhere a moment later.
-	unknown := furnished(config.Default(), Options{Resolver: &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no DNS") }}})
-	if _, f := unknown.servers.mayFollow(t.Context(), config.Domain{Name: "a.example"}, target{host: "other.example", port: 5222}); f == nil {
+	unknown := reaching(config.Default(), Network{Resolver: &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no DNS") }}})
+	if _, f := unknown.mayFollow(t.Context(), config.Domain{Name: "a.example"}, target{host: "other.example", port: 5222}); f == nil {
 		t.Error("followed to a name that nobody knows")
 	}
 }

@@ -8,9 +8,9 @@ import (
 
 // An onion address in letters that mean the same goes nowhere without via.
 func TestHardenedOnionSpelled(t *testing.T) {
-	p := furnished(config.Default(), Options{})
+	p := reaching(config.Default(), Network{})
 	for _, at := range []string{"abc.onion:5222", "abc.ONION.:5222", "abc.ｏnion:5222", "abc。onion:5222"} {
-		if places, f := p.servers.targets(t.Context(), config.Domain{Name: "example.org", Connect: at, TLS: config.TLSAuto}); f == nil {
+		if places, f := p.targets(t.Context(), config.Domain{Name: "example.org", Connect: at, TLS: config.TLSAuto}); f == nil {
 			t.Errorf("%s: %v", at, places)
 		}
 	}

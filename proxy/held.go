@@ -20,7 +20,7 @@ func heldWords() []word {
 			Args: []control.Arg{accountArg, contactArg, {Name: "fingerprint", Kind: control.Rest, Optional: true, Label: "Fingerprint of the new key"}}}, with((*desk).release)},
 		{control.Command{Name: "held drop", Short: "drop", Help: "gives back the messages that wait for a contact", Chat: true,
 			Args: []control.Arg{accountArg, contactArg}}, with(func(_ *desk, a *otrlayer.Account, contact string, _ control.Call) (control.Reply, error) {
-			return done("%s taken back.", plural(a.Drop(contact, otrlayer.CauseDropped), "message"))
+			return control.Did("%s taken back.", control.Plural(a.Drop(contact, otrlayer.CauseDropped), "message"))
 		})},
 	}
 }
@@ -87,7 +87,7 @@ func (k *desk) release(a *otrlayer.Account, contact string, c control.Call) (con
 		case !ok:
 			return control.Reply{}, fmt.Errorf("no changed key of %s waits for a decision", contact)
 		}
-		r, err := done("The new key of %s is accepted, not verified.", contact)
+		r, err := control.Did("The new key of %s is accepted, not verified.", contact)
 		return k.also(c, a.JID(), contact, r, err)
 	}
 	n := a.Ask(contact)
@@ -97,7 +97,7 @@ func (k *desk) release(a *otrlayer.Account, contact string, c control.Call) (con
 	if v.Waits == otrlayer.CauseUnverified {
 		return control.Reply{}, fmt.Errorf("%s for %s, and the rules demand that their key is verified first: %s, or %s", waits(n), contact, c.How("contact verify"), c.How("smp ask"))
 	}
-	return done("%s for %s, to be sent as soon as the conversation is private; they were asked again.", waits(n), contact)
+	return control.Did("%s for %s, to be sent as soon as the conversation is private; they were asked again.", waits(n), contact)
 }
 
 func waits(n int) string {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -42,6 +43,9 @@ var eventWords = map[string]string{
 	EventServerExpiring: "The certificate of the server ends soon:",
 	EventLoginUnknown:   "Somebody logged in with another password than yours, and sees nothing private until you decide, at",
 }
+
+// Events are all that the command can be told of.
+func Events() []string { return slices.Collect(maps.Keys(eventWords)) }
 
 // A bell tells of what has happened: those who watch, and the command of "notify".
 type bell struct {

@@ -681,7 +681,7 @@ func (s *session) Notice(where, text string) bool {
 		where = s.windows.with(where)
 	}
 	ok := s.client.build(func(b []byte) []byte {
-		return stanza.Message{From: where, To: s.full(), ID: ownID + streamID(), Type: typ, Body: "[otrproxy] " + otrlayer.Defused(text), Extra: []byte(extra)}.AppendTo(b)
+		return stanza.Message{From: where, To: s.full(), ID: ownID + newID(), Type: typ, Body: "[otrproxy] " + otrlayer.Defused(text), Extra: []byte(extra)}.AppendTo(b)
 	})
 	s.client.kick()
 	return ok

@@ -66,7 +66,7 @@ func (k *desk) keyShow(_ context.Context, c control.Call) (control.Reply, error)
 	}
 	reply.Text = strings.TrimLeft(reply.Text+trouble, "\n")
 	if k.vault.locked() {
-		reply.Text = strings.TrimLeft(reply.Text+"\n"+sentence(errLocked()), "\n")
+		reply.Text = strings.TrimLeft(reply.Text+"\n"+control.Sentence(errLocked()), "\n")
 	} else if reply.Text == "" {
 		reply.Text = "no accounts yet"
 	}
@@ -102,7 +102,7 @@ func (k *desk) keyExport(a *otrlayer.Account, _ string, c control.Call) (control
 	if err != nil {
 		return control.Reply{}, err
 	}
-	r, err := done("The key, fingerprints and instance tag of %s are in %s. Whoever has these files can pretend to be you.", a.JID(), c.Arg("directory"))
+	r, err := control.Did("The key, fingerprints and instance tag of %s are in %s. Whoever has these files can pretend to be you.", a.JID(), c.Arg("directory"))
 	for _, f := range files {
 		r.Files = append(r.Files, control.File{Name: f.Name, Text: f.Text})
 	}
@@ -247,7 +247,7 @@ func (i *importing) apply(account string) (err error) {
 		for n, k := range keys {
 			trust := "not verified"
 			if k.Trust != "" {
-				trust = "verified (" + clip(k.Trust) + ")"
+				trust = "verified (" + control.Clip(k.Trust) + ")"
 			}
 			text := map[otrlayer.Moved]string{otrlayer.Imported: "taken over, ", otrlayer.Same: "known already, ", otrlayer.Conflict: "NOT taken over, for other keys of theirs are known here and nobody has verified this one (--replace takes it); "}[moved[n]] + trust + ": " + k.Fingerprint.String()
 			i.note(control.ImportLine{File: i.file["known "+account+" "+contact], Account: account, Contact: contact, Kind: "fingerprint", Result: string(moved[n]), Text: text})
@@ -321,7 +321,7 @@ func (k *desk) keyPassphrase(_ context.Context, c control.Call) (control.Reply, 
 		if err := k.vault.release(); err != nil {
 			return control.Reply{}, err
 		}
-		return done("The private keys are kept in clear again.")
+		return control.Did("The private keys are kept in clear again.")
 	}
 	if len(c.Arg("passphrase")) < minPassphrase {
 		return control.Reply{}, fmt.Errorf("%w: a passphrase has at least %d characters; several words are best", control.ErrUsage, minPassphrase)
@@ -332,7 +332,7 @@ func (k *desk) keyPassphrase(_ context.Context, c control.Call) (control.Reply, 
 	if err := k.accounts.sealAll(true); err != nil {
 		return control.Reply{}, err
 	}
-	return done("The private keys are encrypted. After each start nobody can log in before: otrproxy key unlock. Without the passphrase they are lost: keep a backup (otrproxy backup).")
+	return control.Did("The private keys are encrypted. After each start nobody can log in before: otrproxy key unlock. Without the passphrase they are lost: keep a backup (otrproxy backup).")
 }
 
 // sealAll encrypts the key files of all accounts, or decrypts them.
@@ -370,5 +370,5 @@ func (k *desk) keyUnlock(_ context.Context, c control.Call) (control.Reply, erro
 		}
 	}
 	k.bell.changed()
-	return done("The private keys are unlocked; clients can log in.")
+	return control.Did("The private keys are unlocked; clients can log in.")
 }

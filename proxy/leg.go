@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"errors"
 	"net"
 	"slices"
@@ -31,6 +30,12 @@ type inlet struct {
 	more bool  // conn may have more of what it has got already
 }
 
+// pieces is a connection that reads from below one message at a time, as one over WebSocket does.
+type pieces interface {
+	empty() bool // all that was received has been read
+	await()      // returns once there is something to read, or a read fails
+}
+
 func newInlet(conn net.Conn, w *wire) *inlet { return &inlet{conn: conn, wire: w, more: true} }
 
 func (i *inlet) Read(b []byte) (int, error) {
@@ -41,7 +46,7 @@ func (i *inlet) Read(b []byte) (int, error) {
 
 // waits reports whether a read would have to wait.
 func (i *inlet) waits() bool {
-	if f, ok := i.conn.(*framed); ok { // it reads from below one message at a time
+	if f, ok := i.conn.(pieces); ok {
 		return f.empty() && !i.wire.ready()
 	}
 	return !i.more && !i.wire.ready()
@@ -49,7 +54,7 @@ func (i *inlet) waits() bool {
 
 // await returns once a read would find something, or fail.
 func (i *inlet) await() {
-	if f, ok := i.conn.(*framed); ok {
+	if f, ok := i.conn.(pieces); ok {
 		f.await()
 		return
 	}
@@ -425,43 +430,30 @@ func (o *outbox) finish(within time.Duration, read <-chan struct{}) {
 	o.conn.Close()
 }
 
+// A layer is a connection over another one.
+type layer interface{ NetConn() net.Conn }
+
 // rawConn is the TCP connection below.
 func rawConn(c net.Conn) net.Conn {
 	for {
-		switch x := c.(type) {
-		case *tls.Conn:
-			c = x.NetConn()
-		case *peeked:
-			c = x.Conn
-		case *framed:
-			c = x.Conn
-		case *wire:
-			c = x.Conn
-		default:
+		over, ok := c.(layer)
+		if !ok {
 			return c
 		}
+		c = over.NetConn()
 	}
 }
 
 // halfClose ends the sending direction, layer by layer.
 func halfClose(c net.Conn) {
 	for {
-		switch x := c.(type) {
-		case *framed:
-			x.CloseWrite()
-			c = x.Conn
-		case *peeked:
-			c = x.Conn
-		case *wire:
-			c = x.Conn
-		case *tls.Conn:
-			x.CloseWrite()
-			c = x.NetConn()
-		default:
-			if t, ok := c.(interface{ CloseWrite() error }); ok {
-				t.CloseWrite()
-			}
+		if t, ok := c.(interface{ CloseWrite() error }); ok {
+			t.CloseWrite()
+		}
+		over, ok := c.(layer)
+		if !ok {
 			return
 		}
+		c = over.NetConn()
 	}
 }

@@ -297,11 +297,22 @@ const (
 	movedLife = time.Minute // for which a server's word is kept that its clients are to come elsewhere
 )
 
-// A moved is where a server has sent a client that was logged in. The client comes back
-// to us, and the next connection goes there; only that one.
+// A moved is where a server has sent its client. One that was logged in comes back to us, and
+// the next connection goes there; only that one.
 type moved struct {
 	to    target
 	until time.Time
+}
+
+func (m *moved) Error() string { return "the server sends its clients to " + m.to.addr() }
+
+// sentBy is where a failure sends the client; nil where it does not.
+func sentBy(f *Failure) *target {
+	var m *moved
+	if !errors.As(f.Err, &m) {
+		return nil
+	}
+	return &m.to
 }
 
 // moves are kept by domain; where accounts are kept apart, by account, too: else a server
@@ -342,4 +353,45 @@ func (sv *servers) whereTo(ctx context.Context, d config.Domain, account string)
 		return d, false
 	}
 	return only(d, to), true
+}
+
+// serves reports whether a place is that of a server people may log in to.
+func (sv *servers) serves(ctx context.Context, host string, port int) bool {
+	host = spelled(host)
+	at := net.JoinHostPort(host, strconv.Itoa(port))
+	usual := port == portSTARTTLS || port == portDirectTLS
+	domains := sv.config().Domains
+	if len(domains) == 0 {
+		return usual
+	}
+	for name, d := range domains {
+		if usual && (host == ascii(name) || strings.HasSuffix(host, "."+ascii(name))) {
+			return true
+		}
+		if h, n, err := net.SplitHostPort(d.Connect); err == nil && net.JoinHostPort(spelled(h), n) == at {
+			return true
+		}
+	}
+	if !hostName.MatchString(host) || net.ParseIP(host) != nil {
+		return false // no record of DNS could name it
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	for _, d := range domains { // the client may have asked DNS itself
+		if d.Via != "" || d.Connect != "" || d.Trust == config.TrustDANE {
+			continue
+		}
+		if found, _, f := sv.lookup(ctx, d); f == nil && slices.ContainsFunc(found, func(t target) bool { return t.port == uint16(port) && spelled(t.host) == host }) {
+			return true
+		}
+	}
+	return false
+}
+
+// spelled is a host as it is compared.
+func spelled(host string) string {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().String()
+	}
+	return ascii(strings.TrimSuffix(strings.ToLower(host), "."))
 }

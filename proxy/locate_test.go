@@ -23,13 +23,13 @@ func newNames(t *testing.T) *dns.Server {
 }
 
 // at is a proxy that asks a DNS server.
-func at(s *dns.Server) *Proxy {
-	return furnished(config.Default(), Options{Resolver: s.Resolver(), DNSSEC: s.Addr()})
+func at(s *dns.Server) *servers {
+	return reaching(config.Default(), Network{Resolver: s.Resolver(), DNSSEC: s.Addr()})
 }
 
-func places(t *testing.T, p *Proxy, d config.Domain) (out []string) {
+func places(t *testing.T, p *servers, d config.Domain) (out []string) {
 	t.Helper()
-	found, f := p.servers.targets(t.Context(), d)
+	found, f := p.targets(t.Context(), d)
 	if f != nil {
 		return []string{string(f.Cause)}
 	}
@@ -156,14 +156,14 @@ func TestReachGoesOn(t *testing.T) {
 		}
 	}
 	d := config.Domain{Name: "example.org", TLS: config.TLSAuto}
-	if f := at(s).servers.reach(t.Context(), d, "", use("")); f != nil || fmt.Sprint(used) != "[b.example]" {
+	if f := at(s).reach(t.Context(), d, "", use("")); f != nil || fmt.Sprint(used) != "[b.example]" {
 		t.Errorf("%v %v", f, used)
 	}
 	s.SRV("xmpp-client", "example.org", "c.example", port(l), 4, 0)
 	s.Host("c.example", "127.0.0.1")
 	for cause, want := range map[FailureCause]string{FailTLS: "[b.example c.example]", FailTCP: "[b.example c.example]", FailPin: "[b.example]", FailCertificate: "[b.example]", FailStripped: "[b.example]"} {
 		used = nil
-		if f := at(s).servers.reach(t.Context(), d, "", use(cause)); f == nil || f.Cause != cause || fmt.Sprint(used) != want {
+		if f := at(s).reach(t.Context(), d, "", use(cause)); f == nil || f.Cause != cause || fmt.Sprint(used) != want {
 			t.Errorf("%s: %v %v, want %s", cause, f, used, want)
 		}
 	}
@@ -187,7 +187,7 @@ func TestReachRaces(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), dialLimit/2) // waiting for the one that hangs would take longer
 	defer cancel()
 	var over string
-	f := at(s).servers.reach(ctx, config.Domain{Name: "example.org", TLS: config.TLSAuto}, "", func(c net.Conn, _ target) *Failure {
+	f := at(s).reach(ctx, config.Domain{Name: "example.org", TLS: config.TLSAuto}, "", func(c net.Conn, _ target) *Failure {
 		over = c.RemoteAddr().String()
 		c.Close()
 		return nil

@@ -52,9 +52,9 @@ type loginError struct {
 	gone string // the mechanism for which it is of no use any more
 }
 
-// unusable is a server that offers nothing we may use; the format is of its domain and of
+// nothingOffered is a server that offers nothing we may use; the format is of its domain and of
 // what it offers.
-func unusable(mechs []string, format, domain string) *loginError {
+func nothingOffered(mechs []string, format, domain string) *loginError {
 	le := loginFailed("mechanism-too-weak", FailMechanism, format, domain, words(mechs))
 	le.failure.Quoted = words(mechs)
 	le.refused = true // nothing was begun
@@ -65,9 +65,15 @@ func loginFailed(condition string, c FailureCause, format string, args ...any) *
 	return &loginError{condition: condition, failure: fail(c, nil, format, args...)}
 }
 
+// A server is the server's side of a login, over a connection that is secured and checked.
+type server struct {
+	*upstream
+	factors scram.KeyFactors // by which the last login was salted
+}
+
 // offered lists the SASL mechanisms and channel binding types (XEP-0440) in a
 // server's features.
-func (u *upstream) offered() (mechs, bindings []string) {
+func (u *server) offered() (mechs, bindings []string) {
 	root := u.features.Root()
 	if m, ok := root.Child(stanza.NSSASL, "mechanisms"); ok {
 		for c := range m.Children() {
@@ -101,7 +107,7 @@ func channelBindings(cs tls.ConnectionState) (out []scram.ChannelBinding) {
 
 // bindings chooses among what this connection can give what the server names; a
 // server that names nothing may have any.
-func (u *upstream) bindings(named []string) (out []scram.ChannelBinding) {
+func (u *server) bindings(named []string) (out []scram.ChannelBinding) {
 	for _, b := range channelBindings(u.conn.ConnectionState()) {
 		if len(named) == 0 || slices.Contains(named, string(b.Type)) {
 			out = append(out, b)
@@ -118,7 +124,7 @@ func (u *upstream) bindings(named []string) (out []scram.ChannelBinding) {
 // message, before any proof of the password, and then the next binding is tried,
 // and at last none; unless this server has bound a login before, for then somebody else
 // may be answering.
-func (u *upstream) login(s secret, least strength) (how string, le *loginError) {
+func (u *server) login(s secret, least strength) (how string, le *loginError) {
 	mechs, named := u.offered()
 	anyPlus := slices.ContainsFunc(mechs, func(m string) bool { return strings.HasSuffix(m, "-PLUS") })
 	tried := false
@@ -174,9 +180,9 @@ func (u *upstream) login(s secret, least strength) (how string, le *loginError) 
 		if c, ok := s.plain(); ok && u.domain.PlainUpstream {
 			return "PLAIN", u.plain(c)
 		}
-		return "", unusable(mechs, "The server of %s offers only a login that sends the password itself (%s), which is refused. If you accept that over this checked connection, set plain_upstream: true for the domain.", u.domain.Name)
+		return "", nothingOffered(mechs, "The server of %s offers only a login that sends the password itself (%s), which is refused. If you accept that over this checked connection, set plain_upstream: true for the domain.", u.domain.Name)
 	}
-	return "", unusable(mechs, "The server of %s offers no login that otrproxy knows (offered: %s).", u.domain.Name)
+	return "", nothingOffered(mechs, "The server of %s offers no login that otrproxy knows (offered: %s).", u.domain.Name)
 }
 
 // weaker is a login that would be worth less than one before.
@@ -229,7 +235,7 @@ func (c credentials) prover(m *scramMechanism, b *scram.ChannelBinding, unseen b
 
 // enrolment is what verifies logins with a password that the server has just confirmed,
 // by the mechanism with which it did; nil for another one than SCRAM.
-func (u *upstream) enrolment(c credentials, how string) *enrolment {
+func (u *server) enrolment(c credentials, how string) *enrolment {
 	m := mechanismOf(strings.Fields(how)[0])
 	if m == nil || u.factors.Iters == 0 {
 		return nil
@@ -256,7 +262,7 @@ func (m *scramMechanism) client(c credentials) (*scram.Client, *loginError) {
 	return client, nil
 }
 
-func (u *upstream) sasl(name string, initial []byte) *loginError {
+func (u *server) sasl(name string, initial []byte) *loginError {
 	b := []byte("<auth xmlns='" + stanza.NSSASL + "' mechanism='" + name + "'>")
 	b = base64.StdEncoding.AppendEncode(b, initial)
 	if _, err := u.conn.Write(append(b, "</auth>"...)); err != nil {
@@ -266,7 +272,7 @@ func (u *upstream) sasl(name string, initial []byte) *loginError {
 }
 
 // reply reads the server's next word in a login.
-func (u *upstream) reply() (kind string, data []byte, le *loginError) {
+func (u *server) reply() (kind string, data []byte, le *loginError) {
 	st, f := u.read()
 	if f != nil {
 		return "", nil, &loginError{condition: "temporary-auth-failure", failure: f}
@@ -303,7 +309,7 @@ var plainWord = regexp.MustCompile(`^[a-z-]{1,40}$`)
 
 // refusedLogin maps the server's failure to what the client can act on. Only a
 // wrong password is not-authorized: some clients forget the password on it.
-func (u *upstream) refusedLogin(root stanza.Element) *loginError {
+func (u *server) refusedLogin(root stanza.Element) *loginError {
 	cond, text := "temporary-auth-failure", "" // what names no reason is no wrong password
 	for c := range root.Children() {
 		if string(c.Local()) == "text" {
@@ -332,7 +338,7 @@ func (u *upstream) refusedLogin(root stanza.Element) *loginError {
 	return quote(loginFailed("temporary-auth-failure", FailSASL, "The server of %s could not log you in: %s%s.", u.domain.Name, cond, text))
 }
 
-func (u *upstream) respond(data string) *loginError {
+func (u *server) respond(data string) *loginError {
 	b := []byte("<response xmlns='" + stanza.NSSASL + "'>")
 	b = base64.StdEncoding.AppendEncode(b, []byte(data))
 	if _, err := u.conn.Write(append(b, "</response>"...)); err != nil {
@@ -343,7 +349,7 @@ func (u *upstream) respond(data string) *loginError {
 
 // scram runs one SCRAM exchange (RFC 5802). It ends well only when the server has
 // proved that it knows the password too.
-func (u *upstream) scram(name string, conv prover, h hash.Hash, mechs, named []string) *loginError {
+func (u *server) scram(name string, conv prover, h hash.Hash, mechs, named []string) *loginError {
 	malformed := func() *loginError {
 		return loginFailed("temporary-auth-failure", FailSASL, "The server of %s sent a malformed login message; the login was broken off.", u.domain.Name)
 	}
@@ -436,7 +442,7 @@ func downgradeHash(h hash.Hash, mechs, named []string) []byte {
 	return h.Sum(nil)
 }
 
-func (u *upstream) plain(c credentials) *loginError {
+func (u *server) plain(c credentials) *loginError {
 	if le := u.sasl("PLAIN", []byte("\x00"+c.user+"\x00"+c.password)); le != nil {
 		return le
 	}

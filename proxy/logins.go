@@ -51,12 +51,12 @@ func (k *desk) loginConfirm(_ context.Context, c control.Call) (control.Reply, e
 		return control.Reply{}, err
 	}
 	if c.Account == "" && c.Arg("code") == "" {
-		return done("%s is known here by the password of their last logins; if they are one of admins, their chats may decide about servers.", account)
+		return control.Did("%s is known here by the password of their last logins; if they are one of admins, their chats may decide about servers.", account)
 	}
 	if c.Account == "" {
-		return done("%s is let in with that password; it is the one known here from now on.", account)
+		return control.Did("%s is let in with that password; it is the one known here from now on.", account)
 	}
-	return done("Good. The password of that login is the one I know from now on.")
+	return control.Did("Good. The password of that login is the one I know from now on.")
 }
 
 func (k *desk) loginRefuse(_ context.Context, c control.Call) (control.Reply, error) {
@@ -67,7 +67,7 @@ func (k *desk) loginRefuse(_ context.Context, c control.Call) (control.Reply, er
 	if err != nil {
 		return control.Reply{}, err
 	}
-	return done("That login is over, and nobody gets in with its password. The server let them in: change the password of %s, and ask the people who run the server.", account)
+	return control.Did("That login is over, and nobody gets in with its password. The server let them in: change the password of %s, and ask the people who run the server.", account)
 }
 
 func (k *desk) loginLine(account string) (control.LoginLine, error) {
@@ -133,7 +133,7 @@ func (k *desk) loginEnrol(ctx context.Context, c control.Call) (control.Reply, e
 	if err != nil {
 		return control.Reply{}, err
 	}
-	return done("%s is enrolled for %s: its clients can log in here without handing over the password, which is not kept.", account, strings.Join(names, ", "))
+	return control.Did("%s is enrolled for %s: its clients can log in here without handing over the password, which is not kept.", account, strings.Join(names, ", "))
 }
 
 // one is a secret that is used with one mechanism only.
@@ -228,10 +228,11 @@ func (lo *logins) enrolBy(ctx context.Context, domain, account string, creds cre
 	defer u.conn.Close()
 	stop := context.AfterFunc(ctx, func() { u.conn.NetConn().Close() })
 	defer stop()
-	if *offered, _ = u.offered(); !slices.Contains(*offered, m.name) && !slices.Contains(*offered, m.name+"-PLUS") {
+	login := &server{upstream: u}
+	if *offered, _ = login.offered(); !slices.Contains(*offered, m.name) && !slices.Contains(*offered, m.name+"-PLUS") {
 		return nil, 0, nil
 	}
-	how, le := u.login(one{creds, m}, least)
+	how, le := login.login(one{creds, m}, least)
 	if le != nil {
 		lo.servers.failed(le.failure.Cause)
 		if le.failure.Cause == FailDowngrade {
@@ -243,18 +244,18 @@ func (lo *logins) enrolBy(ctx context.Context, domain, account string, creds cre
 		return nil, 0, f
 	}
 	lo.admitted(account, how, nil)
-	return u.enrolment(creds, how), strengthOf(how), nil
+	return login.enrolment(creds, how), strengthOf(how), nil
 }
 
 func (k *desk) loginForget(_ context.Context, c control.Call) (control.Reply, error) {
 	account, err := bareJID(c.Arg("account"))
 	if err != nil || !slices.Contains(k.accounts.known(), account) {
-		return control.Reply{}, fmt.Errorf("there is no account %s here", clip(c.Arg("account")))
+		return control.Reply{}, fmt.Errorf("there is no account %s here", control.Clip(c.Arg("account")))
 	}
 	if err := k.logins.forgetLogin(account); err != nil {
 		return control.Reply{}, err
 	}
-	return done("%s is not enrolled, and its next login may be by whatever its server offers.", account)
+	return control.Did("%s is not enrolled, and its next login may be by whatever its server offers.", account)
 }
 
 // forgetLogin begins anew with an account's logins.
@@ -341,7 +342,7 @@ func (s *session) changed(root stanza.Element) {
 		}
 		if _, err := s.r.logins.enrolWith(s.r.ctx, s.jid, password); err != nil {
 			s.r.logins.stale(s.jid)
-			s.Notice(serviceJID, "Your password was changed, but the account could not be enrolled with it: "+sentence(err)+" Log in with the password once, or have the administrator run: otrproxy login enroll "+s.jid)
+			s.Notice(serviceJID, "Your password was changed, but the account could not be enrolled with it: "+control.Sentence(err)+" Log in with the password once, or have the administrator run: otrproxy login enroll "+s.jid)
 			return
 		}
 		s.Notice(serviceJID, "Your password was changed. The account stays enrolled with otrproxy, now with the new one.")

@@ -58,8 +58,8 @@ type metrics struct {
 	*figures
 }
 
-func newMetrics(version string, now func() snapshot) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry(), blockedBy: map[otrlayer.Cause]prometheus.Counter{}, failures: map[FailureCause]prometheus.Counter{}, shakes: map[string]prometheus.Counter{}, refusals: map[RefusedCause]prometheus.Counter{}, figures: newFigures()}
+func newMetrics(version string, events []string, now func() snapshot) *metrics {
+	m := &metrics{registry: prometheus.NewRegistry(), blockedBy: map[otrlayer.Cause]prometheus.Counter{}, failures: map[FailureCause]prometheus.Counter{}, shakes: map[string]prometheus.Counter{}, refusals: map[RefusedCause]prometheus.Counter{}, figures: newFigures(events)}
 	stanzas := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "otrproxy_stanzas_total", Help: "Stanzas by direction (out: from the client), kind and what was done with them."}, []string{"direction", "kind", "action"})
 	for d, dn := range directions {
 		for k, kn := range kinds {

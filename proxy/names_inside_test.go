@@ -147,30 +147,30 @@ func TestOwnNames(t *testing.T) {
 	cfg.Names = []string{"otrproxy.lan", "example.org"}
 	cfg.Listen = []string{"127.0.0.1:5222", "[::1]:5222", "192.168.1.2:5222", "[fd00::2]:5223", "Box.home.arpa:5222", "localhost:5224", "[fe80::1%lo]:5222"}
 	cfg.Domains = map[string]config.Domain{"example.org": {Name: "example.org"}}
-	p := furnished(cfg, Options{})
-	if got := strings.Join(p.machine.names(), " "); got != "otrproxy.lan example.org 192.168.1.2 fd00::2 box.home.arpa" {
+	m := &machine{config: func() *config.Config { return cfg }}
+	if got := strings.Join(m.names(), " "); got != "otrproxy.lan example.org 192.168.1.2 fd00::2 box.home.arpa" {
 		t.Errorf("names: %s", got)
 	}
-	if p.machine.interfaces() != nil {
+	if m.interfaces() != nil {
 		t.Error("addresses that are not listened on")
 	}
 	for name, want := range map[string]bool{"localhost": true, "OTRproxy.lan.": true, "192.168.7.7": true, "fd00::9": true, "box.home.arpa": true, "example.org": false, "other.lan": false} {
-		if p.machine.ownHost(name) != want {
+		if m.ownHost(name) != want {
 			t.Errorf("%s is our own: %v", name, !want)
 		}
 	}
 	for _, listen := range []string{":5222", "0.0.0.0:5222", "[::]:5222"} {
 		c := *cfg
 		c.Listen = []string{listen}
-		p.cfg.Store(&c)
+		cfg = &c
 		addrs, _ := net.InterfaceAddrs()
-		p.machine.own = machineAddresses()
+		m.own = machineAddresses()
 		want := slices.ContainsFunc(addrs, func(a net.Addr) bool { return !addressOf(a).IsLoopback() && !addressOf(a).Is6() })
-		if want && len(p.machine.interfaces()) == 0 {
+		if want && len(m.interfaces()) == 0 {
 			t.Errorf("%s: no addresses of this machine", listen)
 		}
-		if slices.Contains(p.machine.interfaces(), "127.0.0.1") || slices.Contains(p.machine.names(), "0.0.0.0") {
-			t.Errorf("%s: %v %v", listen, p.machine.interfaces(), p.machine.names())
+		if slices.Contains(m.interfaces(), "127.0.0.1") || slices.Contains(m.names(), "0.0.0.0") {
+			t.Errorf("%s: %v %v", listen, m.interfaces(), m.names())
 		}
 	}
 }
@@ -180,21 +180,21 @@ func TestOwnNames(t *testing.T) {
 func TestNamesLearned(t *testing.T) {
 	cfg := config.Default()
 	cfg.Listen = []string{"[::]:5222"}
-	p := furnished(cfg, Options{})
-	p.machine.own = []string{"203.0.113.5"}
+	m := &machine{config: func() *config.Config { return cfg }}
+	m.own = []string{"203.0.113.5"}
 	for ip, want := range map[string]bool{"192.168.1.7": true, "fd00::7": true, "203.0.113.5": true, "203.0.113.6": false, "127.0.0.5": false, "fe80::1": false, "::": false, "2001:db8::1": false} {
-		if p.machine.learn(netip.MustParseAddr(ip)) != want {
+		if m.learn(netip.MustParseAddr(ip)) != want {
 			t.Errorf("%s is learned: %v", ip, !want)
 		}
 	}
 	for i := range 2 * maxOwn {
-		p.machine.learn(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
+		m.learn(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
 	}
-	if n := len(p.machine.interfaces()); n != maxOwn {
+	if n := len(m.interfaces()); n != maxOwn {
 		t.Errorf("%d addresses", n)
 	}
 	cfg.Listen = []string{"192.168.1.2:5222"}
-	if p.machine.learn(netip.MustParseAddr("203.0.113.5")) || p.machine.interfaces() != nil {
+	if m.learn(netip.MustParseAddr("203.0.113.5")) || m.interfaces() != nil {
 		t.Error("addresses that are not listened on")
 	}
 }

@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"net"
@@ -17,38 +15,40 @@ import (
 	"otrproxy/stanza"
 )
 
-// A client is the leg to a client until its login.
+// A negotiator has clients log in, up to their sessions.
+type negotiator struct {
+	config   func() *config.Config
+	log      *journal
+	ctx      context.Context // ends with the proxy
+	relay    *relay
+	servers  *servers
+	logins   *logins
+	accounts *accountSet
+	machine  *machine
+	gate     *gate
+	metrics  *metrics
+}
+
+// A client is the leg to a client until its login. One goroutine owns it.
 type client struct {
-	door       *door
-	visitor    *visitor
-	raw        net.Conn // the TCP connection
-	wire       *wire    // around it
-	conn       net.Conn // what is spoken over: the wire, or TLS
-	whence     string   // its place, once the system has been asked
-	local      bool     // both ends on this machine
-	tls        bool
-	over       *tls.Conn // nil without TLS
-	webbed     bool      // it speaks XMPP over WebSocket
-	by         string    // how it was carried here, "" or "socks5 "
-	tlsVersion string
-	sni        string
-	entry      string // plain, starttls, direct or websocket; behind by
-	in         *inlet
-	scan       *stanza.Scanner
-	domain     config.Domain
-	from       string // bare JID, where the client's stream says whose it is
-	id         string // of our stream
-	leaf       []byte // the certificate it was shown, DER
-	entered    string // the mechanism it has logged in with here
-	last       string // our last word in that
-	failures   int
-	stranger   *stranger // it has logged in with another password than the one known here
-	first      bool      // with the first one that is known here
-	seat       *seat     // its place among the account's sessions
-	epoch      int       // how often the administrator had said whose the account is
-	password   [32]byte  // with which it has logged in, as this run remembers it; zero for a proof
+	*caller
+	n        *negotiator
+	in       *inlet
+	scan     *stanza.Scanner
+	domain   config.Domain
+	from     string    // bare JID, where the client's stream says whose it is
+	id       string    // of our stream
+	entered  string    // the mechanism it has logged in with here
+	last     string    // our last word in that
+	failures int       // of logins
+	stranger *stranger // it has logged in with another password than the one known here
+	first    bool      // with the first one that is known here
+	seat     *seat     // its place among the account's sessions
+	epoch    int       // how often the administrator had said whose the account is
+	password [32]byte  // with which it has logged in, as this run remembers it; zero for a proof
 
 	up       *upstream // nil until it is needed
+	asked    *server   // the login there
 	upFor    string    // whose connection it is, "" for nobody's or everybody's
 	upBy     *config.Config
 	deadline time.Time // for the end of the login
@@ -65,16 +65,17 @@ const maxLogins = 5 // attempts on one connection
 // The server is connected to and checked as soon as the domain is known, before
 // any byte of the client goes up; what the client is offered depends on it. Through a
 // SOCKS proxy that waits until the account is known.
-func (c *client) negotiate() (s *session) {
-	c.deadline = time.Now().Add(c.door.config().Limits.Login)
-	ctx, cancel := context.WithDeadline(c.door.ctx, c.deadline)
+func (n *negotiator) negotiate(who *caller) (s *session) {
+	c := &client{caller: who, n: n}
+	c.deadline = time.Now().Add(c.n.config().Limits.Login)
+	ctx, cancel := context.WithDeadline(c.n.ctx, c.deadline)
 	defer cancel()
 	if err := c.header(); err != nil {
 		return nil
 	}
 	defer func() {
 		if s == nil {
-			c.door.accounts.leave(&c.seat)
+			c.n.accounts.leave(&c.seat)
 			c.hangUp()
 		}
 	}()
@@ -102,7 +103,7 @@ func (c *client) negotiate() (s *session) {
 // reach connects to the server, for an account where each has a way of its own: what was
 // nobody's, such as the way of a request to register, is not an account's afterwards.
 func (c *client) reach(ctx context.Context, account string) *Failure {
-	cfg := c.door.config() // what was reached and checked as an earlier one said does not count
+	cfg := c.n.config() // what was reached and checked as an earlier one said does not count
 	d, ok := cfg.Domain(c.domain.Name)
 	if !ok {
 		return fail(FailDomain, nil, "This otrproxy does not serve %s any more.", c.domain.Name)
@@ -114,12 +115,12 @@ func (c *client) reach(ctx context.Context, account string) *Failure {
 		return nil
 	}
 	c.hangUp()
-	u, f := c.door.servers.dial(ctx, c.domain, account)
+	u, f := c.n.servers.dial(ctx, c.domain, account)
 	if f != nil {
 		return f
 	}
 	u.conn.SetDeadline(c.deadline)
-	u.unhook = context.AfterFunc(c.door.ctx, func() { u.conn.NetConn().Close() })
+	u.unhook = context.AfterFunc(c.n.ctx, func() { u.conn.NetConn().Close() })
 	c.up, c.upFor, c.upBy = u, account, cfg
 	return nil
 }
@@ -135,7 +136,7 @@ func (c *client) hangUp() {
 // header reads the client's stream header and finds the domain.
 func (c *client) header() error {
 	c.in = newInlet(c.conn, c.wire)
-	c.scan = stanza.NewScanner(c.in, c.door.clientLimits())
+	c.scan = stanza.NewScanner(c.in, c.n.clientLimits())
 	st, err := c.scan.Next()
 	if err != nil {
 		c.refuse(err)
@@ -151,14 +152,14 @@ func (c *client) header() error {
 		c.streamError("host-unknown", "The domain changed during the login.")
 		return errEnded
 	}
-	d, ok := c.door.config().Domain(name)
+	d, ok := c.n.config().Domain(name)
 	if !ok {
-		c.door.metrics.upstreamFailed(FailDomain)
-		c.door.log.Info("a client asked for a domain that is not configured", "domain", name)
+		c.n.metrics.upstreamFailed(FailDomain)
+		c.n.log.Info("a client asked for a domain that is not configured", "domain", name)
 		c.streamError("host-unknown", "This otrproxy does not serve "+name+"; add it under domains in its configuration.")
 		return errEnded
 	}
-	if c.sni != "" && !c.door.machine.ownHost(c.sni) {
+	if c.sni != "" && !c.n.machine.ownHost(c.sni) {
 		if sni, err := domainName(c.sni); err != nil || sni != name {
 			c.streamError("host-unknown", "TLS was set up for "+c.sni+" and the stream is for "+name+".")
 			return errEnded
@@ -182,15 +183,9 @@ func domainName(s string) (string, error) {
 	return j.Domainpart(), nil
 }
 
-func streamID() string {
-	var b [12]byte
-	rand.Read(b[:])
-	return base64.RawURLEncoding.EncodeToString(b[:])
-}
-
 // open is our header, once for each stream.
 func (c *client) open(declared []byte) []byte {
-	c.id = streamID()
+	c.id = newID()
 	return stanza.Header{From: c.domain.Name, ID: c.id, Lang: "en", Declared: declared}.AppendTo(nil)
 }
 
@@ -223,7 +218,7 @@ func drain(raw, conn net.Conn) {
 func (c *client) refuse(err error) {
 	var se *stanza.SyntaxError
 	if errors.As(err, &se) {
-		c.door.log.Info("a client sent what XMPP forbids", "condition", se.Condition, "why", se.Unquoted())
+		c.n.log.Info("a client sent what XMPP forbids", "condition", se.Condition, "why", se.Unquoted())
 		c.streamError(se.Condition, "otrproxy: the client sent "+se.Reason+".")
 		return
 	}
@@ -234,15 +229,15 @@ func (c *client) refuse(err error) {
 func (c *client) timedOut(err error) {
 	var ne net.Error
 	if errors.As(err, &ne) && ne.Timeout() {
-		c.streamError("connection-timeout", "No login within "+c.door.config().Limits.Login.String()+".")
+		c.streamError("connection-timeout", "No login within "+c.n.config().Limits.Login.String()+".")
 	}
 }
 
 // failed tells of a server that cannot be used.
 func (c *client) failed(f *Failure) {
-	c.door.log.Warn("no connection to a server", "domain", c.domain.Name, "cause", f.Cause, "why", c.door.log.redact(f))
+	c.n.log.Warn("no connection to a server", "domain", c.domain.Name, "cause", f.Cause, "why", c.n.log.redact(f))
 	c.streamError(f.Cause.condition(), f.Text)
-	c.door.relay.turnedAway.note(c.domain.Name, f)
+	c.n.relay.turnedAway.note(c.domain.Name, f)
 }
 
 // offer sends our header and the features before the login, and does STARTTLS.
@@ -281,7 +276,7 @@ func (c *client) offer() error {
 			return nil
 		}
 		if !blank(c.scan.Buffered()) {
-			c.door.log.Warn("a client sent bytes in clear behind STARTTLS")
+			c.n.log.Warn("a client sent bytes in clear behind STARTTLS")
 			c.streamError("policy-violation", "otrproxy: there were bytes behind the request for STARTTLS, which somebody may have put there.")
 			return errEnded
 		}
@@ -289,7 +284,7 @@ func (c *client) offer() error {
 			return err
 		}
 		if err := c.secure(c.domain.Name); err != nil {
-			c.door.log.Info("a client's TLS handshake failed", "err", err)
+			c.n.log.Info("a client's TLS handshake failed", "err", err)
 			return err
 		}
 		c.entry, c.id = c.by+"starttls", ""
@@ -304,7 +299,7 @@ func (c *client) offer() error {
 func (c *client) appendMechanisms(b []byte) []byte {
 	b = append(b, "<mechanisms xmlns='"+stanza.NSSASL+"'>"...)
 	bindings := c.bindings()
-	names := c.door.logins.provers(c.domain.Name, c.from, c.place())
+	names := c.n.logins.provers(c.domain.Name, c.from, c.place())
 	if len(bindings) > 0 {
 		for _, name := range names {
 			b = append(b, "<mechanism>"+name+"-PLUS</mechanism>"...)
@@ -332,12 +327,6 @@ func (c *client) registers() bool {
 	}
 	_, ok := c.up.features.Root().Child(nsRegisterFeature, "register")
 	return ok
-}
-
-// host is where the client comes from.
-func (c *client) host() string {
-	name, _ := hostOf(c.raw)
-	return name
 }
 
 func blank(b []byte) bool { return strings.TrimSpace(string(b)) == "" }
@@ -400,7 +389,7 @@ func (c *client) saslFailure(condition, text string) {
 // again tells a client that a login has failed, and leaves the stream open for another
 // try, up to maxLogins.
 func (c *client) again(condition, text string) error {
-	c.door.log.Debug("a client's login was refused", "domain", c.domain.Name, "entry", c.entry, "condition", condition)
+	c.n.log.Debug("a client's login was refused", "domain", c.domain.Name, "entry", c.entry, "condition", condition)
 	c.saslFailure(condition, text)
 	if c.failures++; c.failures >= maxLogins {
 		c.streamError("policy-violation", "Too many failed logins.")
@@ -414,7 +403,7 @@ func (c *client) again(condition, text string) error {
 func (c *client) broken(condition string, f *Failure) error {
 	c.saslFailure(condition, f.Text)
 	c.streamError(f.Cause.condition(), f.Text)
-	c.door.relay.turnedAway.note(c.domain.Name, f)
+	c.n.relay.turnedAway.note(c.domain.Name, f)
 	return errEnded
 }
 
@@ -449,7 +438,7 @@ func (c *client) auth(ctx context.Context, mech, initial string) (account *otrla
 	if how, err = c.admitted(ctx, who); how == "" {
 		return nil, "", err
 	}
-	if account, err = c.door.accounts.account(who.account); err == nil {
+	if account, err = c.n.accounts.account(who.account); err == nil {
 		c.last = who.last
 		return account, how, nil
 	}
@@ -461,8 +450,8 @@ func (c *client) noFiles(account string, err error) error {
 	if errors.Is(err, otrlayer.ErrLocked) {
 		err = errLocked()
 	}
-	c.door.metrics.upstreamFailed(FailState)
-	c.door.log.Error("an account's files cannot be used", "account", c.door.log.name(account), "err", strings.ReplaceAll(err.Error(), account, c.door.log.name(account)))
+	c.n.metrics.upstreamFailed(FailState)
+	c.n.log.Error("an account's files cannot be used", "account", c.n.log.name(account), "err", strings.ReplaceAll(err.Error(), account, c.n.log.name(account)))
 	return c.broken("temporary-auth-failure", fail(FailState, err, "otrproxy cannot use the files of this account: %v.", err))
 }
 
@@ -529,30 +518,31 @@ func (c *client) response(initial string) ([]byte, error) {
 // failure of which the client was told.
 func (c *client) admitted(ctx context.Context, who *claim) (how string, err error) {
 	if f := c.welcome(who.account); f != nil {
-		c.door.log.Info("an account was refused", "account", c.door.log.name(who.account), "cause", f.Cause)
+		c.n.log.Info("an account was refused", "account", c.n.log.name(who.account), "cause", f.Cause)
 		return "", c.broken("temporary-auth-failure", f)
 	}
 	creds, plain := who.secret.plain()
 	var t *try
 	if plain { // proofs have been counted already
-		c.password = c.door.logins.passwords.sum(who.account, creds.password)
-		if c.door.logins.passwords.isRefused(c.password) {
-			c.door.metrics.refused(RefusedLogins)
+		c.password = c.n.logins.passwords.sum(who.account, creds.password)
+		if c.n.logins.passwords.isRefused(c.password) {
+			c.n.metrics.refused(RefusedLogins)
 			return "", c.again("not-authorized", refusedPassword)
 		}
-		if t = c.door.logins.guesses.turn(ctx, guessed{who.account, c.place()}, c.password, c.patience()); t == nil {
-			c.door.metrics.refused(RefusedLogins)
+		if t = c.n.logins.guesses.turn(ctx, guessed{who.account, c.place()}, c.password, c.patience()); t == nil {
+			c.n.metrics.refused(RefusedLogins)
 			return "", c.again("temporary-auth-failure", tooManyTries)
 		}
 		defer t.over()
 	}
-	least, _, err := c.door.logins.least(who.account)
+	least, _, err := c.n.logins.least(who.account)
 	if err != nil {
 		return "", c.noFiles(who.account, err)
 	}
 	le := &loginError{condition: "temporary-auth-failure"}
 	if le.failure = c.reach(ctx, who.account); le.failure == nil {
-		how, le = c.up.login(who.secret, least)
+		c.asked = &server{upstream: c.up}
+		how, le = c.asked.login(who.secret, least)
 	}
 	if le == nil {
 		return c.letIn(who.account, how, creds, t)
@@ -561,18 +551,18 @@ func (c *client) admitted(ctx context.Context, who *claim) (how string, err erro
 	switch {
 	case le.gone != "":
 		f.Text += " Log in again; where the client has no other way, enrol the account anew: otrproxy login enroll " + who.account
-		c.door.logins.without(who.account, le.gone)
+		c.n.logins.without(who.account, le.gone)
 	case le.stale:
 		f.Text += " Log in with the password once, if the client can, and confirm that it was you; or enrol the account anew: otrproxy login enroll " + who.account
-		c.door.logins.stale(who.account)
-		c.door.logins.offerPlain(c.place(), who.account)
+		c.n.logins.stale(who.account)
+		c.n.logins.offerPlain(c.place(), who.account)
 	case f.Cause == FailDowngrade:
-		c.door.logins.fellBehind(who.account, f)
+		c.n.logins.fellBehind(who.account, f)
 	}
 	if c.up != nil { // else it was counted already
-		c.door.metrics.upstreamFailed(f.Cause)
+		c.n.metrics.upstreamFailed(f.Cause)
 	}
-	c.door.log.Info("a login failed", "account", c.door.log.name(who.account), "cause", f.Cause, "why", c.door.log.redact(f, who.account))
+	c.n.log.Info("a login failed", "account", c.n.log.name(who.account), "cause", f.Cause, "why", c.n.log.redact(f, who.account))
 	if !le.refused {
 		return "", c.broken(le.condition, f)
 	}
@@ -588,33 +578,33 @@ func (c *client) patience() time.Duration { return time.Until(c.deadline) / 2 }
 // letIn gives a client whom the server has let in its place, and says what it is worth here.
 // A proof has no try.
 func (c *client) letIn(account, how string, creds credentials, t *try) (string, error) {
-	if f := c.door.servers.acquaint(c.up); f != nil {
+	if f := c.n.servers.acquaint(c.up); f != nil {
 		return "", c.broken("temporary-auth-failure", f)
 	}
-	limits := c.door.config().Limits
-	if !c.door.gate.settle(c.visitor, limits) {
-		c.door.metrics.refused(RefusedSessions)
+	limits := c.n.config().Limits
+	if !c.n.gate.settle(c.visitor, limits) {
+		c.n.metrics.refused(RefusedSessions)
 		return "", c.broken("temporary-auth-failure", fail(FailLimit, nil, "%s", refusals[RefusedSessions]))
 	}
 	var f *Failure
-	if c.seat, f = c.door.accounts.sit(account, limits); f != nil { // what follows is undone when it is left
+	if c.seat, f = c.n.accounts.sit(account, limits); f != nil { // what follows is undone when it is left
 		return "", c.broken("temporary-auth-failure", f)
 	}
-	a, err := c.door.accounts.account(account)
+	a, err := c.n.accounts.account(account)
 	if err != nil {
 		return "", c.noFiles(account, err)
 	}
-	c.epoch = c.door.logins.passwords.epoch(account)
+	c.epoch = c.n.logins.passwords.epoch(account)
 	who := known
 	if t != nil {
-		if who, err = c.door.logins.recognise(account, creds); err != nil {
+		if who, err = c.n.logins.recognise(account, creds); err != nil {
 			return "", c.noFiles(account, err)
 		}
 	}
 	if who == strange {
-		st, fresh, out := c.door.logins.strange(a, how, c.host(), creds, c.up)
+		st, fresh, out := c.n.logins.strange(a, how, c.host(), creds, c.asked)
 		if fresh {
-			c.door.relay.tellOfStranger(st)
+			c.n.relay.tellOfStranger(st)
 		}
 		if fresh || out == tooMany { // whoever guesses what is known here sees whether it was
 			t.sum = [32]byte{}
@@ -626,50 +616,41 @@ func (c *client) letIn(account, how string, creds credentials, t *try) (string, 
 		case unwanted:
 			return "", c.broken("not-authorized", fail(FailAccess, nil, "%s", refusedPassword))
 		case tooMany:
-			c.door.metrics.refused(RefusedLogins)
+			c.n.metrics.refused(RefusedLogins)
 			return "", c.broken("temporary-auth-failure", fail(FailLimit, nil, "Several logins with other passwords than the one known here wait already. Where you are logged in, write login confirm or login refuse to otrproxy.localhost; or ask the administrator."))
 		}
 		c.stranger = st
 	}
 	if who == strange {
-		if f := c.door.accounts.reseat(c.seat, true, limits.PerAccount); f != nil {
+		if f := c.n.accounts.reseat(c.seat, true, limits.PerAccount); f != nil {
 			return "", c.broken("temporary-auth-failure", f)
 		}
 		return how, nil
 	}
 	c.first = who == first
-	c.door.accounts.onceMade(account, func() {
-		c.door.logins.admitted(account, how, nil)
-		if err := c.door.machine.ca.keep(bareDomain(account)); err != nil {
-			c.door.log.Warn("the certificate that clients are shown could not be kept", "domain", bareDomain(account))
+	c.n.accounts.onceMade(account, func() {
+		c.n.logins.admitted(account, how, nil)
+		if err := c.n.machine.ca.keep(bareDomain(account)); err != nil {
+			c.n.log.Warn("the certificate that clients are shown could not be kept", "domain", bareDomain(account))
 		}
 	})
 	if t != nil {
 		t.right()
-		up := c.up
-		c.door.logins.inStep(account, func() *enrolment { return up.enrolment(creds, how) })
-		c.door.logins.keepsFirst(account, creds.password)
+		asked := c.asked
+		c.n.logins.inStep(account, func() *enrolment { return asked.enrolment(creds, how) })
+		c.n.logins.keepsFirst(account, creds.password)
 	}
 	return how, nil
 }
 
-// place is where the client comes from, as guesses are counted by it: on this machine every
-// user is a place of their own.
-func (c *client) place() string {
-	if c.whence == "" {
-		c.whence = c.host() + c.door.peers.user(c.raw)
-	}
-	return c.whence
-}
-
 // welcome is why an account may not be used, or not once more; nil where it may.
 func (c *client) welcome(account string) *Failure {
-	cfg := c.door.config()
+	cfg := c.n.config()
 	if ok, why := cfg.MayUse(account, addressOf(c.raw.RemoteAddr())); !ok {
-		c.door.metrics.refused(RefusedAccess)
+		c.n.metrics.refused(RefusedAccess)
 		return fail(FailAccess, nil, "This otrproxy does not serve %s here: %s.", account, strings.TrimSuffix(why, "."))
 	}
-	return c.door.accounts.mayCome(account, cfg.Limits)
+	return c.n.accounts.mayCome(account, cfg.Limits)
 }
 
 // register passes one request of in-band registration to the server, over the
@@ -737,20 +718,35 @@ func (c *client) restart(account *otrlayer.Account, how string) (*session, error
 	if err := c.header(); err != nil {
 		return nil, err
 	}
-	u.expectStream(c.door.serverLimits())
+	u.expectStream(c.n.serverLimits())
 	if f := u.openStream(stanza.Header{To: c.domain.Name, Declared: c.scan.Declared()}); f != nil {
-		c.door.servers.move(c.domain, account.JID(), f.elsewhere)
+		c.n.servers.move(c.domain, account.JID(), sentBy(f))
 		c.failed(f)
 		return nil, errEnded
 	}
 	// From here on the outboxes set deadlines, for each write.
 	c.raw.SetDeadline(time.Time{})
 	u.conn.SetDeadline(time.Time{})
-	s := newSession(c, u, account, how)
+	s := newSession(c.n.relay, c.arrival(account, how))
 	b := append(c.open(u.scan.Declared()), "<stream:features>"...)
 	b = appendFeatures(b, u.features)
 	u.features = nil // of no more use, and sessions are many
 	s.client.queue(append(b, "</stream:features>"...))
 	s.client.flush()
 	return s, nil
+}
+
+// arrival is what the session is to know of the client and its login.
+func (c *client) arrival(account *otrlayer.Account, how string) arrival {
+	return arrival{account: account, host: c.host(), place: c.place(), entry: c.entry, entered: c.entered, how: how, tlsVersion: c.tlsVersion, conn: c.conn, wire: c.wire, in: c.in, scan: c.scan, up: c.up,
+		stranger: c.stranger, first: c.first, password: c.password, seat: c.seat, epoch: c.epoch}
+}
+
+func (n *negotiator) clientLimits() stanza.Limits {
+	return stanza.Limits{Bytes: n.config().Limits.Stanza}
+}
+
+// serverLimits are wider: rosters and archives come in large pieces.
+func (n *negotiator) serverLimits() stanza.Limits {
+	return stanza.Limits{Bytes: max(4<<20, 4*n.config().Limits.Stanza), Elements: 1 << 17}
 }

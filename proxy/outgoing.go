@@ -336,7 +336,7 @@ func (s *session) Emit(v otrlayer.Verdict) (ok bool) {
 			hints = "<no-copy xmlns='" + nsHints + "'/><no-store xmlns='" + nsHints + "'/><private xmlns='" + nsCarbons + "'/>"
 		}
 		ok = s.server.stanza(func(b []byte) []byte {
-			return stanza.Message{To: v.To(), ID: ownID + streamID(), Type: "chat", Body: v.Body(), Extra: []byte(hints)}.AppendTo(b)
+			return stanza.Message{To: v.To(), ID: ownID + newID(), Type: "chat", Body: v.Body(), Extra: []byte(hints)}.AppendTo(b)
 		})
 	}
 	if !s.sending.Load() { // else the reader of the client is at work, and flushes after it

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -43,6 +44,21 @@ func (a *again) Read(b []byte) (int, error) {
 
 const openForever = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>"
 
+// quiet is a relay with nobody in it.
+func quiet(cfg *config.Config) *relay {
+	inForce := func() *config.Config { return cfg }
+	log := newJournal(nil, func() bool { return false })
+	v := &vault{}
+	r := newRelay(context.Background(), inForce, log, cfg.State)
+	r.metrics = newMetrics("test", Events(), nil)
+	r.bell = newBell(r.ctx, inForce, log, r.metrics, nil)
+	r.accounts, r.logins = newAccountSet(inForce, log, cfg.State, v), newLogins(inForce, log, cfg.State, v)
+	r.servers = newServers(inForce, log, &pinStore{pins: map[string][]StoredPin{}}, Network{})
+	r.accounts.bell, r.accounts.handshake, r.accounts.opens, r.accounts.forgotten = r.bell, r.metrics.handshake, r.logins.offers.forget, r.logins.passwords.forget
+	r.logins.kin, r.logins.bell = &r.accounts.kin, r.bell
+	return r
+}
+
 // lone is a session whose legs lead nowhere, of an account that may have all contacts under
 // one rule.
 func lone(tb testing.TB, rule config.Rule) *session {
@@ -50,12 +66,12 @@ func lone(tb testing.TB, rule config.Rule) *session {
 	cfg.State, cfg.Limits.Rate = tb.TempDir(), 1<<30
 	rule.Account, rule.Contact = "*", "*"
 	cfg.OTR = []config.Rule{{Account: "*@elsewhere.example", Contact: "*", Policy: config.Never}, {Account: "*", Contact: "*@other.example", Policy: config.Manual}, rule}
-	p := furnished(cfg, Options{})
-	a, err := p.accounts.account("alice@path.example")
+	r := quiet(cfg)
+	a, err := r.accounts.account("alice@path.example")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := &session{r: p.relay, jid: a.JID()}
+	s := &session{r: r, jid: a.JID()}
 	s.of.Store(a)
 	s.speaks()
 	s.used.Do(func() {})

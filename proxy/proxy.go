@@ -59,12 +59,17 @@ type Options struct {
 	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
+// network is the way to servers.
+func (o *Options) network() Network {
+	return Network{Roots: o.Roots, Resolver: o.Resolver, DNSSEC: o.DNSSEC, Dial: o.Dial}
+}
+
 // A Proxy serves clients until it is shut down.
 type Proxy struct {
 	cfg    atomic.Pointer[config.Config]
 	opt    Options
 	log    *journal
-	state  *State
+	dir    *State
 	disk   disk
 	ctx    context.Context // ends with the proxy
 	cancel context.CancelFunc
@@ -87,32 +92,32 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 	if err := Supported(cfg); err != nil {
 		return nil, err
 	}
-	state, err := OpenState(cfg.State)
+	dir, err := OpenState(cfg.State)
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{opt: opt, state: state}
+	p := &Proxy{opt: opt, dir: dir}
 	p.cfg.Store(cfg)
 	p.memory.limit = func() int { return p.Config().Limits.Memory }
 	p.log = newJournal(opt.Log, func() bool { return p.Config().Log.JIDs })
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	fail := func(err error) (*Proxy, error) {
 		p.cancel()
-		state.Close()
+		dir.Close()
 		return nil, err
 	}
-	if err := state.upgrade(p.log.Logger); err != nil {
+	if err := dir.upgrade(p.log.Logger); err != nil {
 		return fail(err)
 	}
 	pins, err := openPins(cfg.State)
 	if err != nil {
 		return fail(err)
 	}
-	vault, err := openVault(cfg.State)
+	v, err := openVault(cfg.State)
 	if err != nil {
 		return fail(err)
 	}
-	if vault.locked() {
+	if v.locked() {
 		p.log.Warn("the private keys are locked; nobody can log in before: otrproxy key unlock")
 	}
 	ca, made, err := openAuthority(cfg.State, slices.Collect(maps.Keys(cfg.Domains)), cfg.Names)
@@ -125,7 +130,7 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 	case made:
 		p.log.Info("a local CA was made; clients that check certificates must trust it", "file", cfg.State+"/ca.pem", "sha256", sum)
 	}
-	p.furnish(pins, vault, ca)
+	p.furnish(pins, v, ca)
 	go p.bell.work()
 	return p, nil
 }
@@ -133,11 +138,11 @@ func New(cfg *config.Config, opt Options) (*Proxy, error) {
 // furnish makes the owners, and has them know of each other what they need.
 func (p *Proxy) furnish(pins *pinStore, v *vault, ca *authority) {
 	dir := p.Config().State
-	p.metrics = newMetrics(p.opt.Version, p.now)
+	p.metrics = newMetrics(p.opt.Version, Events(), p.now)
 	p.bell = newBell(p.ctx, p.Config, p.log, p.metrics, p.opt.Notifier)
 	p.machine = &machine{config: p.Config, ca: ca, own: machineAddresses()}
 	p.accounts = newAccountSet(p.Config, p.log, dir, v)
-	p.servers = newServers(p.Config, p.log, pins, &p.opt)
+	p.servers = newServers(p.Config, p.log, pins, p.opt.network())
 	p.logins = newLogins(p.Config, p.log, dir, v)
 	p.relay = newRelay(p.ctx, p.Config, p.log, dir)
 	p.door = newDoor(p.ctx, p.Config, p.log, p.opt.Listen, newGate(p.log, p.memory.tight, p.metrics.refused))
@@ -157,7 +162,14 @@ func (p *Proxy) furnish(pins *pinStore, v *vault, ca *authority) {
 	p.relay.slowed = func() { p.door.gate.refusedFor(RefusedRate) }
 	p.relay.commands = p.desk.table()
 
-	p.door.relay, p.door.accounts, p.door.logins, p.door.servers, p.door.machine, p.door.metrics = p.relay, p.accounts, p.logins, p.servers, p.machine, p.metrics
+	n := &negotiator{config: p.Config, log: p.log, ctx: p.ctx, relay: p.relay, servers: p.servers, logins: p.logins, accounts: p.accounts, machine: p.machine, gate: p.door.gate, metrics: p.metrics}
+	p.door.machine, p.door.serves, p.door.begin, p.door.done = p.machine, p.servers.serves, p.relay.begin, p.relay.running.Done
+	p.door.answer = func(c *caller) func() {
+		if s := n.negotiate(c); s != nil {
+			return s.run
+		}
+		return nil
+	}
 }
 
 // Supported refuses what the configuration may say and this version cannot do,
@@ -211,6 +223,14 @@ func (p *Proxy) Reload(cfg *config.Config) error {
 	return nil
 }
 
+// Doctor examines a name without a running proxy. Nothing is written.
+func Doctor(ctx context.Context, cfg *config.Config, opt Options, name string) (control.Reply, error) {
+	return examineFrom(ctx, cfg, newJournal(opt.Log, func() bool { return cfg.Log.JIDs }), opt.network(), name)
+}
+
+// Words is the table of commands without a proxy: names, usage and help.
+func Words() control.Table { return wordTable() }
+
 // Listen opens the configured addresses.
 func (p *Proxy) Listen() error { return p.door.open() }
 
@@ -258,7 +278,7 @@ func (p *Proxy) Shutdown(within time.Duration) {
 		a.Saved() // what has come after Close
 	}
 	p.door.peers.close()
-	p.state.Close()
+	p.dir.Close()
 }
 
 // CA is the certificate of the local CA.
@@ -296,7 +316,7 @@ func (p *Proxy) ills() (out []illness) {
 	if p.relay.isClosing() || !p.door.accepting() {
 		out = append(out, illListening)
 	}
-	if !p.disk.writable(p.state.Dir) {
+	if !p.disk.writable(p.dir.Dir) {
 		out = append(out, illState)
 	}
 	if p.accounts.vault.locked() {

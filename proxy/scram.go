@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/base64"
@@ -52,7 +53,7 @@ func (s shown) prover(m *scramMechanism, b *scram.ChannelBinding, unseen bool) (
 	if m.name != s.keys.Mechanism {
 		return nil, nil
 	}
-	k := &keyed{shown: s, m: m, gs2: "n,,", nonce: streamID()}
+	k := &keyed{shown: s, m: m, gs2: "n,,", nonce: rand.Text()}
 	switch {
 	case b != nil:
 		k.gs2, k.binding = "p="+string(b.Type)+",,", b.Data
@@ -191,10 +192,10 @@ func (c *client) prove(mech, initial string) (*claim, error) {
 	challenge, err := conv.Step(string(first))
 	switch enrol := "otrproxy login enroll " + s.user + "@" + c.domain.Name; {
 	case err == nil:
-	case s.user != "" && s.keys == nil && c.door.accounts.vault.locked():
+	case s.user != "" && s.keys == nil && c.n.accounts.vault.locked():
 		return nil, c.noFiles(s.user+"@"+c.domain.Name, otrlayer.ErrLocked)
 	case s.user != "" && s.keys == nil:
-		c.door.logins.offerPlain(c.place(), "")
+		c.n.logins.offerPlain(c.place(), "")
 		return nil, c.again("invalid-mechanism", "This account is not enrolled for SCRAM with otrproxy; try again, or have its administrator enrol it: "+enrol)
 	case strings.HasPrefix(string(first), "p="):
 		return nil, c.again("malformed-request", "otrproxy does not know this kind of channel binding here.")
@@ -210,15 +211,15 @@ func (c *client) prove(mech, initial string) (*claim, error) {
 	if err != nil || final == nil {
 		return nil, err
 	}
-	t := c.door.logins.guesses.turn(c.door.ctx, guessed{account, c.place()}, [32]byte{}, c.patience())
+	t := c.n.logins.guesses.turn(c.n.ctx, guessed{account, c.place()}, [32]byte{}, c.patience())
 	if t == nil {
-		c.door.metrics.refused(RefusedLogins)
+		c.n.metrics.refused(RefusedLogins)
 		return nil, c.again("temporary-auth-failure", tooManyTries)
 	}
 	last, err := conv.Step(string(final))
 	if err != nil || !conv.Valid() {
 		t.wrong()
-		c.door.logins.offerPlain(c.place(), account)
+		c.n.logins.offerPlain(c.place(), account)
 		return nil, c.again("not-authorized", "The password is not the one with which this account was enrolled with otrproxy. If you changed it elsewhere, log in again by the password itself (PLAIN), and confirm that it was you; or enrol the account anew: otrproxy login enroll "+s.user+"@"+c.domain.Name)
 	}
 	t.right()
@@ -275,9 +276,9 @@ func (c *client) keysOf(user string, m *scramMechanism) (account string, _ *enro
 		return "", nil
 	}
 	account = bare.String()
-	e, err := c.door.logins.enrolled(account)
+	e, err := c.n.logins.enrolled(account)
 	if err != nil {
-		c.door.log.Warn("what an account is enrolled with cannot be read", "account", c.door.log.name(account))
+		c.n.log.Warn("what an account is enrolled with cannot be read", "account", c.n.log.name(account))
 		return account, nil
 	}
 	return account, e.proves(m.name)

@@ -222,7 +222,7 @@ func (k *desk) pinAdd(ctx context.Context, c control.Call) (control.Reply, error
 	}
 	k.servers.forgive()
 	k.bell.changed()
-	r, err := done("%s is held to %s", d.Name, pin)
+	r, err := control.Did("%s is held to %s", d.Name, pin)
 	switch d.Trust {
 	case config.TrustDANE:
 		r.Text += "; but its trust is \"dane\", where pins do not count: set trust to pin, ca+pin or tofu in the configuration"
@@ -230,7 +230,7 @@ func (k *desk) pinAdd(ctx context.Context, c control.Call) (control.Reply, error
 		r.Text += "; but its trust is \"ca\", where pins do not count: set trust to ca+pin, pin or tofu in the configuration"
 	case config.TrustTOFU:
 		if have := k.servers.pins.of(d.Name); len(have) > 1 {
-			r.Text += fmt.Sprintf(", or to %s", plural(len(have)-1, "other pin"))
+			r.Text += fmt.Sprintf(", or to %s", control.Plural(len(have)-1, "other pin"))
 		}
 	}
 	return r, err
@@ -254,7 +254,7 @@ func (k *desk) pinRemove(_ context.Context, c control.Call) (control.Reply, erro
 	}
 	k.servers.forgive()
 	k.bell.changed()
-	return done("%s is not held to %s any more", domain, pin)
+	return control.Did("%s is not held to %s any more", domain, pin)
 }
 
 func (k *desk) caExport(context.Context, control.Call) (control.Reply, error) {

@@ -23,10 +23,10 @@ import (
 // of contacts, reads commands in a chat and offers them in menus (adhoc.go). Nothing to
 // or from it passes to the server, which never learns of it.
 
-const (
-	nsCommands  = "http://jabber.org/protocol/commands"
-	serviceName = "otrproxy"
-)
+const nsCommands = "http://jabber.org/protocol/commands"
+
+// serviceName is how the proxy itself is called, as a contact and in rooms.
+const serviceName = "otrproxy"
 
 // service is what a client sends to the proxy itself.
 func (s *session) service(st *stanza.Stanza, local string) {
@@ -34,7 +34,7 @@ func (s *session) service(st *stanza.Stanza, local string) {
 	switch local {
 	case "message":
 		if body, ok := root.Child(stanza.NSClient, "body"); ok && root.Attr("type") != "error" {
-			line := strings.TrimPrefix(strings.TrimSpace(body.Text()), commandWord)
+			line := strings.TrimPrefix(strings.TrimSpace(body.Text()), control.CommandWord)
 			s.say(serviceJID, s.as(control.InService, ""), strings.TrimSpace(line))
 		}
 	case "presence":
@@ -295,7 +295,7 @@ func (s *session) rosterPush(yes bool) {
 	if yes {
 		subscription = "both"
 	}
-	id := ownID + streamID()
+	id := ownID + newID()
 	s.mu.Lock()
 	if s.pushed == nil || len(s.pushed) > 100 {
 		s.pushed = map[string]bool{}

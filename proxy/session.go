@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,12 +106,33 @@ type session struct {
 	unannounced bool
 }
 
-func newSession(c *client, u *upstream, account *otrlayer.Account, how string) *session {
-	s := &session{r: c.door.relay, jid: account.JID(), host: c.host(), entry: c.entry, login: c.entered, how: how, since: time.Now(), tls: c.tlsVersion, up: u,
+// An arrival is a client that has logged in, as its session begins.
+type arrival struct {
+	account     *otrlayer.Account
+	host, place string // where it comes from, and that as guesses are counted
+	entry       string // how it has come
+	entered     string // mechanism it used here
+	how         string // mechanism used upstream
+	tlsVersion  string // towards the client, "" for none
+	conn        net.Conn
+	wire        *wire // below it
+	in          *inlet
+	scan        *stanza.Scanner
+	up          *upstream
+	stranger    *stranger // nil for the account's person
+	first       bool      // with the first password that is known here
+	password    [32]byte  // as this run remembers it; zero for a proof
+	seat        *seat
+	epoch       int // how often the administrator had said whose the account is
+}
+
+func newSession(r *relay, c arrival) *session {
+	u := c.up
+	s := &session{r: r, jid: c.account.JID(), host: c.host, entry: c.entry, login: c.entered, how: c.how, since: time.Now(), tls: c.tlsVersion, up: u,
 		upTLS: tls.VersionName(u.conn.ConnectionState().Version), fromClient: c.scan, fromServer: u.scan,
 		clientRead: make(chan struct{}), serverRead: make(chan struct{})}
-	s.first, s.password, s.seat, s.epoch, s.place = c.first, c.password, c.seat, c.epoch, c.place()
-	if s.of.Store(account); c.stranger != nil {
+	s.first, s.password, s.seat, s.epoch, s.place = c.first, c.password, c.seat, c.epoch, c.place
+	if s.of.Store(c.account); c.stranger != nil {
 		s.stranger.Store(c.stranger)
 		s.of.Store(c.stranger.guest)
 	}

@@ -5,14 +5,8 @@ import (
 	"io"
 	"log"
 	"net"
-	"net/netip"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/armon/go-socks5"
-
-	"otrproxy/config"
 )
 
 // A client that can only be told to use a SOCKS proxy (RFC 1928) names the server it wants
@@ -20,10 +14,10 @@ import (
 // that this is no relay. What it may name are the servers that it may log in to.
 
 // carried serves a client that has begun with SOCKS, and then what it speaks inside.
-func (c *client) carried() *session {
+func (c *caller) carried() bool {
 	rest, ok := c.door.handshake(c.wire)
 	if !ok {
-		return nil
+		return false
 	}
 	c.wire.unread(rest)
 	c.by = "socks5 "
@@ -107,45 +101,4 @@ func (r destinations) Allow(ctx context.Context, q *socks5.Request) (context.Con
 	}
 	r.dr.log.Info("a client asked the SOCKS entry for something that is no XMPP server it may log in to", "host", r.dr.log.name(host), "port", q.DestAddr.Port)
 	return ctx, false
-}
-
-// serves reports whether a place is that of a server people may log in to.
-func (dr *door) serves(ctx context.Context, host string, port int) bool {
-	host = spelled(host)
-	at := net.JoinHostPort(host, strconv.Itoa(port))
-	usual := port == portSTARTTLS || port == portDirectTLS
-	domains := dr.config().Domains
-	if len(domains) == 0 {
-		return usual
-	}
-	for name, d := range domains {
-		if usual && (host == ascii(name) || strings.HasSuffix(host, "."+ascii(name))) {
-			return true
-		}
-		if h, n, err := net.SplitHostPort(d.Connect); err == nil && net.JoinHostPort(spelled(h), n) == at {
-			return true
-		}
-	}
-	if !hostName.MatchString(host) || net.ParseIP(host) != nil {
-		return false // no record of DNS could name it
-	}
-	ctx, cancel := context.WithTimeout(ctx, dialLimit)
-	defer cancel()
-	for _, d := range domains { // the client may have asked DNS itself
-		if d.Via != "" || d.Connect != "" || d.Trust == config.TrustDANE {
-			continue
-		}
-		if found, _, f := dr.servers.lookup(ctx, d); f == nil && slices.ContainsFunc(found, func(t target) bool { return t.port == uint16(port) && spelled(t.host) == host }) {
-			return true
-		}
-	}
-	return false
-}
-
-// spelled is a host as it is compared.
-func spelled(host string) string {
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return ip.Unmap().String()
-	}
-	return ascii(strings.TrimSuffix(strings.ToLower(host), "."))
 }

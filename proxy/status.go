@@ -52,9 +52,9 @@ func (k *desk) status(_ context.Context, c control.Call) (control.Reply, error) 
 	st := k.overview(account)
 	var b strings.Builder
 	if c.Account == "" {
-		fmt.Fprintf(&b, "otrproxy %s, running since %s, %s", st.Version, st.Since.Format(time.DateTime), plural(len(st.Sessions), "session"))
+		fmt.Fprintf(&b, "otrproxy %s, running since %s, %s", st.Version, st.Since.Format(time.DateTime), control.Plural(len(st.Sessions), "session"))
 	} else {
-		fmt.Fprintf(&b, "otrproxy %s, you are connected with %s", st.Version, plural(len(st.Sessions), "client"))
+		fmt.Fprintf(&b, "otrproxy %s, you are connected with %s", st.Version, control.Plural(len(st.Sessions), "client"))
 	}
 	if c := st.Confinement; c != nil {
 		fmt.Fprintf(&b, "\nConfined (%s): %s", c.Mode, strings.Join(c.InForce, ", "))
@@ -134,7 +134,7 @@ func (k *desk) lockedDecisions() []control.Decision {
 	if !k.vault.locked() {
 		return nil
 	}
-	return []control.Decision{{Kind: "locked", Text: sentence(errLocked())}}
+	return []control.Decision{{Kind: "locked", Text: control.Sentence(errLocked())}}
 }
 
 // serverDecisions are the household's servers whose certificate was refused, and not
@@ -146,7 +146,7 @@ func (k *desk) serverDecisions() (out []control.Decision) {
 			continue
 		}
 		f := refusals[domain]
-		d := control.Decision{Kind: "server-unknown", Domain: domain, Presented: f.presented(), Known: f.Pinned, Text: f.Text}
+		d := control.Decision{Kind: "server-unknown", Domain: domain, Presented: presentedPin(f), Known: f.Pinned, Text: f.Text}
 		if f.cert != nil {
 			_, spki := pinsOf(f.cert)
 			d.SPKI, d.SHA1 = spki.String(), oldSum(f.cert)

@@ -30,8 +30,15 @@ type stranger struct {
 	guest   *otrlayer.Account // what their sessions have of it
 
 	// Guarded by passwords.mu.
-	sessions map[*session]bool
+	sessions map[party]bool
 	seen     time.Time // when the last of them came or went
+}
+
+// A party is a session of a stranger's, which hears what was decided about them.
+type party interface {
+	promote(a *otrlayer.Account) // they are the account's person
+	turnOut(why string)          // they are not
+	Notice(where, text string) bool
 }
 
 const (
@@ -73,7 +80,7 @@ func (w *passwords) meet(st *stranger, now time.Time) (_ *stranger, fresh bool, 
 		n, _ := rand.Int(rand.Reader, big.NewInt(9000))
 		st.code = fmt.Sprint(1000 + n.Int64())
 	}
-	st.since, st.seen, st.sessions = now, now, map[*session]bool{}
+	st.since, st.seen, st.sessions = now, now, map[party]bool{}
 	w.strangers[st.account] = append(list, st)
 	return st, true, met
 }
@@ -105,7 +112,7 @@ func (w *passwords) unconfirmed(account string) (out []*stranger) {
 // take ends an account's wait for a word about one of its strangers; nil where there is none
 // with that code. As the person's, their password is the one that is known from now on, and
 // before is the one until then; else it is not wanted. Their sessions are the caller's.
-func (w *passwords) take(account, code string, persons bool) (st *stranger, sessions []*session, before *[32]byte) {
+func (w *passwords) take(account, code string, persons bool) (st *stranger, sessions []party, before *[32]byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
@@ -163,7 +170,7 @@ func (w *passwords) isRefused(sum [32]byte) bool {
 
 // strange makes a stranger of who has logged in with another password. What would be kept of
 // it, once they are confirmed, is found now: the password itself is gone after the login.
-func (lo *logins) strange(a *otrlayer.Account, how, host string, creds credentials, up *upstream) (_ *stranger, fresh bool, _ outcome) {
+func (lo *logins) strange(a *otrlayer.Account, how, host string, creds credentials, up *server) (_ *stranger, fresh bool, _ outcome) {
 	account, sum := a.JID(), lo.passwords.sum(a.JID(), creds.password)
 	v := verifier{Password: hashPassword(creds.password)}
 	keys := enrolments{}
@@ -186,7 +193,7 @@ func (lo *logins) strange(a *otrlayer.Account, how, host string, creds credentia
 
 // joins notes a session of a stranger's; false where somebody has decided about them since
 // the login.
-func (w *passwords) joins(st *stranger, s *session) bool {
+func (w *passwords) joins(st *stranger, s party) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !slices.Contains(w.strangers[st.account], st) {
@@ -197,7 +204,7 @@ func (w *passwords) joins(st *stranger, s *session) bool {
 }
 
 // leaves notes that it has ended.
-func (w *passwords) leaves(st *stranger, s *session) {
+func (w *passwords) leaves(st *stranger, s party) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(st.sessions, s)
@@ -347,7 +354,7 @@ func (s *session) strangersTable() control.Table {
 	t = control.Table{
 		{Name: "help", Help: "lists the commands", Chat: true, Reads: true, Args: []control.Arg{{Name: "command", Kind: control.Rest, Optional: true, Label: "Which one"}},
 			Run: func(_ context.Context, c control.Call) (control.Reply, error) {
-				r, err := helpFor(t, c)
+				r, err := t.HelpFor(c)
 				if st := s.stranger.Load(); st != nil && c.Arg("command") == "" {
 					r.Text = st.shown() + "\n" + r.Text
 				}
@@ -363,7 +370,7 @@ func (s *session) strangersTable() control.Table {
 func (s *session) prove(ctx context.Context, c control.Call) (control.Reply, error) {
 	st := s.stranger.Load()
 	if st == nil {
-		return done("There is nothing to prove any more.")
+		return control.Did("There is nothing to prove any more.")
 	}
 	t := s.r.logins.guesses.turn(ctx, guessed{s.jid, s.place}, s.r.logins.passwords.sum(s.jid, c.Arg("password")), commandLimit/2)
 	if t == nil {

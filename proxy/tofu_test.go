@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"math/big"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -29,25 +30,23 @@ func TestTOFUDecidesOnce(t *testing.T) {
 	for try := range 50 {
 		cfg := config.Default()
 		cfg.State = t.TempDir() + "/s"
-		p, err := New(cfg, Options{Roots: roots})
-		if err != nil {
-			t.Fatal(err)
-		}
+		os.MkdirAll(cfg.State, 0o700)
+		sv := reaching(cfg, Network{Roots: roots})
+		sv.pins.path = cfg.State + "/pins.yaml"
 		var wg sync.WaitGroup
 		var ok [2]bool
 		for i := range 2 {
 			wg.Go(func() {
 				d := config.Domain{Name: "example.org", Trust: config.TrustTOFU}
-				held, f := p.servers.checkServer(d, tls.ConnectionState{PeerCertificates: certs[i : i+1]}, saidByDNS{})
+				held, f := sv.checkServer(d, tls.ConnectionState{PeerCertificates: certs[i : i+1]}, saidByDNS{})
 				if f == nil {
-					_, f = p.servers.acquainted(d, certs[i], held)
+					_, f = sv.acquainted(d, certs[i], held)
 				}
 				ok[i] = f == nil
 			})
 		}
 		wg.Wait()
-		n := len(p.servers.pins.of("example.org"))
-		p.Shutdown(0)
+		n := len(sv.pins.of("example.org"))
 		if n != 1 || ok[0] && ok[1] {
 			t.Fatalf("try %d: %d keys remembered, both accepted: %v", try, n, ok[0] && ok[1])
 		}

@@ -35,15 +35,23 @@ type servers struct {
 	moves        map[string]moved            // where servers have sent their clients
 }
 
-// newServers finds servers by what the machine is set to, unless the options say otherwise.
-func newServers(cfg func() *config.Config, log *journal, pins *pinStore, opt *Options) *servers {
-	sv := &servers{config: cfg, log: log, resolver: opt.Resolver, dns: systemResolver, dialer: opt.Dial, roots: opt.Roots, pins: pins, ours: func() []net.Addr { return nil },
+// A Network is how servers are found and reached; its zero value is the machine's own way.
+type Network struct {
+	Roots    *x509.CertPool // CAs for trust "ca" and first use; nil for the system's
+	Resolver *net.Resolver  // nil for the system's
+	DNSSEC   string         // host:port of a DNS server on this machine that validates; "" for what the system has
+	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// newServers finds servers by what the machine is set to, unless by says otherwise.
+func newServers(cfg func() *config.Config, log *journal, pins *pinStore, by Network) *servers {
+	sv := &servers{config: cfg, log: log, resolver: by.Resolver, dns: systemResolver, dialer: by.Dial, roots: by.Roots, pins: pins, ours: func() []net.Addr { return nil }, household: func(string) bool { return false }, failed: func(FailureCause) {}, tellAdmins: func(string) {},
 		refusals: map[string]*refusal{}, certificates: map[string]*certificateSeen{}, moves: map[string]moved{}}
 	if sv.resolver == nil {
 		sv.resolver = net.DefaultResolver
 	}
-	if opt.DNSSEC != "" {
-		v := newValidating(true, opt.DNSSEC)
+	if by.DNSSEC != "" {
+		v := newValidating(true, by.DNSSEC)
 		sv.dns = func() *validating { return v }
 	}
 	if sv.dialer == nil {
@@ -96,7 +104,7 @@ func (sv *servers) remember(domain string, f *Failure) {
 		r = &refusal{pause: firstPause}
 		sv.refusals[domain] = r
 	}
-	fresh := r.f == nil || r.f.presented() != f.presented()
+	fresh := r.f == nil || presentedPin(r.f) != presentedPin(f)
 	r.f, r.until = f, time.Now().Add(r.pause)
 	r.pause = min(2*r.pause, longestPause)
 	sv.mu.Unlock()
@@ -129,4 +137,13 @@ func (sv *servers) forgive() {
 	sv.mu.Lock()
 	defer sv.mu.Unlock()
 	clear(sv.refusals)
+}
+
+// presentedPin is the pin of the certificate that was refused, "" for none.
+func presentedPin(f *Failure) string {
+	if f.cert == nil {
+		return ""
+	}
+	leaf, _ := pinsOf(f.cert)
+	return leaf.String()
 }

@@ -8,8 +8,6 @@ import (
 	"net"
 	"strings"
 
-	"github.com/xdg-go/scram"
-
 	"otrproxy/config"
 	"otrproxy/stanza"
 )
@@ -30,8 +28,7 @@ type upstream struct {
 	scan     *stanza.Scanner
 	held     config.Pin // which the server satisfied; zero for a CA, or DNS
 	features *stanza.Stanza
-	factors  scram.KeyFactors // by which the last login was salted
-	unhook   func() bool      // it ends with the proxy no more
+	unhook   func() bool // it ends with the proxy no more
 }
 
 // hangUp closes the connection.
@@ -92,10 +89,11 @@ func (sv *servers) connect(ctx context.Context, d config.Domain, account string)
 		if f == nil {
 			return u, nil
 		}
-		if f.elsewhere == nil {
+		there := sentBy(f)
+		if there == nil {
 			return nil, f
 		}
-		to, refused := sv.mayFollow(ctx, home, *f.elsewhere)
+		to, refused := sv.mayFollow(ctx, home, *there)
 		if refused != nil {
 			return nil, refused
 		}
@@ -283,8 +281,11 @@ func (u *upstream) read() (*stanza.Stanza, *Failure) {
 			}
 			f := fail(cause, nil, "The server of %s refused the connection: %s.", u.domain.Name, cond+text)
 			f.Quoted = text
-			if f.elsewhere = sentTo(st); f.elsewhere != nil && u.conn == nil {
-				f.elsewhere = nil
+			switch to := sentTo(st); {
+			case to == nil:
+			case u.conn != nil:
+				f.Err = &moved{to: *to}
+			default:
 				f.Text = "The server of " + u.domain.Name + " sends its clients elsewhere before the connection is encrypted, where anybody on the way could say so; it was not followed."
 			}
 			return nil, f

@@ -39,16 +39,29 @@ func TestFormsOfOnePassword(t *testing.T) {
 	}
 }
 
+// alone is what is known of logins where nobody has logged in yet.
+func alone(t *testing.T) *logins {
+	cfg := config.Default()
+	inForce := func() *config.Config { return cfg }
+	log := newJournal(nil, func() bool { return false })
+	lo := newLogins(inForce, log, t.TempDir(), &vault{})
+	m := newMetrics("test", Events(), nil)
+	lo.bell = newBell(t.Context(), inForce, log, m, nil)
+	lo.kin = &kin{}
+	lo.onceMade = func(_ string, f func()) { f() }
+	lo.spawn = func(f func()) bool { f(); return true }
+	return lo
+}
+
 // A verifier that cannot be read lets nobody in as the person.
 func TestDamagedVerifierRecognisesNobody(t *testing.T) {
 	for name, file := range map[string]string{"no YAML": "\x00", "empty": "{}\n", "another hash": "password: \"$2y$10$abc\"\n", "unknown field": "pasword: x\n", "keys without any": "keys: []\n",
 		"too much memory": "password: \"$argon2id$v=19$m=4294967295,t=2,p=1$c2FsdHNhbHQ$" + strings.Repeat("A", 43) + "\"\n"} {
-		p := furnished(config.Default(), Options{})
-		p.state = &State{Dir: t.TempDir()}
-		dir := otrlayer.Dir(p.state.Dir, "alice@example.org")
+		lo := alone(t)
+		dir := otrlayer.Dir(lo.dir, "alice@example.org")
 		os.MkdirAll(dir, 0o700)
 		os.WriteFile(filepath.Join(dir, verifierFile), []byte(file), 0o600)
-		if who, err := p.logins.recognise("alice@example.org", credentials{"alice", "x"}); err == nil || who != strange || !strings.Contains(err.Error(), verifierFile) {
+		if who, err := lo.recognise("alice@example.org", credentials{"alice", "x"}); err == nil || who != strange || !strings.Contains(err.Error(), verifierFile) {
 			t.Errorf("%s: %v %v", name, who, err)
 		}
 	}

@@ -46,7 +46,7 @@ type framed struct {
 //
 // A page of anybody's may try to connect from a browser on this machine. It could do no
 // more than guess passwords, and is turned away for that.
-func (c *client) webSocket(conn net.Conn) error {
+func (c *caller) webSocket(conn net.Conn) error {
 	var host, origin string
 	refused := func(status int, reason string) error {
 		return ws.RejectConnectionError(ws.RejectionStatus(status), ws.RejectionReason(reason))
@@ -322,6 +322,9 @@ func appendOpen(b []byte, h stanza.Header) []byte {
 	}
 	return append(b, "/>"...)
 }
+
+// NetConn is the connection below.
+func (f *framed) NetConn() net.Conn { return f.Conn }
 
 // CloseWrite says that no more will come (RFC 6455 section 5.5.1).
 func (f *framed) CloseWrite() error {

@@ -154,10 +154,5 @@ func (w *wire) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// CloseWrite ends the sending direction.
-func (w *wire) CloseWrite() error {
-	if t, ok := w.Conn.(interface{ CloseWrite() error }); ok {
-		return t.CloseWrite()
-	}
-	return nil
-}
+// NetConn is the connection below.
+func (w *wire) NetConn() net.Conn { return w.Conn }

@@ -1,0 +1,13 @@
+package proxy
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+)
+
+// newID is a name for a stream or a stanza of ours, which nobody can guess: 96 bits of chance.
+func newID() string {
+	var b [12]byte
+	rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
