@@ -285,6 +285,9 @@ func (c *Config) MayUse(account string, from netip.Addr) (ok bool, why string) {
 	return false, "it is not on the list of those who may use it (access)"
 }
 
+// IsAdmin reports whether the owner of a bare JID may decide about servers from a chat.
+func (c *Config) IsAdmin(account string) bool { return slices.Contains(c.Admins, account) }
+
 // MayCome reports whether anybody may use the proxy from an address.
 func (c *Config) MayCome(from netip.Addr) bool {
 	return len(c.Access) == 0 || slices.ContainsFunc(c.Access, func(a Access) bool { return a.Refuse == "" && a.fits(from) })

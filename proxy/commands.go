@@ -225,9 +225,6 @@ func (k *desk) each(c control.Call) (out []*otrlayer.Account, trouble string, er
 	return out, trouble, nil
 }
 
-// isAdmin reports whether somebody may decide about servers from a chat.
-func isAdmin(cfg *config.Config, account string) bool { return slices.Contains(cfg.Admins, account) }
-
 // bareJID is an address as a person writes it, in the form in which it is known.
 func bareJID(s string) (string, error) {
 	j, err := jid.Parse(strings.TrimPrefix(s, "xmpp:"))

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"otrproxy/config"
 	"otrproxy/otrlayer"
@@ -69,14 +70,40 @@ func (r *relay) spawn(f func()) bool {
 	return true
 }
 
-// end lets nobody in any more, and returns who is there.
-func (r *relay) end() (sessions []*session, left []*suspended) {
+// close lets nobody in any more, gives back what sessions have left behind that lost their
+// server, and returns those that are there.
+func (r *relay) close() []*session {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.closing = true
-	left = slices.Collect(maps.Values(r.suspended))
+	left := slices.Collect(maps.Values(r.suspended))
 	clear(r.suspended)
-	return r.sessions.all(""), left
+	sessions := r.sessions.all("")
+	r.mu.Unlock()
+	for _, old := range left {
+		old.expires.Stop()
+		old.giveBack(otrlayer.CauseUncertain)
+	}
+	return sessions
+}
+
+// end ends sessions, politely, and returns once they have ended.
+func (r *relay) end(sessions []*session, within time.Duration) {
+	var wg sync.WaitGroup
+	for _, s := range sessions {
+		wg.Go(func() { s.shutdown(within) })
+	}
+	wg.Wait()
+}
+
+// contactsKnown is how many contacts the sessions of an account know of, or those of all for "".
+func (r *relay) contactsKnown(account string) (n int) {
+	if account == "" {
+		return int(r.contacts.Load())
+	}
+	for _, s := range r.everySession(account) {
+		n += s.contacts.known()
+	}
+	return n
 }
 
 // join has a session be among all the others; false where the proxy stops.

@@ -5,12 +5,9 @@ import (
 	"time"
 )
 
-// ownCost is what hashing a password costs outside the tests.
-var ownCost argon2Cost
-
 func init() {
 	workFactor, maxBackup = 10, 32<<20 // else the tests spend their time on guessing costs
-	ownCost, passwordCost = passwordCost, argon2Cost{time: 1, memory: 64, threads: 1}
+	passwordCost = argon2Cost{time: 1, memory: 64, threads: 1}
 	hookLimit = time.Hour // what ends sooner was not ended by it
 }
 
@@ -40,36 +37,13 @@ func Upgrade(dir string) error { return (&State{Dir: dir}).upgrade(slog.New(slog
 func (p *Proxy) Open() int { return len(p.accounts.opened()) }
 
 // ForgetGuesses forgets all wrong tries.
-func (p *Proxy) ForgetGuesses() {
-	p.logins.guesses.mu.Lock()
-	defer p.logins.guesses.mu.Unlock()
-	clear(p.logins.guesses.of)
-	p.logins.guesses.harmless.Init()
-	p.logins.guesses.bad.Init()
-}
+func (p *Proxy) ForgetGuesses() { p.logins.guesses.forgetAll() }
 
 // Rights is how many accounts' passwords are known in memory.
-func (p *Proxy) Rights() int {
-	p.logins.passwords.mu.Lock()
-	defer p.logins.passwords.mu.Unlock()
-	return len(p.logins.passwords.right)
-}
+func (p *Proxy) Rights() int { return p.logins.passwords.counted() }
 
 // Tries is how many wrong tries of an account are counted.
-func (p *Proxy) Tries(account string) (n int) {
-	p.logins.guesses.mu.Lock()
-	defer p.logins.guesses.mu.Unlock()
-	for who, e := range p.logins.guesses.of {
-		if who.account == account {
-			n += e.Value.(*wrong).tries
-		}
-	}
-	return n
-}
+func (p *Proxy) Tries(account string) int { return p.logins.guesses.triesOf(account) }
 
-// StrangersOf is how many accounts have strangers.
-func (p *Proxy) StrangersOf() int {
-	p.logins.passwords.mu.Lock()
-	defer p.logins.passwords.mu.Unlock()
-	return len(p.logins.passwords.strangers)
-}
+// StrangersOf is how many strangers there are.
+func (p *Proxy) StrangersOf() int { return len(p.logins.passwords.unconfirmed("")) }

@@ -38,8 +38,10 @@ func crowded(tb testing.TB, n crowd) *session {
 	if err := os.WriteFile(filepath.Join(dir, "otr.fingerprints"), []byte(keys.String()), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	r.config().Limits.Accounts = 100_000
-	delete(r.accounts.open, "alice@path.example")
+	cfg := r.config()
+	cfg.Limits.Accounts = 100_000
+	r = quiet(cfg) // which reads alice anew
+	s.r = r
 	a, err := r.accounts.account("alice@path.example")
 	if err != nil {
 		tb.Fatal(err)

@@ -238,3 +238,24 @@ func (g *guesses) counted() int {
 	defer g.mu.Unlock()
 	return len(g.of)
 }
+
+// triesOf is how many wrong tries of an account are counted, from wherever.
+func (g *guesses) triesOf(account string) (n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for who, e := range g.of {
+		if who.account == account {
+			n += e.Value.(*wrong).tries
+		}
+	}
+	return n
+}
+
+// forgetAll begins anew.
+func (g *guesses) forgetAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.of)
+	g.harmless.Init()
+	g.bad.Init()
+}

@@ -36,15 +36,13 @@ func (k *keeps) all() otrlayer.Kept {
 // kept is what is kept of an account, or for "" of all; most is for one account, or where
 // there is but one for all, for that.
 func (k *desk) kept(account string) (lines []control.KeptLine, spared map[string]uint64) {
-	sum, contacts := k.accounts.keeps.all(), int(k.relay.contacts.Load())
+	sum, contacts := k.accounts.keeps.all(), k.relay.contactsKnown("")
 	if account != "" {
 		sum, contacts = otrlayer.Kept{}, 0
 		if a := k.accounts.get(account); a != nil {
 			sum = a.Kept()
 		}
-		for _, s := range k.relay.everySession(account) {
-			contacts += s.contacts.known()
-		}
+		contacts = k.relay.contactsKnown(account)
 	}
 	hold := k.config().Hold
 	add := func(what, per string, now, most int) {

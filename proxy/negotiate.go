@@ -731,8 +731,7 @@ func (c *client) restart(account *otrlayer.Account, how string) (*session, error
 	b := append(c.open(u.scan.Declared()), "<stream:features>"...)
 	b = appendFeatures(b, u.features)
 	u.features = nil // of no more use, and sessions are many
-	s.client.queue(append(b, "</stream:features>"...))
-	s.client.flush()
+	s.opens(append(b, "</stream:features>"...))
 	return s, nil
 }
 

@@ -41,7 +41,7 @@ func TestRemoveRacesPassphrase(t *testing.T) {
 	run("key passphrase", map[string]string{"passphrase": "another horse"})
 	p.accounts.vault.release()
 	left, _ := filepath.Glob(filepath.Join(dir, "accounts", "*", "otr.private_key.age"))
-	if _, err := os.Stat(filepath.Join(dir, identityFile)); err != nil && len(left) > 0 {
+	if _, err := os.Stat(filepath.Join(dir, "identity.age")); err != nil && len(left) > 0 {
 		t.Error("the key is encrypted, and what decrypts it is gone for ever")
 	}
 }

@@ -29,12 +29,10 @@ import (
 	"net/http"
 	"runtime/debug"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"otrproxy/config"
-	"otrproxy/otrlayer"
 	"otrproxy/proxy/control"
 )
 
@@ -248,22 +246,14 @@ func (p *Proxy) Serve() {
 // tells the clients, and lets go of the state directory.
 func (p *Proxy) Shutdown(within time.Duration) {
 	p.door.closeListeners()
-	sessions, left := p.relay.end()
+	sessions := p.relay.close()
 	accounts := p.accounts.opened()
-	for _, old := range left {
-		old.expires.Stop()
-		old.giveBack(otrlayer.CauseUncertain)
-	}
 	p.accounts.maker.Close()
 	for _, a := range accounts {
 		<-a.Ready() // a key that is just being written
 		a.Close()
 	}
-	var wg sync.WaitGroup
-	for _, s := range sessions {
-		wg.Go(func() { s.shutdown(within) })
-	}
-	wg.Wait()
+	p.relay.end(sessions, within)
 	p.cancel()
 	p.door.gate.close()
 	p.relay.running.Wait()

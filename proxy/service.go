@@ -135,7 +135,7 @@ func (s *session) discoItems(root stanza.Element, node string) {
 
 // as is the person at this client, in a place.
 func (s *session) as(place control.Place, contact string) control.Actor {
-	return control.Actor{Place: place, Account: s.jid, Contact: contact, Admin: isAdmin(s.r.config(), s.jid) && s.stranger.Load() == nil && s.r.logins.vouchedFor(s.jid)}
+	return control.Actor{Place: place, Account: s.jid, Contact: contact, Admin: s.r.config().IsAdmin(s.jid) && s.stranger.Load() == nil && s.r.logins.vouchedFor(s.jid)}
 }
 
 // actor is the person at this client, in its menus.
@@ -219,7 +219,7 @@ func (s *session) arrived() {
 	if line := s.r.turnedAway.tell(s.jid); line != "" {
 		s.Notice(serviceJID, line)
 	}
-	if isAdmin(s.r.config(), s.jid) && !s.r.logins.vouchedFor(s.jid) {
+	if s.r.config().IsAdmin(s.jid) && !s.r.logins.vouchedFor(s.jid) {
 		s.Notice(serviceJID, "You are one of admins, and so far only the server says that this is you. Whoever runs otrproxy confirms it once: otrproxy login confirm "+s.jid)
 	}
 	if s.remembered(listed) {

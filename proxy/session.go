@@ -6,11 +6,13 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"otrproxy/otrlayer"
+	"otrproxy/proxy/control"
 	"otrproxy/proxy/filter"
 	"otrproxy/stanza"
 )
@@ -158,6 +160,12 @@ func newSession(r *relay, c arrival) *session {
 	return s
 }
 
+// opens writes what begins the client's stream.
+func (s *session) opens(b []byte) {
+	s.client.queue(b)
+	s.client.flush()
+}
+
 // run relays to the end of the session, and gives back what the login has taken.
 func (s *session) run() {
 	s.relay()
@@ -225,6 +233,13 @@ func (s *session) full() string {
 		return *r
 	}
 	return s.jid
+}
+
+// status is the session at a glance, but for its conversations.
+func (s *session) status() control.SessionStatus {
+	_, resource, _ := strings.Cut(s.full(), "/")
+	return control.SessionStatus{Account: s.jid, Resource: resource, Since: s.since, Entry: s.entry, ClientTLS: s.tls, Login: s.login, Domain: s.up.domain.Name,
+		Address: s.up.place, UpstreamTLS: s.upTLS, Pin: s.up.pin(), SASL: s.how, Stranger: s.stranger.Load() != nil, Lingers: s.lingering.Load() != nil, Conversations: []control.ContactLine{}}
 }
 
 // relay passes stanzas until either side ends the session. Its frame lies below one that waits,

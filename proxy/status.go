@@ -26,9 +26,7 @@ func (k *desk) overview(account string) control.Status {
 	}
 	st.Kept, _ = k.kept(account)
 	for _, s := range k.relay.everySession(account) {
-		_, resource, _ := strings.Cut(s.full(), "/")
-		x := control.SessionStatus{Account: s.jid, Resource: resource, Since: s.since, Entry: s.entry, ClientTLS: s.tls, Login: s.login, Domain: s.up.domain.Name,
-			Address: s.up.place, UpstreamTLS: s.upTLS, Pin: s.up.pin(), SASL: s.how, Stranger: s.stranger.Load() != nil, Lingers: s.lingering.Load() != nil, Conversations: []control.ContactLine{}}
+		x := s.status()
 		for _, v := range s.account().Conversations() {
 			x.Conversations = append(x.Conversations, k.line(s.account(), v))
 		}
@@ -97,7 +95,7 @@ func (k *desk) status(_ context.Context, c control.Call) (control.Reply, error) 
 func (k *desk) decisions(account string) []control.Decision {
 	out := []control.Decision{}
 	var servers []control.Decision
-	if account == "" || isAdmin(k.config(), account) {
+	if account == "" || k.config().IsAdmin(account) {
 		servers = k.serverDecisions()
 	}
 	if account == "" {

@@ -268,6 +268,13 @@ func (lo *logins) keepPassword(account, password string) error {
 	return nil
 }
 
+// counted is how many accounts' passwords are known.
+func (w *passwords) counted() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.right)
+}
+
 // forget drops what is remembered of an account that has come to no use.
 func (w *passwords) forget(account string) {
 	w.mu.Lock()
