@@ -36,7 +36,7 @@ scenarios:
 # What the proxy costs, beside others; ARGS as in "go run ./test/bench -help".
 bench:
 	@test/install.sh haproxy nginx libnginx-mod-stream stunnel4 libotr5-dev libgcrypt20-dev gcc
-	$(GO) test -run xxx -bench . -benchmem ./stanza ./proxy/filter ./proxy
+	$(GO) test -run xxx -bench . -benchmem ./stanza ./proxy/...
 	$(GO) run ./test/bench $(ARGS)
 
 # Whether it costs more than what was landed last (test/bench/landed.json).

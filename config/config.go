@@ -67,6 +67,7 @@ type Log struct {
 // without TLS.
 type TLSMode string
 
+// How a server is reached.
 const (
 	TLSAuto     TLSMode = "auto"     // as DNS says; with Connect: STARTTLS, or direct on port 5223
 	TLSStartTLS TLSMode = "starttls" // RFC 6120 section 5
@@ -76,6 +77,7 @@ const (
 // A TrustMode says what a server's certificate must satisfy.
 type TrustMode string
 
+// What a server is held to.
 const (
 	TrustPin   TrustMode = "pin"    // one of Pins; no CA is asked
 	TrustCA    TrustMode = "ca"     // a chain to a CA of this machine, and the domain's name
@@ -150,6 +152,7 @@ func ParsePin(s string) (Pin, error) {
 // A Policy says what happens to text a person writes to a contact.
 type Policy string
 
+// The policies.
 const (
 	Never         Policy = "never"            // hands off: nothing is changed
 	Manual        Policy = "manual"           // plain until somebody asks; once private, never silently back
@@ -166,6 +169,7 @@ func (p Policy) Requires() bool { return p != Never && p != Manual && p != Oppor
 // An Allow is something that may pass although OTR cannot protect it.
 type Allow string
 
+// What a rule may let pass.
 const (
 	Groupchat  Allow = "groupchat"
 	Files      Allow = "files"

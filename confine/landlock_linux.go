@@ -94,11 +94,11 @@ func read() []string {
 		paths = append(paths, filepath.SplitList(os.Getenv(env))...)
 	}
 	for _, path := range replaced {
-		real, err := filepath.EvalSymlinks(path)
+		target, err := filepath.EvalSymlinks(path)
 		if err != nil {
 			continue
 		}
-		if dir := filepath.Dir(real); dir != "/etc" || !root() {
+		if dir := filepath.Dir(target); dir != "/etc" || !root() {
 			paths = append(paths, dir)
 		}
 	}
@@ -107,16 +107,16 @@ func read() []string {
 
 // ruleFor opens a path for reading, where there is something.
 func ruleFor(path string) (landlock.Rule, bool) {
-	real, err := filepath.EvalSymlinks(path)
-	if err != nil || real == "/" {
+	target, err := filepath.EvalSymlinks(path)
+	if err != nil || target == "/" {
 		return nil, false
 	}
-	st, err := os.Stat(real)
+	st, err := os.Stat(target)
 	switch {
 	case err != nil:
 		return nil, false
 	case st.IsDir():
-		return landlock.PathAccess(reading, real), true
+		return landlock.PathAccess(reading, target), true
 	}
-	return landlock.PathAccess(oneFile, real), true
+	return landlock.PathAccess(oneFile, target), true
 }

@@ -26,6 +26,7 @@ import (
 // value requires encryption.
 type Policy uint8
 
+// The policies.
 const (
 	Require         Policy = iota // nothing leaves in clear
 	RequireVerified               // nor to a key nobody has verified
@@ -130,6 +131,7 @@ func (s Slip) Message() *Message {
 // An Action says what becomes of a message. The zero value blocks it.
 type Action uint8
 
+// The actions.
 const (
 	Block     Action = iota
 	Held             // waits for a private conversation
@@ -150,8 +152,13 @@ type Verdict struct {
 	store   bool
 }
 
-func (v Verdict) Action() Action    { return v.action }
-func (v Verdict) Cause() Cause      { return v.cause }
+// Action is what may be done.
+func (v Verdict) Action() Action { return v.action }
+
+// Cause is why it may not leave now.
+func (v Verdict) Cause() Cause { return v.cause }
+
+// Message is what it is about.
 func (v Verdict) Message() *Message { return v.message }
 
 // To is the JID the stanza goes to.
@@ -217,6 +224,7 @@ type Events interface {
 // changes what is shown of it. It is a closed set.
 type Event string
 
+// The events.
 const (
 	EventPrivate    Event = "private"     // a private conversation began
 	EventEnded      Event = "ended"       // it ended
@@ -615,6 +623,7 @@ func (a *Account) Close() {
 // MessageState is OTR's state of a conversation.
 type MessageState string
 
+// The states.
 const (
 	StatePlaintext MessageState = "plaintext"
 	StateEncrypted MessageState = "encrypted"

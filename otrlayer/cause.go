@@ -4,6 +4,7 @@ package otrlayer
 // error stanzas, notices and metrics all draw from it.
 type Cause string
 
+// The causes.
 const (
 	CauseNone        Cause = ""
 	CauseExpired     Cause = "expired"     // nobody answered within hold.for

@@ -26,6 +26,7 @@ type Mirrored struct {
 // A Mirroring says what a client made of a text.
 type Mirroring uint8
 
+// What may become of it.
 const (
 	Unwanted Mirroring = iota // it does not want to see it
 	Seen                      // it shows it

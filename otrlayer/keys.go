@@ -41,6 +41,7 @@ func ParseFingerprint(s string) (Fingerprint, error) { return otr.ParseFingerpri
 // Trust is how sure we are of a contact's key.
 type Trust string
 
+// The degrees of trust.
 const (
 	Unverified Trust = "unverified"
 	Verified   Trust = "verified" // a person compared fingerprints

@@ -18,6 +18,7 @@ import (
 // A Moved says what became of one entry that was to be taken over.
 type Moved string
 
+// What may become of it.
 const (
 	Imported Moved = "imported"
 	Same     Moved = "same"     // it was known already

@@ -15,9 +15,10 @@ import (
 //
 // The error alone is not enough: many programs show it without its reason, or not at all.
 
-// A client's sign of a message that came back.
+// A Sign is a client's of a message that came back.
 type Sign uint8
 
+// The signs.
 const (
 	NoSign    Sign = iota // the client takes nothing more, and the message is not with it
 	Unseen                // it has the message back, and does not show the person why

@@ -20,11 +20,11 @@ import (
 	"time"
 
 	"otrproxy/config"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy"
 	"otrproxy/proxy/control"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // What clients ask their server about a contact, they ask about the service contact too.

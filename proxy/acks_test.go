@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // scripted is alice's proxy before a server that says what the test likes behind the

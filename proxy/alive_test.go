@@ -9,9 +9,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // A network that is gone without a word is noticed: within a minute where something is under

@@ -20,11 +20,12 @@ import (
 	"time"
 
 	"otrproxy/config"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy"
 	"otrproxy/proxy/control"
+	"otrproxy/proxy/control/commands"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // Attacks that worked once; each is a regression test.
@@ -488,7 +489,7 @@ func TestAttackControlAccept(t *testing.T) {
 	}
 	defer l.Close()
 	done := make(chan bool)
-	go func() { proxy.Words().Serve(t.Context(), &flaky{Listener: l}); close(done) }()
+	go func() { commands.Words().Serve(t.Context(), &flaky{Listener: l}); close(done) }()
 	if _, err := control.Ask(path, "no such command", nil); !errors.Is(err, control.ErrUsage) {
 		t.Errorf("%v", err)
 	}

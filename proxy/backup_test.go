@@ -12,11 +12,11 @@ import (
 
 	"filippo.io/age"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/otrlayer"
-	"otrproxy/proxy"
 	"otrproxy/proxy/control"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
+	"otrproxy/proxy/state"
 )
 
 const secretOfBackup = "correct horse battery"
@@ -32,11 +32,11 @@ func TestBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if _, err := proxy.Backup(c.home.state, &b, "short"); err == nil {
+	if _, err := state.Backup(c.home.state, &b, "short"); err == nil {
 		t.Error("a short passphrase")
 	}
 	b.Reset()
-	n, err := proxy.Backup(c.home.state, &b, secretOfBackup)
+	n, err := state.Backup(c.home.state, &b, secretOfBackup)
 	if err != nil || n < 8 {
 		t.Fatalf("%d files, %v", n, err)
 	}
@@ -44,12 +44,12 @@ func TestBackup(t *testing.T) {
 		t.Error("in clear")
 	}
 	// Where something is, it is not touched unless it is to be replaced, and then set aside.
-	if _, _, err := proxy.Restore(c.home.state, bytes.NewReader(b.Bytes()), secretOfBackup, true); err == nil || !strings.Contains(err.Error(), "another otrproxy already runs") {
+	if _, _, err := state.Restore(c.home.state, bytes.NewReader(b.Bytes()), secretOfBackup, true); err == nil || !strings.Contains(err.Error(), "another otrproxy already runs") {
 		t.Errorf("over a running one: %v", err)
 	}
 	dir := filepath.Join(t.TempDir(), "state")
 	restore := func(data []byte, passphrase string, replace bool) (string, error) {
-		_, aside, err := proxy.Restore(dir, bytes.NewReader(data), passphrase, replace)
+		_, aside, err := state.Restore(dir, bytes.NewReader(data), passphrase, replace)
 		return aside, err
 	}
 	if _, err := restore(b.Bytes(), "wrong horse", false); err == nil || err.Error() != "this is not the passphrase" {
@@ -109,12 +109,12 @@ func TestBackupLeavesSpareKeysOut(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
-	n, err := proxy.Backup(dir, &b, secretOfBackup)
+	n, err := state.Backup(dir, &b, secretOfBackup)
 	if err != nil || n == 0 {
 		t.Fatal(n, err)
 	}
 	restored := filepath.Join(t.TempDir(), "state")
-	if _, _, err := proxy.Restore(restored, &b, secretOfBackup, false); err != nil {
+	if _, _, err := state.Restore(restored, &b, secretOfBackup, false); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(restored, strings.TrimPrefix(account, dir), "otr.private_key")); err != nil {
@@ -154,7 +154,7 @@ func TestHostileBackup(t *testing.T) {
 		zipped.Close()
 		sealed.Close()
 		parent := t.TempDir()
-		_, _, err := proxy.Restore(filepath.Join(parent, "state"), &b, secretOfBackup, true)
+		_, _, err := state.Restore(filepath.Join(parent, "state"), &b, secretOfBackup, true)
 		if err == nil || !strings.Contains(err.Error(), "nothing was changed") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -173,11 +173,11 @@ func TestBackupOfLockedKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if _, err := proxy.Backup(b.state, &out, secretOfBackup); err != nil {
+	if _, err := state.Backup(b.state, &out, secretOfBackup); err != nil {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "state")
-	if _, _, err := proxy.Restore(dir, &out, secretOfBackup, false); err != nil {
+	if _, _, err := state.Restore(dir, &out, secretOfBackup, false); err != nil {
 		t.Fatal(err)
 	}
 	other := startConfigured(t, dir, configFor(s, dir))

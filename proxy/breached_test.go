@@ -10,9 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // allRaw is raws as a string.

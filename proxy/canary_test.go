@@ -18,10 +18,10 @@ import (
 	"testing"
 	"unicode/utf16"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy/control"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 	"otrproxy/test/socks"
 )
 

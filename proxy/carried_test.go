@@ -12,11 +12,11 @@ import (
 
 	xproxy "golang.org/x/net/proxy"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
 	"otrproxy/test/dns"
-	"otrproxy/test/server"
 )
 
 // Where a server is, in the configuration, may be asked for however it is written there.

@@ -8,10 +8,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/otrlayer/otr"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // A post is what bob sends, caught by the server on its way and delivered as the test

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 const enableCarbons = "<iq type='set' id='carbons'><enable xmlns='urn:xmpp:carbons:2'/></iq>"

@@ -10,10 +10,10 @@ import (
 	"testing"
 
 	"otrproxy/config"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy"
 	"otrproxy/proxy/control"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // Each fault on the way to a login is found, in the step it belongs to, with what to do

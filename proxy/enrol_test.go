@@ -11,10 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy/control"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // offers are the mechanisms a client is offered.

@@ -3,47 +3,53 @@ package proxy
 import (
 	"log/slog"
 	"time"
+
+	"otrproxy/proxy/notify"
+	"otrproxy/proxy/sasl"
+	"otrproxy/proxy/state"
 )
 
 func init() {
-	workFactor, maxBackup = 10, 32<<20 // else the tests spend their time on guessing costs
-	passwordCost = argon2Cost{time: 1, memory: 64, threads: 1}
-	hookLimit = time.Hour // what ends sooner was not ended by it
+	state.WorkFactor, state.MaxBackup = 10, 32<<20 // else the tests spend their time on guessing costs
+	sasl.PasswordCost = sasl.Argon2Cost{Time: 1, Memory: 64, Threads: 1}
+	notify.RunLimit = time.Hour // what ends sooner was not ended by it
 }
 
 // Steps has the state directory brought to later formats by steps, until restore is called.
 func Steps(to ...func(dir string) error) (restore func()) {
-	steps = to
-	return func() { steps = nil }
+	state.Steps = to
+	return func() { state.Steps = nil }
 }
 
 // Between has f called before whatever changes the disk while the format is changed.
 func Between(f func()) (restore func()) {
-	betweenSteps = f
-	return func() { betweenSteps = func() {} }
+	state.BetweenSteps = f
+	return func() { state.BetweenSteps = func() {} }
 }
 
 // HookLimit has each run of the command of "notify" end after d, until restore is called.
 func HookLimit(d time.Duration) (restore func()) {
-	old := hookLimit
-	hookLimit = d
-	return func() { hookLimit = old }
+	old := notify.RunLimit
+	notify.RunLimit = d
+	return func() { notify.RunLimit = old }
 }
 
 // Upgrade brings a state directory to the present format.
-func Upgrade(dir string) error { return (&State{Dir: dir}).upgrade(slog.New(slog.DiscardHandler)) }
+func Upgrade(dir string) error {
+	return (&state.State{Dir: dir}).Upgrade(slog.New(slog.DiscardHandler))
+}
 
 // Open is how many accounts are in memory.
-func (p *Proxy) Open() int { return len(p.accounts.opened()) }
+func (p *Proxy) Open() int { return len(p.accounts.Opened()) }
 
 // ForgetGuesses forgets all wrong tries.
-func (p *Proxy) ForgetGuesses() { p.logins.guesses.forgetAll() }
+func (p *Proxy) ForgetGuesses() { p.logins.Guesses.ForgetAll() }
 
 // Rights is how many accounts' passwords are known in memory.
-func (p *Proxy) Rights() int { return p.logins.passwords.counted() }
+func (p *Proxy) Rights() int { return p.logins.Passwords.Counted() }
 
 // Tries is how many wrong tries of an account are counted.
-func (p *Proxy) Tries(account string) int { return p.logins.guesses.triesOf(account) }
+func (p *Proxy) Tries(account string) int { return p.logins.Guesses.TriesOf(account) }
 
 // StrangersOf is how many strangers there are.
-func (p *Proxy) StrangersOf() int { return len(p.logins.passwords.unconfirmed("")) }
+func (p *Proxy) StrangersOf() int { return len(p.logins.Passwords.Unconfirmed("")) }

@@ -13,9 +13,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"otrproxy/demo/server"
 	"otrproxy/stanza"
 	"otrproxy/test/readers"
-	"otrproxy/test/server"
 )
 
 // The forger is the canary's mirror: a server that puts a word of its own into every place

@@ -9,9 +9,9 @@ import (
 	"testing"
 
 	"otrproxy/config"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // Where the rule says never, everything passes byte for byte, in both directions: what

@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"otrproxy/config"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
 	"otrproxy/test/dns"
-	"otrproxy/test/server"
 )
 
 // A talk is a client's stream by hand.

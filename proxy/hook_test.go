@@ -10,15 +10,16 @@ import (
 	"time"
 
 	"otrproxy/config"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/otrlayer"
 	"otrproxy/proxy"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
+	"otrproxy/proxy/notify"
 )
 
 // The words of the configuration are the events that there are.
 func TestEventWords(t *testing.T) {
-	want := []string{proxy.EventServerRefused, proxy.EventServerRenewed, proxy.EventServerExpiring, proxy.EventLoginUnknown}
+	want := []string{notify.EventServerRefused, notify.EventServerRenewed, notify.EventServerExpiring, notify.EventLoginUnknown}
 	for _, e := range otrlayer.EventKinds {
 		want = append(want, string(e))
 	}

@@ -11,9 +11,9 @@ import (
 
 	"filippo.io/age"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy/control"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // profile writes files of another program's.

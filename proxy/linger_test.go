@@ -7,9 +7,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // What a client has handed over that has gone at once is delivered: its session stays until the

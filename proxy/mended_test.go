@@ -19,11 +19,12 @@ import (
 	"filippo.io/age"
 
 	"otrproxy/config"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy"
 	"otrproxy/proxy/control"
+	"otrproxy/proxy/state"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 const pass1, pass2 = "correct horse battery", "another horse battery"
@@ -183,14 +184,14 @@ func TestSymlinkedState(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if _, err := proxy.Backup(link, &b, pass1); err != nil {
+	if _, err := state.Backup(link, &b, pass1); err != nil {
 		t.Errorf("backup: %v", err)
 		b.Reset()
-		if _, err := proxy.Backup(dir, &b, pass1); err != nil {
+		if _, err := state.Backup(dir, &b, pass1); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, aside, err := proxy.Restore(link, &b, pass1, true)
+	_, aside, err := state.Restore(link, &b, pass1, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,13 +206,13 @@ func TestSymlinkedState(t *testing.T) {
 // What is in the state directory besides is not otrproxy's to delete.
 func TestRestoreDeletes(t *testing.T) {
 	var b bytes.Buffer
-	if _, err := proxy.Backup(stateDir(t), &b, pass1); err != nil {
+	if _, err := state.Backup(stateDir(t), &b, pass1); err != nil {
 		t.Fatal(err)
 	}
 	home := filepath.Join(t.TempDir(), "home")
 	os.Mkdir(home, 0o700)
 	os.WriteFile(filepath.Join(home, "otrproxy.yaml"), []byte("mine"), 0o600)
-	_, aside, err := proxy.Restore(home, &b, pass1, false)
+	_, aside, err := state.Restore(home, &b, pass1, false)
 	if err != nil {
 		return // refused
 	}
@@ -251,11 +252,11 @@ func TestBackupMissesKey(t *testing.T) {
 			t.Error(err)
 		}
 	}}
-	if _, err := proxy.Backup(b.state, w, pass1); err != nil {
+	if _, err := state.Backup(b.state, w, pass1); err != nil {
 		return // says so
 	}
 	dir := filepath.Join(t.TempDir(), "state")
-	if _, _, err := proxy.Restore(dir, &w.Buffer, pass1, false); err != nil {
+	if _, _, err := state.Restore(dir, &w.Buffer, pass1, false); err != nil {
 		t.Fatal(err)
 	}
 	if keys, _ := filepath.Glob(filepath.Join(dir, "accounts", "alice@"+domain, "otr.private_key*")); len(keys) == 0 {
@@ -278,11 +279,11 @@ func TestBackupMissesIdentity(t *testing.T) {
 			t.Error(err)
 		}
 	}}
-	if _, err := proxy.Backup(b.state, w, pass1); err != nil {
+	if _, err := state.Backup(b.state, w, pass1); err != nil {
 		return
 	}
 	dir := filepath.Join(t.TempDir(), "state")
-	if _, _, err := proxy.Restore(dir, &w.Buffer, pass1, false); err != nil {
+	if _, _, err := state.Restore(dir, &w.Buffer, pass1, false); err != nil {
 		t.Fatal(err)
 	}
 	keys, _ := filepath.Glob(filepath.Join(dir, "accounts", "*", "otr.private_key.age"))
@@ -310,7 +311,7 @@ func TestRestoreBomb(t *testing.T) {
 	zipped.Close()
 	sealed.Close()
 	dir := filepath.Join(t.TempDir(), "state")
-	n, _, err := proxy.Restore(dir, &b, pass1, false)
+	n, _, err := state.Restore(dir, &b, pass1, false)
 	if err == nil {
 		t.Errorf("%d files, %d MiB from a small archive; 100000 such would be 6 TiB", n, n*8)
 	}

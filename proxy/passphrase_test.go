@@ -34,12 +34,12 @@ func TestRemoveRacesPassphrase(t *testing.T) {
 	run("key generate", map[string]string{"account": "alice@example.org"})
 	run("key passphrase", map[string]string{"passphrase": "correct horse"})
 	// key passphrase --remove, as keyPassphrase does it
-	p.accounts.vault.stopSealing()
-	if err := p.accounts.sealAll(false); err != nil {
+	p.accounts.Vault.StopSealing()
+	if err := p.accounts.SealAll(false); err != nil {
 		t.Fatal(err)
 	}
 	run("key passphrase", map[string]string{"passphrase": "another horse"})
-	p.accounts.vault.release()
+	p.accounts.Vault.Release()
 	left, _ := filepath.Glob(filepath.Join(dir, "accounts", "*", "otr.private_key.age"))
 	if _, err := os.Stat(filepath.Join(dir, "identity.age")); err != nil && len(left) > 0 {
 		t.Error("the key is encrypted, and what decrypts it is gone for ever")

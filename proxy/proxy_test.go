@@ -21,12 +21,13 @@ import (
 	"time"
 
 	"otrproxy/config"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/otrlayer"
 	"otrproxy/proxy"
 	"otrproxy/proxy/control"
+	"otrproxy/proxy/control/commands"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 const domain = "example.org"
@@ -467,7 +468,7 @@ func admin(t *testing.T, p *proxy.Proxy, name string, args ...string) (control.R
 		m[args[i]] = args[i+1]
 	}
 	if name == "key import" { // as the command line does
-		files, err := proxy.ReadProfiles(strings.Split(m["path"], "\n"))
+		files, err := commands.ReadProfiles(strings.Split(m["path"], "\n"))
 		if err != nil {
 			return control.Reply{}, err
 		}
@@ -477,7 +478,7 @@ func admin(t *testing.T, p *proxy.Proxy, name string, args ...string) (control.R
 	}
 	r, err := p.Commands().Run(t.Context(), control.Actor{Place: control.InShell}, name, m)
 	if err == nil && len(r.Files) > 0 {
-		err = proxy.WriteFiles(m["directory"], r.Files)
+		err = commands.WriteFiles(m["directory"], r.Files)
 	}
 	return r, err
 }

@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // renewing has alice at a gate whose server will get another certificate.

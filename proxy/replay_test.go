@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // Recorded streams of real clients and of what a server said to them: under the policy

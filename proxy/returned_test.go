@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // comesBack waits for the error that gives a message back.

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // What a person is shown is what was checked: decrypted, or in clear with the mark.

@@ -15,11 +15,11 @@ import (
 
 	xproxy "golang.org/x/net/proxy"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
 	"otrproxy/test/dns"
-	"otrproxy/test/server"
 )
 
 // bySOCKS has a client reach a place through the SOCKS entry, as if it knew nothing else.

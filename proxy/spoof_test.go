@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // fromServer sends raw stanzas to alice as if the server had routed them, and

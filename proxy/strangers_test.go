@@ -18,10 +18,10 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/otrlayer"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // A lair is a server whose people let somebody else in as alice, who talks privately with

@@ -9,9 +9,9 @@ import (
 	"syscall"
 	"testing"
 
-	"otrproxy/test/client"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/test/need"
-	"otrproxy/test/server"
 )
 
 // Another user of this machine guesses for themselves: what they have tried counts against

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"testing"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
 	"otrproxy/test/dns"
-	"otrproxy/test/server"
 	"otrproxy/test/socks"
 )
 

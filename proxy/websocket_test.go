@@ -23,10 +23,10 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy/control"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 const nsFraming = "urn:ietf:params:xml:ns:xmpp-framing"

@@ -10,9 +10,9 @@ import (
 	"sync"
 	"testing"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // crumbling forwards connections to an address, in pieces of odd sizes both ways: a network

@@ -24,12 +24,12 @@ import (
 	"time"
 
 	"otrproxy/config"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy"
 	"otrproxy/proxy/control"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
 	"otrproxy/test/dns"
-	"otrproxy/test/server"
 )
 
 // The zoo: servers that are not what they should be. For each, nothing secret reaches it,

@@ -17,6 +17,7 @@ func (s Span) Len() int { return int(s.End - s.Start) }
 // A Kind tells what Scanner.Next found.
 type Kind uint8
 
+// The kinds.
 const (
 	KindHeader  Kind = iota + 1 // the stream header, with an XML declaration before it if there was one
 	KindElement                 // one whole top-level element

@@ -2,7 +2,7 @@
 # fuzz.sh N: every fuzz target for N executions (such as 40000x), seeds first.
 cd "$(dirname "$0")/.." || exit 1
 count=${1:-40000x}
-for pkg in ./stanza ./config ./otrlayer ./otrlayer/otr ./proxy ./proxy/filter ./proxy/control ./proxy/control/page; do
+for pkg in $(grep -rl --include='*_test.go' --exclude-dir=node_modules '^func Fuzz' stanza config otrlayer proxy cmd | xargs -n1 dirname | sort -u | sed 's|^|./|'); do
 	for target in $(grep -ho '^func Fuzz[A-Za-z0-9]*' "$pkg"/*_test.go | sed 's/func //'); do
 		if ! out=$(test/quiet.sh go test -run '^$' -fuzz "^$target\$" -fuzztime "$count" -fuzzminimizetime 5s "$pkg"); then
 			echo "$out"

@@ -9,7 +9,7 @@ import (
 	"github.com/moby/sys/atomicwriter"
 	"github.com/spf13/cobra"
 
-	"otrproxy/proxy"
+	"otrproxy/proxy/state"
 )
 
 // Backup and restore need no running proxy; restore wants none.
@@ -42,7 +42,7 @@ func backupCommand(t terminal) *cobra.Command {
 				return err
 			}
 			var whole bytes.Buffer // a file appears once nothing can fail any more
-			n, err := proxy.Backup(cfg.State, &whole, passphrase)
+			n, err := state.Backup(cfg.State, &whole, passphrase)
 			if err != nil {
 				return err
 			}
@@ -74,7 +74,7 @@ func restoreCommand(t terminal) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			n, aside, err := proxy.Restore(cfg.State, in, passphrase, replace)
+			n, aside, err := state.Restore(cfg.State, in, passphrase, replace)
 			if err != nil {
 				return err
 			}

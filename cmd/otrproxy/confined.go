@@ -40,12 +40,12 @@ func configurationPlace(file string, log *slog.Logger) []string {
 	if file == "" {
 		return nil
 	}
-	real, err := filepath.EvalSymlinks(file)
+	target, err := filepath.EvalSymlinks(file)
 	if err != nil {
 		return nil
 	}
-	places := []string{real}
-	for _, path := range []string{real, file} { // a link is put anew, too
+	places := []string{target}
+	for _, path := range []string{target, file} { // a link is put anew, too
 		dir, err := filepath.Abs(filepath.Dir(path))
 		if err != nil || holdsMuch(dir) {
 			log.Info("beside the configuration there is much else, so that it is only read again as long as it stays the same file; put it into a directory of its own", "directory", dir)

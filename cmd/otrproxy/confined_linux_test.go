@@ -22,10 +22,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"otrproxy/confine"
-	"otrproxy/test/client"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/test/dns"
 	"otrproxy/test/need"
-	"otrproxy/test/server"
 )
 
 // unable makes the kernel look like one without Landlock and seccomp.

@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"otrproxy/config"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 const demoDomain = "demo.example"

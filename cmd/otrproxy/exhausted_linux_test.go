@@ -18,10 +18,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
 	"otrproxy/test/need"
-	"otrproxy/test/server"
 )
 
 // stateFiles are what is in the state directory: names and contents.

@@ -17,8 +17,8 @@ import (
 	"github.com/spf13/cobra/doc"
 
 	"otrproxy/config"
-	"otrproxy/proxy"
 	"otrproxy/proxy/control"
+	"otrproxy/proxy/control/commands"
 )
 
 // version is set by the build: -ldflags "-X main.version=1.2.3".
@@ -28,7 +28,7 @@ var version = "0.1.0-dev"
 type wrongUsage struct{ error }
 
 func main() {
-	root := commands(terminal{os.Stdin, os.Stdout, os.Stderr})
+	root := rootCommand(terminal{os.Stdin, os.Stdout, os.Stderr})
 	root.SetArgs(os.Args[1:])
 	err := asService(root.Execute)
 	if err == nil {
@@ -42,7 +42,7 @@ func main() {
 	os.Exit(1)
 }
 
-func commands(t terminal) *cobra.Command {
+func rootCommand(t terminal) *cobra.Command {
 	stdout := t.out
 	root := &cobra.Command{
 		Use:           "otrproxy",
@@ -92,7 +92,7 @@ func commands(t terminal) *cobra.Command {
 			case err != nil:
 				return err
 			case len(args) == 2:
-				text, err := proxy.ExplainRule(cfg, args[0], args[1])
+				text, err := commands.ExplainRule(cfg, args[0], args[1])
 				if err != nil {
 					return wrongUsage{err}
 				}

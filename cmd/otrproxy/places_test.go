@@ -19,13 +19,14 @@ import (
 	"time"
 
 	"otrproxy/config"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy"
 	"otrproxy/proxy/control"
+	"otrproxy/proxy/control/commands"
 	"otrproxy/proxy/control/page"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
 	"otrproxy/test/need"
-	"otrproxy/test/server"
 )
 
 // Every command of the table is used from every place: in a conversation, in the one
@@ -254,7 +255,7 @@ func (c *scene) shell(cmd *control.Command, args map[string]string, _ string) (s
 	c.t.Helper()
 	if cmd.Name == "help" { // from the same table, without a proxy
 		var out bytes.Buffer
-		root := commands(terminal{strings.NewReader(""), &out, &out})
+		root := rootCommand(terminal{strings.NewReader(""), &out, &out})
 		root.SetArgs([]string{"help", "contact", "verify"})
 		err := root.Execute()
 		return out.String(), err == nil && strings.Contains(out.String(), "ACCOUNT CONTACT [FINGERPRINT]")
@@ -276,7 +277,7 @@ func (c *scene) shell(cmd *control.Command, args map[string]string, _ string) (s
 	}
 	run := func(more ...string) (string, error) {
 		var out bytes.Buffer
-		root := commands(terminal{strings.NewReader(secret + "\n"), &out, io.Discard})
+		root := rootCommand(terminal{strings.NewReader(secret + "\n"), &out, io.Discard})
 		root.SetArgs(append(slices.Clone(words), append(more, "--socket", c.socket)...))
 		err := root.Execute()
 		return out.String(), err
@@ -444,7 +445,7 @@ type row struct {
 
 // TestEveryCommandInEveryPlace tries each on a scene of its own.
 func TestEveryCommandInEveryPlace(t *testing.T) {
-	table := proxy.Words()
+	table := commands.Words()
 	tried := map[string]bool{}
 	places := []string{"conversation", "service contact", "menu", "command line", "page"}
 	text := fmt.Sprintf("%-18s", "command")

@@ -220,14 +220,14 @@ func check(w io.Writer, cfg *config.Config) error {
 		fmt.Fprintf(w, "origins  %s, besides pages of this machine\n", strings.Join(cfg.Origins, ", "))
 	}
 	for _, r := range cfg.OTR {
-		clear := ""
+		beside := ""
 		if r.Drop {
-			clear = ", clear text dropped"
+			beside = ", clear text dropped"
 		}
 		if r.Reason != "" {
-			clear += fmt.Sprintf(", because: %q", r.Reason)
+			beside += fmt.Sprintf(", because: %q", r.Reason)
 		}
-		fmt.Fprintf(w, "otr      %s -> %s: %s, allow %v%s (line %d)\n", r.Account, r.Contact, r.Policy, r.Allow, clear, r.Line)
+		fmt.Fprintf(w, "otr      %s -> %s: %s, allow %v%s (line %d)\n", r.Account, r.Contact, r.Policy, r.Allow, beside, r.Line)
 	}
 	r := cfg.RuleFor("", "")
 	if len(cfg.OTR) == 0 || r.Line == 0 {

@@ -18,7 +18,7 @@ import (
 
 	"otrproxy/config"
 	"otrproxy/confine"
-	"otrproxy/proxy"
+	"otrproxy/proxy/notify"
 )
 
 // The command of "notify" is run by a process of its own: the proxy gives up the right to
@@ -34,7 +34,7 @@ const tellWord = "run-notify"
 // is answered on its standard output.
 type order struct {
 	Reload bool // read the configuration again
-	proxy.Notification
+	notify.Notification
 }
 
 type outcome struct{ Error string }
@@ -77,7 +77,7 @@ func startTeller(cfg *config.Config, log *slog.Logger) (*teller, error) {
 }
 
 // Tell has the command run, and waits for its end.
-func (t *teller) Tell(ctx context.Context, n proxy.Notification) error {
+func (t *teller) Tell(ctx context.Context, n notify.Notification) error {
 	defer context.AfterFunc(ctx, func() { t.in.Close() })() // ends the command, too
 	return t.do(order{Notification: n})
 }

@@ -20,6 +20,7 @@ import (
 	"otrproxy/config"
 	"otrproxy/proxy"
 	"otrproxy/proxy/control"
+	"otrproxy/proxy/control/commands"
 )
 
 // The words of the running proxy, made of its table of commands.
@@ -83,7 +84,7 @@ var groupHelp = map[string]string{
 // (pin list) hang below the first.
 func controlWords(t terminal) (top []*cobra.Command) {
 	groups := map[string]*cobra.Command{}
-	table := proxy.Words()
+	table := commands.Words()
 	for i := range table {
 		w := &table[i]
 		if w.Name == "help" { // cobra's own, from the same table
@@ -152,7 +153,7 @@ func controlWord(t terminal, w *control.Command) *cobra.Command {
 			}
 		}
 		if err == nil && len(reply.Files) > 0 {
-			err = proxy.WriteFiles(args["directory"], reply.Files)
+			err = commands.WriteFiles(args["directory"], reply.Files)
 		}
 		if err != nil {
 			return err
@@ -178,7 +179,7 @@ func positional(w *control.Command, given []string) (map[string]string, error) {
 			if len(given) == 0 {
 				continue
 			}
-			files, err := proxy.ReadProfiles(given)
+			files, err := commands.ReadProfiles(given)
 			if err != nil {
 				return nil, err
 			}

@@ -10,13 +10,13 @@ import (
 
 	"rsc.io/qr"
 
-	"otrproxy/proxy"
+	"otrproxy/proxy/control/commands"
 )
 
 // typed runs a word of the command line with standard input.
 func typed(in string, words ...string) (string, error) {
 	var out bytes.Buffer
-	root := commands(terminal{strings.NewReader(in), &out, io.Discard})
+	root := rootCommand(terminal{strings.NewReader(in), &out, io.Discard})
 	root.SetArgs(words)
 	err := root.Execute()
 	return out.String(), err
@@ -33,7 +33,7 @@ func TestManualAndCompletion(t *testing.T) {
 	if err != nil || !strings.Contains(completion, "__complete") {
 		t.Errorf("%v", err)
 	}
-	table := proxy.Words()
+	table := commands.Words()
 	for i := range table {
 		c := &table[i]
 		if c.Name == "help" {

@@ -175,6 +175,7 @@ func (c *Conversation) Revoke(fp Fingerprint) {
 // An EventKind says what has happened.
 type EventKind uint8
 
+// What may happen.
 const (
 	Secured     EventKind = iota + 1 // a private conversation began, or was refreshed
 	Ended                            // the other side has ended it
@@ -622,6 +623,7 @@ func (c *Conversation) Unfinished() (size int) {
 	return size
 }
 
+// Discard forgets a session, and tells nobody.
 func (c *Conversation) Discard() { c.pieces = nil }
 
 // Empty reports that there is no session, exchange or unfinished message.

@@ -200,13 +200,13 @@ var powers = later(func() *powerTable {
 	return t
 })
 
-// later returns a function that calls make the first time, and then returns what that made.
+// later returns a function that calls build the first time, and then returns what that made.
 // Callers at the same time may each make one; all get the same.
-func later[T any](make func() *T) func() *T {
+func later[T any](build func() *T) func() *T {
 	var made atomic.Pointer[T]
 	return func() *T {
 		if made.Load() == nil {
-			made.CompareAndSwap(nil, make())
+			made.CompareAndSwap(nil, build())
 		}
 		return made.Load()
 	}

@@ -52,7 +52,8 @@ func (s *smp) wipe() {
 
 var (
 	// ErrComparing tells that a comparison is under way, or that none is.
-	ErrComparing    = errors.New("another comparison of secrets is under way; abort it first")
+	ErrComparing = errors.New("another comparison of secrets is under way; abort it first")
+	// ErrNotComparing is an answer where nothing was asked.
 	ErrNotComparing = errors.New("the other side has not asked to compare secrets")
 	errCheated      = errors.New("a number that an honest program does not send")
 )

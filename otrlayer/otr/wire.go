@@ -13,6 +13,7 @@ import (
 // A Version is a version of the protocol, 2 or 3.
 type Version uint8
 
+// The versions that are spoken.
 const (
 	V2 Version = 2
 	V3 Version = 3
@@ -61,6 +62,7 @@ func (s Versions) String() string {
 // overview" and "Receiving messages").
 type Kind uint8
 
+// The kinds of messages.
 const (
 	Plain    Kind = iota // no OTR in it
 	Tagged               // plain text with a whitespace tag
@@ -74,6 +76,7 @@ const (
 // A Type is the type of an encoded message (OTR version 3, "Encoded messages").
 type Type uint8
 
+// The types of encoded messages.
 const (
 	DHCommit        Type = 0x02
 	Data            Type = 0x03

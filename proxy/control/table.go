@@ -23,6 +23,7 @@ import (
 // A Place is where a command is used from.
 type Place uint8
 
+// The places.
 const (
 	InChat    Place = iota // in a conversation, behind the word !otr
 	InService              // in the conversation with the proxy itself, without it
@@ -42,6 +43,7 @@ type Actor struct {
 // A Kind says what an argument is.
 type Kind uint8
 
+// The kinds.
 const (
 	Word    Kind = iota // one word
 	Account             // a bare JID of ours; in a chat it is the person's own

@@ -193,6 +193,7 @@ var omemoDevices = &Form{Own: Forms{"device": {Attrs: Attrs{"id": number, "label
 // A Sender is who a message is from.
 type Sender uint8
 
+// Who speaks.
 const (
 	Contact Sender = iota // a person, or somebody who may be one
 	Service               // the account's server, or another address without a name before an @
@@ -360,11 +361,11 @@ func (o *Open) Unchanged(root stanza.Element) bool {
 
 // stays reports whether a text is shown as it is, if it imitates nothing.
 func (o *Open) stays(el stanza.Element) bool {
-	if text := el.TextBytes(); o.Body == nil || el != *o.Body {
+	text := el.TextBytes()
+	if o.Body == nil || el != *o.Body {
 		return o.Bare(text)
-	} else {
-		return o.Text == string(text)
 	}
+	return o.Text == string(text)
 }
 
 func (o *Open) shown(el stanza.Element) (string, bool) {

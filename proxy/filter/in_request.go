@@ -221,6 +221,7 @@ func (r *Request) appendTables(t []Table, typ string) []Table {
 // A Passage is what becomes of a request.
 type Passage uint8
 
+// How it passes.
 const (
 	Refused   Passage = iota // it does not pass
 	Unchanged                // it passes as it is

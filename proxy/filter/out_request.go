@@ -54,6 +54,7 @@ var (
 // A To is who a request of the client's is for.
 type To uint8
 
+// The addressees.
 const (
 	ToContact To = iota // somebody
 	ToServer            // the account's own server, or a service

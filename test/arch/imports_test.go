@@ -2,86 +2,174 @@
 package arch
 
 import (
+	"maps"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// allowed are the packages of ours that a package may import. What is not listed
-// may import none.
-var allowed = map[string][]string{
-	"otrproxy/otrlayer":           {"otrproxy/otrlayer/otr"},
-	"otrproxy/test/interop":       {"otrproxy/otrlayer/otr", "otrproxy/test/need"},
-	"otrproxy/test/need":          {"otrproxy/otrlayer/otr"},
-	"otrproxy/test/chromium":      {"otrproxy/test/need"},
-	"otrproxy/test/readers":       {"otrproxy/test/need"},
-	"otrproxy/proxy":              {"otrproxy/config", "otrproxy/otrlayer", "otrproxy/proxy/control", "otrproxy/proxy/filter", "otrproxy/stanza"},
-	"otrproxy/proxy/filter":       {"otrproxy/config", "otrproxy/stanza"},
-	"otrproxy/cmd/otrproxy":       {"otrproxy/config", "otrproxy/confine", "otrproxy/proxy", "otrproxy/proxy/control", "otrproxy/proxy/control/page", "otrproxy/proxy/control/welcome", "otrproxy/test/client", "otrproxy/test/server"},
-	"otrproxy/proxy/control/page": {"otrproxy/proxy/control"},
+// floors are the product's rooms, each with those of ours that it may import. A room stands
+// above all that it may import, so arrows point down only.
+var floors = []struct {
+	room string
+	may  []string
+}{
+	{"stanza", nil},
+	{"config", nil},
+	{"confine", nil},
+	{"otrlayer/otr", nil},
+	{"otrlayer", []string{"otrlayer/otr"}},
 
-	"otrproxy/proxy/control/welcome": {"otrproxy/proxy/control"},
+	{"proxy/hostname", nil},
+	{"proxy/causes", nil},
+	{"proxy/control", nil},
+	{"proxy/filter", []string{"config", "stanza"}},
+	{"proxy/address", []string{"otrlayer", "stanza"}},
+	{"proxy/journal", []string{"proxy/causes", "proxy/hostname"}},
+	{"proxy/dnssec", []string{"proxy/hostname"}},
+	{"proxy/state", []string{"otrlayer", "proxy/address", "proxy/control"}},
+	{"proxy/leg", []string{"otrlayer", "stanza"}},
+	{"proxy/localca", []string{"config", "proxy/hostname", "proxy/state"}},
+	{"proxy/metrics", []string{"otrlayer", "proxy/causes", "proxy/control"}},
+	{"proxy/notify", []string{"config", "proxy/journal", "proxy/metrics"}},
+	{"proxy/upstream", []string{"config", "stanza", "proxy/causes", "proxy/control", "proxy/dnssec", "proxy/hostname", "proxy/journal", "proxy/leg", "proxy/notify", "proxy/state"}},
+	{"proxy/sasl", []string{"config", "otrlayer", "stanza", "proxy/address", "proxy/causes", "proxy/journal", "proxy/notify", "proxy/state", "proxy/upstream"}},
+	{"proxy/accounts", []string{"config", "otrlayer", "proxy/causes", "proxy/journal", "proxy/notify", "proxy/state"}},
+	{"proxy/relay", []string{"config", "otrlayer", "stanza", "proxy/accounts", "proxy/address", "proxy/causes", "proxy/control", "proxy/filter", "proxy/journal", "proxy/leg", "proxy/metrics", "proxy/notify", "proxy/sasl", "proxy/state", "proxy/upstream"}},
+	{"proxy/listen", []string{"config", "stanza", "proxy/address", "proxy/causes", "proxy/hostname", "proxy/journal", "proxy/leg", "proxy/localca"}},
+	{"proxy/negotiate", []string{"config", "otrlayer", "stanza", "proxy/accounts", "proxy/address", "proxy/causes", "proxy/hostname", "proxy/journal", "proxy/leg", "proxy/listen", "proxy/localca", "proxy/metrics", "proxy/relay", "proxy/sasl", "proxy/state", "proxy/upstream"}},
+	{"proxy/control/commands", []string{"config", "otrlayer", "proxy/accounts", "proxy/address", "proxy/causes", "proxy/control", "proxy/hostname", "proxy/journal", "proxy/localca", "proxy/notify", "proxy/relay", "proxy/sasl", "proxy/state", "proxy/upstream"}},
+	{"proxy/control/page", []string{"proxy/control"}},
+	{"proxy/control/welcome", []string{"proxy/control"}},
+	{"proxy", []string{"config", "proxy/accounts", "proxy/causes", "proxy/control", "proxy/control/commands", "proxy/journal", "proxy/listen", "proxy/localca", "proxy/metrics", "proxy/negotiate", "proxy/notify", "proxy/relay", "proxy/sasl", "proxy/state", "proxy/upstream"}},
 
-	"otrproxy/test/server":    {"otrproxy/stanza"},
-	"otrproxy/test/client":    {"otrproxy/stanza"},
-	"otrproxy/test/bench":     {"otrproxy/otrlayer", "otrproxy/stanza", "otrproxy/test/client", "otrproxy/test/server"},
-	"otrproxy/test/bench/otr": {"otrproxy/otrlayer/otr"},
+	{"demo/server", []string{"stanza"}},
+	{"demo/client", []string{"stanza"}},
+	{"cmd/otrproxy", []string{"config", "confine", "demo/client", "demo/server", "proxy", "proxy/control", "proxy/control/commands", "proxy/control/page", "proxy/control/welcome", "proxy/notify", "proxy/state"}},
+}
+
+// tools are what belongs to no product: tests, benchmarks and packaging, with those of ours that
+// each may import.
+var tools = map[string][]string{
+	"test/interop":   {"otrlayer/otr", "test/need"},
+	"test/need":      {"otrlayer/otr"},
+	"test/chromium":  {"test/need"},
+	"test/readers":   {"test/need"},
+	"test/bench":     {"otrlayer", "stanza", "demo/client", "demo/server"},
+	"test/bench/otr": {"otrlayer/otr"},
 }
 
 // strangers are imports of others' packages that only one place may have.
 var strangers = map[string]string{
 	"github.com/coyim/otr3":                          "",
-	"github.com/prometheus/client_golang/prometheus": "otrproxy/proxy",
-	"github.com/spf13/cobra":                         "otrproxy/cmd/otrproxy",
-	"filippo.io/age":                                 "otrproxy/proxy",
-	"rsc.io/qr":                                      "otrproxy/cmd/otrproxy otrproxy/proxy/control/page otrproxy/proxy/control/welcome",
-	"html/template":                                  "otrproxy/proxy/control/page otrproxy/proxy/control/welcome",
-	"go.yaml.in/yaml/v3":                             "otrproxy/config otrproxy/proxy",
+	"github.com/prometheus/client_golang/prometheus": "proxy/metrics",
+	"github.com/spf13/cobra":                         "cmd/otrproxy",
+	"github.com/armon/go-socks5":                     "proxy/listen",
+	"github.com/gobwas/ws":                           "proxy/listen",
+	"github.com/gofrs/flock":                         "proxy/state",
+	"github.com/xdg-go/scram":                        "demo/client demo/server proxy/negotiate proxy/sasl",
+	"filippo.io/age":                                 "proxy/state",
+	"rsc.io/qr":                                      "cmd/otrproxy proxy/control/page proxy/control/welcome",
+	"html/template":                                  "proxy/control/page proxy/control/welcome",
+	"go.yaml.in/yaml/v3":                             "config proxy/sasl proxy/upstream",
 	"encoding/xml":                                   "",
-	"mellium.im/xmpp/jid":                            "otrproxy/proxy",
-	"github.com/landlock-lsm/go-landlock/landlock":   "otrproxy/confine",
-	"github.com/elastic/go-seccomp-bpf":              "otrproxy/confine",
+	"mellium.im/xmpp/jid":                            "proxy/address proxy/negotiate proxy/relay proxy/sasl",
+	"github.com/landlock-lsm/go-landlock/landlock":   "confine",
+	"github.com/elastic/go-seccomp-bpf":              "confine",
+	"os/exec":                                        "cmd/otrproxy proxy/notify",
 }
 
-// forbidden are imports a package must not know.
+// forbidden are imports a room must not know.
 var forbidden = map[string][]string{
-	"otrproxy/stanza":             {"net", "os", "crypto/tls"},
-	"otrproxy/otrlayer":           {"net", "net/http", "encoding/xml", "go.yaml.in/yaml/v3"},
-	"otrproxy/otrlayer/otr":       {"net", "net/http", "os", "sync", "crypto/rand", "encoding/xml"},
-	"otrproxy/config":             {"net/http", "crypto/tls"},
-	"otrproxy/confine":            {"net/http", "crypto/tls", "os/exec"},
-	"otrproxy/proxy/filter":       {"net", "net/http", "os", "sync", "encoding/xml"},
-	"otrproxy/proxy/control":      {"encoding/xml", "crypto/tls", "net/http"},
-	"otrproxy/proxy/control/page": {"encoding/xml", "crypto/tls", "os", "net/http/httputil"},
+	"stanza":         {"net", "os", "crypto/tls"},
+	"otrlayer":       {"net", "net/http", "encoding/xml", "go.yaml.in/yaml/v3"},
+	"otrlayer/otr":   {"net", "net/http", "os", "sync", "crypto/rand", "encoding/xml"},
+	"config":         {"net/http", "crypto/tls"},
+	"confine":        {"net/http", "crypto/tls", "os/exec"},
+	"proxy/filter":   {"net", "net/http", "os", "sync", "encoding/xml"},
+	"proxy/address":  {"net", "os", "crypto/tls"},
+	"proxy/causes":   {"net/http", "os", "sync", "crypto/tls"},
+	"proxy/hostname": {"os", "sync", "net/http"},
+	"proxy/control":  {"encoding/xml", "crypto/tls", "net/http"},
+	"proxy/relay":    {"net/http", "crypto/x509"},
+	"proxy/leg":      {"os/exec", "net/http"},
 
-	"otrproxy/proxy/control/welcome": {"encoding/xml", "os", "net/http/httputil", "crypto/ecdsa"},
+	"proxy/control/commands": {"net/http"},
+	"proxy/control/page":     {"encoding/xml", "crypto/tls", "os", "net/http/httputil"},
+	"proxy/control/welcome":  {"encoding/xml", "os", "net/http/httputil", "crypto/ecdsa"},
+}
+
+// systems are those that releases are built for.
+var systems = []string{"linux", "windows", "darwin", "freebsd"}
+
+// TestFloors: a room stands above all that it may import, so that there is no way back up.
+func TestFloors(t *testing.T) {
+	below := map[string]bool{}
+	for _, f := range floors {
+		for _, m := range f.may {
+			if !below[m] {
+				t.Errorf("%s may import %s, which does not stand below it", f.room, m)
+			}
+		}
+		below[f.room] = true
+	}
 }
 
 func TestImports(t *testing.T) {
-	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "otrproxy/...").Output()
-	if err != nil {
-		t.Fatal(err)
+	allowed := maps.Clone(tools)
+	for _, f := range floors {
+		allowed[f.room] = f.may
 	}
-	seen := 0
-	for line := range strings.Lines(string(out)) {
-		f := strings.Fields(line)
-		pkg, imports := f[0], f[1:]
-		seen++
-		for _, i := range imports {
-			if strings.HasPrefix(i, "otrproxy/") && !slices.Contains(allowed[pkg], i) {
-				t.Errorf("%s must not import %s", pkg, i)
+	for _, system := range systems {
+		t.Run(system, func(t *testing.T) {
+			list := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "otrproxy/...")
+			list.Env = append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0")
+			out, err := list.Output()
+			if err != nil {
+				t.Fatal(err)
 			}
-			if homes, ok := strangers[i]; ok && !slices.Contains(strings.Fields(homes), pkg) {
-				t.Errorf("%s must not import %s", pkg, i)
+			seen := map[string]bool{}
+			for line := range strings.Lines(string(out)) {
+				f := strings.Fields(line)
+				pkg := strings.TrimPrefix(f[0], "otrproxy/")
+				seen[pkg] = true
+				for _, path := range f[1:] {
+					i, ours := strings.CutPrefix(path, "otrproxy/")
+					if ours && !slices.Contains(allowed[pkg], i) {
+						t.Errorf("%s must not import %s", pkg, i)
+					}
+					if homes, ok := strangers[path]; ok && !slices.Contains(strings.Fields(homes), pkg) && !isTool(pkg) {
+						t.Errorf("%s must not import %s", pkg, path)
+					}
+					if slices.Contains(forbidden[pkg], path) {
+						t.Errorf("%s must not know %s", pkg, path)
+					}
+				}
 			}
-			if slices.Contains(forbidden[pkg], i) {
-				t.Errorf("%s must not know %s", pkg, i)
+			for _, f := range floors {
+				if !seen[f.room] {
+					t.Errorf("there is no room %s", f.room)
+				}
 			}
+		})
+	}
+}
+
+// isTool reports whether a package is no part of the product. Nothing of the product imports one:
+// none is among what a room may import.
+func isTool(pkg string) bool {
+	return strings.HasPrefix(pkg, "test/") || strings.HasPrefix(pkg, "packaging/")
+}
+
+// TestRoomsAreDescribed: each room says what it does, owns and must not know.
+func TestRoomsAreDescribed(t *testing.T) {
+	for _, f := range floors {
+		out, err := exec.Command("go", "list", "-f", "{{.Doc}}", "otrproxy/"+f.room).Output()
+		if err != nil || len(strings.TrimSpace(string(out))) == 0 {
+			t.Errorf("%s has no package comment (%v)", f.room, err)
 		}
-	}
-	if seen < 8 {
-		t.Errorf("only %d packages seen", seen)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"net"
 	"testing"
 
-	"otrproxy/test/server"
+	"otrproxy/demo/server"
 )
 
 // Whatever sizes are written, and however the records are torn below TLS, the copy hands on

@@ -16,8 +16,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"otrproxy/demo/client"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
 )
 
 // What is sent. Every stanza bears a number, in its id and where it has a text also in

@@ -15,8 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"otrproxy/demo/client"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
 )
 
 // What logins cost: the first of an account, which the proxy has never seen, and later ones.

@@ -17,7 +17,7 @@ import (
 	"syscall"
 	"time"
 
-	"otrproxy/test/client"
+	"otrproxy/demo/client"
 )
 
 // What many cost in memory: idle sessions, each of an account of its own, and private

@@ -23,9 +23,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
 )
 
 // All connections are secured alike, whoever makes them.

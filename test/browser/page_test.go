@@ -13,8 +13,8 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"otrproxy/config"
-	"otrproxy/test/client"
-	"otrproxy/test/server"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 )
 
 const strict = "otr:\n  - {account: \"*\", contact: \"*\", policy: require-verified}\n"

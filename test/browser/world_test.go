@@ -23,11 +23,11 @@ import (
 	"time"
 
 	"otrproxy/config"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/proxy"
 	"otrproxy/proxy/control"
-	"otrproxy/test/client"
 	"otrproxy/test/need"
-	"otrproxy/test/server"
 )
 
 // binary is the program under test, built once.

@@ -19,10 +19,10 @@ import (
 	"testing"
 	"time"
 
-	"otrproxy/test/client"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/test/dns"
 	"otrproxy/test/need"
-	"otrproxy/test/server"
 )
 
 const root = "../.."

@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"otrproxy/demo/client"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
 )
 
 // secretWord is in every text that nobody but its reader may see.

@@ -20,10 +20,10 @@ import (
 
 	"golang.org/x/net/proxy"
 
-	"otrproxy/test/client"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/test/dns"
 	"otrproxy/test/need"
-	"otrproxy/test/server"
 )
 
 // A household behind a router: a device with an unchanged program, the router with otrproxy

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"otrproxy/demo/client"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
 )
 
 // A talk is two people at clients that we write ourselves, connected to one otrproxy.

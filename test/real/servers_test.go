@@ -19,10 +19,10 @@ import (
 	"time"
 
 	"otrproxy/config"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
 	"otrproxy/test/need"
-	"otrproxy/test/server"
 )
 
 // An xmppServer is a real one.

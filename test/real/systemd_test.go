@@ -18,9 +18,9 @@ import (
 	"github.com/elastic/go-seccomp-bpf"
 	"github.com/elastic/go-seccomp-bpf/arch"
 
-	"otrproxy/test/client"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/test/need"
-	"otrproxy/test/server"
 )
 
 // The unit that is shipped, as systemd reads it.

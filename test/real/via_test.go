@@ -23,9 +23,9 @@ import (
 	"golang.org/x/net/proxy"
 	"golang.org/x/sys/unix"
 
-	"otrproxy/test/client"
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/test/need"
-	"otrproxy/test/server"
 	"otrproxy/test/socks"
 )
 

@@ -17,10 +17,10 @@ import (
 	"syscall"
 	"testing"
 
+	"otrproxy/demo/client"
+	"otrproxy/demo/server"
 	"otrproxy/stanza"
-	"otrproxy/test/client"
 	"otrproxy/test/need"
-	"otrproxy/test/server"
 )
 
 // canary is part of every name, password and text here, and of nothing else.

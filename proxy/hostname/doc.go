@@ -1,0 +1,2 @@
+// Package hostname has names and addresses of hosts, as DNS, TLS and people write them. Pure.
+package hostname

@@ -1,0 +1,498 @@
+package relay
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"otrproxy/otrlayer"
+	"otrproxy/proxy/accounts"
+	"otrproxy/proxy/address"
+	"otrproxy/proxy/causes"
+	"otrproxy/proxy/control"
+	"otrproxy/proxy/filter"
+	"otrproxy/proxy/leg"
+	"otrproxy/proxy/sasl"
+	"otrproxy/proxy/upstream"
+	"otrproxy/stanza"
+)
+
+// ownID begins the ids of stanzas we send upstream ourselves.
+const ownID = "otrproxy-"
+
+// A Session is one client and its upstream leg, after the login. Two goroutines
+// read, one for each leg; each feeds the other leg's outbox.
+type Session struct {
+	r     *Relay
+	jid   string // bare
+	host  string // where the client comes from
+	entry string
+	login string // mechanism the client used here
+	how   string // mechanism used upstream
+	since time.Time
+	tls   string // version towards the client, "" for none
+	up    *upstream.Leg
+	upTLS string
+
+	client, server         *leg.Outbox
+	fromClient, fromServer *stanza.Scanner
+	turn                   turn
+	clientIn               *leg.Inlet   // below fromClient
+	voice                  filter.Voice // what becomes of words, where no rule says otherwise
+
+	// of is the account; for a stranger a guest of it, until it shows that they are its person
+	// (promote). joining guards that change, and the session's end.
+	of       atomic.Pointer[otrlayer.Account]
+	stranger atomic.Pointer[sasl.Stranger]
+	joining  sync.Mutex
+	attached bool
+	parted   bool
+
+	resource atomic.Pointer[string] // full JID, once bound
+	closing  atomic.Bool            // the proxy stops, or one side has ended the session
+	// lingering is closed to end the time for which the session stays without its client; nil
+	// where it does not.
+	lingering atomic.Pointer[chan struct{}]
+	gone      atomic.Bool   // it has stayed so: nothing is shown any more
+	ending    atomic.Bool   // the end has begun, and begins only once
+	ended     chan struct{} // closed when both connections are
+
+	clientRead, serverRead chan struct{} // closed when nobody reads the leg any more
+
+	acks
+	pulse  pulse
+	heldUp atomic.Bool // the server is not read just now, for the client takes no more
+	silent atomic.Bool // the server was given up because it gave no sign of life
+
+	requests  requests
+	rooms     rooms
+	contacts  roster
+	carbons   atomic.Bool // the client has them (XEP-0280)
+	attending atomic.Bool // it gets what is addressed to the account
+	windows   windows
+	shows     atomic.Uint32 // a display: where its program shows why a message came back
+	greet     sync.Once     // when the client has come
+	used      sync.Once     // when it has done anything
+	first     bool          // it came with the first password that is known here
+	password  [32]byte      // with which it came, as this run remembers it; zero for a proof
+	seat      *accounts.Seat
+	epoch     int    // how often the administrator had said whose the account is
+	place     string // where it comes from, as guesses are counted
+
+	// Owned by the goroutine that reads the client.
+	pace     pace
+	sending  atomic.Bool // a text of the client's is with the account
+	metOut   address.Last
+	ruledOut lastRule
+	passing  otrlayer.Message // the one at hand
+	talksIn  string           // with whom, or in which room, the person was last
+	strange  map[string]bool  // extensions that were said to be left out, by contact and name
+
+	// Owned by the goroutine that reads the server.
+	metIn   address.Last
+	ruledIn lastRule
+	unread  unread
+	quiet   map[string]bool // contacts whose copies were said to be unreadable just before
+
+	mu       sync.Mutex
+	pushed   map[string]bool   // ids of our roster pushes that were not answered yet
+	changing map[string]string // new passwords, by id of the request; "" for the end of the account
+	// carbonsAsked is the id of the client's request for carbons, or for none.
+	carbonsAsked  string
+	carbonsWanted bool
+	// unannounced says that the session was resumed, and the client has not sent its
+	// first presence yet.
+	unannounced bool
+}
+
+// An Arrival is a client that has logged in, as its session begins.
+type Arrival struct {
+	Account     *otrlayer.Account
+	Host, Place string // where it comes from, and that as guesses are counted
+	Entry       string // how it has come
+	Entered     string // mechanism it used here
+	How         string // mechanism used upstream
+	TLSVersion  string // towards the client, "" for none
+	Conn        net.Conn
+	Wire        *leg.Wire // below it
+	In          *leg.Inlet
+	Scan        *stanza.Scanner
+	Up          *upstream.Leg
+	Stranger    *sasl.Stranger // nil for the account's person
+	First       bool           // with the first password that is known here
+	Password    [32]byte       // as this run remembers it; zero for a proof
+	Seat        *accounts.Seat
+	Epoch       int // how often the administrator had said whose the account is
+}
+
+// NewSession is the session of a client that has logged in. It runs with Run.
+func NewSession(r *Relay, c Arrival) *Session {
+	u := c.Up
+	s := &Session{r: r, jid: c.Account.JID(), host: c.Host, entry: c.Entry, login: c.Entered, how: c.How, since: time.Now(), tls: c.TLSVersion, up: u,
+		upTLS: tls.VersionName(u.Conn.ConnectionState().Version), fromClient: c.Scan, fromServer: u.Scan,
+		clientRead: make(chan struct{}), serverRead: make(chan struct{})}
+	s.first, s.password, s.seat, s.epoch, s.place = c.First, c.Password, c.Seat, c.Epoch, c.Place
+	if s.of.Store(c.Account); c.Stranger != nil {
+		s.stranger.Store(c.Stranger)
+		s.of.Store(c.Stranger.Guest)
+	}
+	s.over, s.ended = make(chan struct{}), make(chan struct{})
+	_, s.offered = u.Features.Root().Child(leg.NSAcks, "sm")
+	// A client that takes nothing has gone: its reader ends the session.
+	s.client = leg.NewOutbox(c.Conn, func(error) { c.Conn.Close() })
+	// A server that takes nothing ends the session through its reader, which gives
+	// back what has not left.
+	s.server = leg.NewOutbox(u.Conn, func(error) { u.Conn.NetConn().Close() })
+	s.client.Passed, s.client.Arrives = &s.handled, s.server.Handed
+	s.clientIn = c.In
+	c.Wire.Before = func() { s.server.Flush(); s.server.Wait() }
+	u.Wire.Before = func() { // a client that does not read holds up whom the server's words reach
+		s.heldUp.Store(true)
+		s.client.Flush()
+		s.client.Wait()
+		s.heldUp.Store(false)
+	}
+	s.server.Wrote, u.Wire.Heard = s.wrote, s.heard
+	s.speaks()
+	s.contacts.all = &s.r.contacts
+	return s
+}
+
+// Opens writes what begins the client's stream.
+func (s *Session) Opens(b []byte) {
+	s.client.Queue(b)
+	s.client.Flush()
+}
+
+// Run relays to the end of the session, and gives back what the login has taken.
+func (s *Session) Run() {
+	s.relay()
+	s.r.Accounts.Leave(&s.seat)
+	s.up.HangUp()
+}
+
+// Account is whose session it is, or a stranger's guest of that.
+func (s *Session) Account() *otrlayer.Account { return s.of.Load() }
+
+// attach has the account take the session in, once its resource is bound.
+func (s *Session) attach() {
+	s.joining.Lock()
+	defer s.joining.Unlock()
+	if !s.attached && !s.parted {
+		s.attached = true
+		s.Account().Attach(s)
+	}
+}
+
+// Promote makes the account's own session of a stranger's.
+func (s *Session) Promote(a *otrlayer.Account) {
+	s.joining.Lock()
+	defer s.joining.Unlock()
+	if s.parted || s.stranger.Swap(nil) == nil {
+		return
+	}
+	s.r.Accounts.Reseat(s.seat, false, 0)
+	if old := s.of.Swap(a); s.attached {
+		old.Detach(s)
+		a.Attach(s)
+	}
+}
+
+// demote makes a stranger of the account's person, for what is left of their session. What was
+// on its way comes back to the account.
+func (s *Session) demote() {
+	s.joining.Lock()
+	defer s.joining.Unlock()
+	a := s.Account()
+	guest := a.Guest()
+	if s.parted || !s.stranger.CompareAndSwap(nil, &sasl.Stranger{Account: s.jid, Guest: guest}) {
+		return
+	}
+	a.Inherit(guest)
+	s.r.Accounts.Reseat(s.seat, true, 0)
+	if s.of.Store(guest); s.attached {
+		a.Detach(s)
+		guest.Attach(s)
+	}
+}
+
+// part ends the session's part in the account, and returns that.
+func (s *Session) part() *otrlayer.Account {
+	s.joining.Lock()
+	defer s.joining.Unlock()
+	s.parted = true
+	s.Account().Detach(s)
+	return s.Account()
+}
+
+// full is the client's full JID, or the bare one before it is bound.
+func (s *Session) full() string {
+	if r := s.resource.Load(); r != nil {
+		return *r
+	}
+	return s.jid
+}
+
+// Status is the session at a glance, but for its conversations.
+func (s *Session) Status() control.SessionStatus {
+	_, resource, _ := strings.Cut(s.full(), "/")
+	return control.SessionStatus{Account: s.jid, Resource: resource, Since: s.since, Entry: s.entry, ClientTLS: s.tls, Login: s.login, Domain: s.up.Domain.Name,
+		Address: s.up.Place, UpstreamTLS: s.upTLS, Pin: s.up.Pin(), SASL: s.how, Stranger: s.stranger.Load() != nil, Lingers: s.lingering.Load() != nil, Conversations: []control.ContactLine{}}
+}
+
+// relay passes stanzas until either side ends the session. Its frame lies below one that waits,
+// and is small for that: a stack of 4 kB is enough.
+func (s *Session) relay() {
+	if !s.begins() {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		end := s.readServer()
+		close(s.serverRead)
+		end()
+	}()
+	end := s.readClient()
+	close(s.clientRead)
+	end()
+	<-done
+	s.isOver()
+}
+
+// begins has the session be among all the others; false where the proxy stops.
+func (s *Session) begins() bool {
+	if !s.r.join(s) {
+		return false
+	}
+	if st := s.stranger.Load(); st != nil && !s.r.Logins.Passwords.Joins(st, s) {
+		s.decided(st)
+	} else if st == nil && s.r.Logins.Passwords.Epoch(s.jid) != s.epoch { // while they logged in
+		s.TurnOut(sasl.NotThePerson)
+	}
+	s.r.Bell.Changed()
+	s.r.Metrics.Began(s.entry)
+	s.r.log.Info("session begins", "account", s.r.log.Name(s.jid), "entry", s.entry, "login", s.login, "upstream", s.upTLS, "sasl", s.how)
+	s.client.Kick()
+	return true
+}
+
+// comes notes that the session's client does something: its account is made, with its key,
+// where it is not there yet. Without its files the session ends.
+func (s *Session) comes() (err error) {
+	if s.stranger.Load() != nil {
+		return nil
+	}
+	s.used.Do(func() {
+		r := s.r
+		if e := s.Account().Prepare(); e != nil {
+			r.Metrics.UpstreamFailed(causes.FailState)
+			r.log.Error("an account's files cannot be used", "account", r.log.Name(s.jid), "err", strings.ReplaceAll(e.Error(), s.jid, r.log.Name(s.jid)))
+			err = &streamFault{"internal-server-error", "otrproxy cannot use the files of this account: " + e.Error() + "."}
+			return
+		}
+		r.Accounts.CameToUse(s.jid)
+	})
+	return err
+}
+
+// isOver gives back what has not arrived, once nobody reads either side any more.
+func (s *Session) isOver() {
+	s.still()
+	account := s.part()
+	s.settle()
+	giveBack(account, s.client.Unsent(), func(k leg.Mark) otrlayer.Cause { return k.Cause }) // what the client was not told
+	s.r.part(s)
+	s.leaves()
+	s.contacts.forget()
+	s.r.Bell.Changed()
+	s.r.Metrics.Ended(s.since)
+	s.r.log.Info("session ends", "account", s.r.log.Name(s.jid))
+}
+
+// finally ends the session with f, unless it is being ended already, and returns once it
+// has ended.
+func (s *Session) finally(f func()) {
+	if !s.ending.CompareAndSwap(false, true) {
+		<-s.ended
+		return
+	}
+	s.conclude(f)
+}
+
+func (s *Session) conclude(f func()) {
+	defer close(s.ended)
+	s.closing.Store(true)
+	f()
+}
+
+// lastWords is how long a side gets to take what is queued for it at the end.
+const lastWords = 5 * time.Second
+
+// lastLook is how long the client gets to take what the server is then told to have arrived.
+const lastLook = time.Second
+
+// last ends the session: it queues the server's last words, lets the server take what is
+// queued and gives back what it has not taken, and closes behind the client's last words,
+// which toClient queues.
+func (s *Session) last(toServer []byte, patience, lastWords time.Duration, toClient func()) {
+	s.finally(s.parting(toServer, patience, lastWords, toClient))
+}
+
+func (s *Session) parting(toServer []byte, patience, lastWords time.Duration, toClient func()) func() {
+	return func() {
+		s.sealed.Store(true)
+		s.server.Handed(s.client.Arrived(min(patience, lastLook)))
+		s.server.Seal(toServer)
+		s.client.Kick()
+		s.finishServer(patience)
+		toClient()
+		s.client.Finish(lastWords, s.clientRead)
+	}
+}
+
+// end is last for most ends.
+func (s *Session) end(toClient func()) {
+	s.last([]byte(stanza.StreamClose), s.patience(), lastWords, toClient)
+}
+
+// endBeside is end with a stream error to the client, for who reads the server, and must go on
+// with that. What is read next does not come before it: that is often the end of the server's
+// stream.
+func (s *Session) endBeside(condition, text string) {
+	s.closing.Store(true)
+	if s.ending.CompareAndSwap(false, true) {
+		go s.conclude(s.parting([]byte(stanza.StreamClose), s.patience(), lastWords, func() {
+			s.client.Build(func(b []byte) []byte { return stanza.AppendStreamError(b, condition, text) })
+		}))
+	}
+}
+
+// patience is how long the server gets. Where the client has gone, nobody waits for it
+// but what is still on its way.
+func (s *Session) patience() time.Duration {
+	if s.Pending() {
+		return lastAcks
+	}
+	return lastWords
+}
+
+// lastAcks is how long a server that counts gets to take a person's messages at the end.
+const lastAcks = 25 * time.Second
+
+// finishServer lets the server take what is queued, closes, and knows then what it has
+// taken.
+func (s *Session) finishServer(within time.Duration) {
+	s.client.Hurry(within) // a client that does not read must not hold up who reads the server
+	s.server.Finish(within, s.serverRead)
+	<-s.serverRead
+	s.settle()
+}
+
+// shutdown tells the client that the proxy stops.
+func (s *Session) shutdown(within time.Duration) {
+	s.last([]byte(stanza.StreamClose), within, within, func() {
+		s.client.Build(func(b []byte) []byte {
+			return stanza.AppendStreamError(b, "system-shutdown", "otrproxy is being stopped.")
+		})
+	})
+}
+
+// readClient is the way up. It returns what is left to do at the end.
+func (s *Session) readClient() func() {
+	r := leg.Reader{In: s.clientIn, Scan: s.fromClient, Last: leg.Clock()}
+	for {
+		st, err := r.Next()
+		if err != nil {
+			return func() { s.clientGone(err) }
+		}
+		if st.Kind == stanza.KindClose {
+			raw := bytes.Clone(st.Raw)
+			return func() {
+				s.linger()
+				s.last(raw, s.patience(), lastWords, func() { s.client.Queue([]byte(stanza.StreamClose)) })
+			}
+		}
+		if err := s.outgoing(st); err != nil {
+			return func() { s.clientError(err) }
+		}
+		s.r.Metrics.Took(r.Took())
+		s.pace.keep(s, r.Last)
+	}
+}
+
+// A streamFault ends the session with a stream error to the client.
+type streamFault struct{ condition, text string }
+
+func (f *streamFault) Error() string { return f.text }
+
+func (s *Session) clientGone(err error) {
+	var se *stanza.SyntaxError
+	if errors.As(err, &se) {
+		s.clientError(&streamFault{se.Condition, "otrproxy: the client sent " + se.Reason + "."})
+		return
+	}
+	s.linger()
+	s.end(func() {})
+}
+
+func (s *Session) clientError(err error) {
+	var f *streamFault
+	if !errors.As(err, &f) {
+		f = &streamFault{"internal-server-error", err.Error()}
+	}
+	s.r.log.Warn("a session was ended for what its client sent", "account", s.r.log.Name(s.jid), "condition", f.condition)
+	s.end(func() {
+		s.client.Build(func(b []byte) []byte { return stanza.AppendStreamError(b, f.condition, f.text) })
+	})
+}
+
+// readServer is the way down. It returns what is left to do at the end.
+func (s *Session) readServer() func() {
+	r := leg.Reader{In: s.up.In, Scan: s.fromServer, Last: leg.Clock()}
+	for {
+		st, err := r.Next()
+		if err != nil {
+			return func() { s.serverGone(err) }
+		}
+		if st.Kind == stanza.KindClose {
+			return func() {
+				s.left.Store(true)
+				s.end(func() { s.client.Queue([]byte(stanza.StreamClose)) })
+			}
+		}
+		s.incoming(st)
+		s.r.Metrics.Took(r.Took())
+	}
+}
+
+func (s *Session) serverGone(err error) {
+	if s.ending.Load() {
+		<-s.ended
+		return
+	}
+	var se *stanza.SyntaxError
+	cause, text := causes.FailLost, "The connection to the server was lost."
+	switch {
+	case s.silent.Load():
+		cause, text = causes.FailSilent, "The server has given no sign of life for "+s.answerWithin().String()+", so the connection was given up."
+	case errors.As(err, &se):
+		cause, text = causes.FailProtocol, "The server sent something that is not XMPP: "+se.Reason+"."
+	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		text = "The connection to the server was lost: " + causes.Short(err) + "."
+	}
+	s.r.Metrics.UpstreamFailed(cause)
+	s.r.log.Warn("the connection to a server was lost", "account", s.r.log.Name(s.jid), "cause", cause)
+	s.closing.Store(true) // what the client still hands over is refused
+	s.server.Conn.Close() // and a write that hangs ends
+	s.server.Halt()
+	s.end(func() {
+		s.client.Build(func(b []byte) []byte { return stanza.AppendStreamError(b, cause.Condition(), text) })
+	})
+}
