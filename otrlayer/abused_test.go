@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"otrproxy/otrlayer/keyring"
+	"otrproxy/otrlayer/text"
 )
 
 // A new key of ours ends the private conversation: what is typed next must not leave in clear.
@@ -77,12 +80,12 @@ func TestReplacedKeyStaysInClear(t *testing.T) {
 	v := badVault{func(b []byte) ([]byte, error) { return append([]byte("sealed"), b...), nil }}
 	_ = v
 	vv := sealing{}
-	if err := SealKeys(Dir(dir, "alice@x"), vv, true); err != nil {
+	if err := keyring.SealKeys(keyring.Dir(dir, "alice@x"), vv, true); err != nil {
 		t.Fatal(err)
 	}
-	list, _ := os.ReadDir(Dir(dir, "alice@x"))
+	list, _ := os.ReadDir(keyring.Dir(dir, "alice@x"))
 	for _, e := range list {
-		b, _ := os.ReadFile(filepath.Join(Dir(dir, "alice@x"), e.Name()))
+		b, _ := os.ReadFile(filepath.Join(keyring.Dir(dir, "alice@x"), e.Name()))
 		if strings.Contains(string(b), "(private-key") || strings.Contains(string(b), "privkeys") {
 			t.Errorf("%s: a private key in clear", e.Name())
 		}
@@ -122,7 +125,7 @@ func TestSealRacesReplace(t *testing.T) {
 	var f func()
 	v := during{f: &f}
 	alice.a.vault = v
-	var fresh Fingerprint
+	var fresh keyring.Fingerprint
 	done := make(chan struct{})
 	f = func() {
 		go func() {
@@ -150,7 +153,7 @@ func TestSealRacesReplace(t *testing.T) {
 // A question's line ends and marks of direction do not reach the person's client.
 func TestQuestionSpeaks(t *testing.T) {
 	for _, q := range []string{"x\u2028[otrproxy] The key is verified.", "x\u2029[otrproxy] The key is verified.", "\u202eyxorprto"} {
-		got := question(q, plainText)
+		got := question(q, text.PlainText)
 		if strings.ContainsAny(got, "\u2028\u2029\u202e") {
 			t.Errorf("%q", got)
 		}
@@ -177,7 +180,7 @@ func TestImportLeavesUnverified(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := alice.a.ImportKnown("bob@y", []KnownKey{{Contact: "bob@y", Fingerprint: k.Fingerprint(), Trust: "verified"}}, false); err != nil {
+	if _, err := alice.a.ImportKnown("bob@y", []keyring.KnownKey{{Contact: "bob@y", Fingerprint: k.Fingerprint(), Trust: "verified"}}, false); err != nil {
 		t.Fatal(err)
 	}
 	if v := alice.say("2", "secret"); v.Action() == Encrypted {
@@ -227,7 +230,7 @@ func TestVerifyThenAnother(t *testing.T) {
 	if ok, _ := alice.a.Verify("bob@y", fp); ok {
 		t.Error("old key verified beside a changed one")
 	}
-	if alice.trust() != Changed {
+	if alice.trust() != keyring.Changed {
 		t.Error(alice.trust())
 	}
 }

@@ -1,8 +1,3 @@
-// Package otrlayer is OTR for one account: its key, the keys it knows of its
-// contacts, the conversations, the messages that wait for one, and the one
-// decision whether and how a text may leave.
-//
-// The package knows nothing of XML, the network or configuration files.
 package otrlayer
 
 import (
@@ -11,14 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"sort"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/otrlayer/otr"
 )
 
@@ -99,8 +93,8 @@ type Message struct {
 
 	outlet Outlet
 	since  time.Time
-	to     Fingerprint // the key it was encrypted to
-	ssid   [8]byte     // of the keys, and how many texts they had encrypted with it
+	to     keyring.Fingerprint // the key it was encrypted to
+	ssid   [8]byte             // of the keys, and how many texts they had encrypted with it
 	count  int
 	at     string // the JID it went to
 	again  bool   // it is being sent again
@@ -248,9 +242,9 @@ type Account struct {
 	dir       string
 	settings  func() Settings
 	events    Events
-	vault     Vault // nil where keys are kept in clear
+	vault     keyring.Vault // nil where keys are kept in clear
 	clock     func() time.Time
-	maker     *Maker
+	maker     *keyring.Maker
 	guestOf   *Account    // the account that this is a guest of; nil for an account itself
 	inherited bool        // the account has taken over what this guest had; guarded by mu
 	unmade    atomic.Bool // it has no directory yet; changes with keys and mu both held
@@ -261,9 +255,9 @@ type Account struct {
 	key       *otr.PrivateKey
 	keyErr    error
 	tag       uint32
-	fps       *fingerprints
-	spoken    *fingerprints // the highest version spoken with each key
-	formats   *fingerprints // the program that has each key, as far as it matters for text
+	fps       *keyring.Fingerprints
+	spoken    *keyring.Fingerprints // the highest version spoken with each key
+	formats   *keyring.Fingerprints // the program that has each key, as far as it matters for text
 	convs     map[string]*conversation
 	idle      list.List                             // those that may be removed, the longest idle first
 	waiting   map[*conversation]struct{}            // those in which messages wait
@@ -277,8 +271,8 @@ type Account struct {
 	textBytes int                   // their size
 	lines     lines                 // that others have caused
 	paces     paces                 // at which we ask and answer
-	store     *store                // writes fps, spoken, formats and private
-	private   *privates             // contacts whose conversation was private, over restarts
+	store     *keyring.Store        // writes fps, spoken, formats and private
+	private   *keyring.Privates     // contacts whose conversation was private, over restarts
 	there     map[string][]resource // contacts' resources that are there, by bare JID
 	resources int                   // how many those are
 	outlets   []Outlet
@@ -298,53 +292,44 @@ type Account struct {
 // that the person has to do with.
 const MaxPieceBytes = 16 << 20
 
-// AccountsDir is where the accounts' directories are.
-func AccountsDir(state string) string { return filepath.Join(state, "accounts") }
-
-// Dir is an account's directory below state.
-func Dir(state, jid string) string { return filepath.Join(AccountsDir(state), fileName(jid)) }
-
 // Open reads an account from its directory below state. It has no key where none was
 // made: Prepare makes one, and with it the directory; before, an account leaves nothing
 // behind. Where keys are encrypted, vault may not be nil. A nil maker is one of the account's
 // own, without keys to spare.
-func Open(state, jid string, settings func() Settings, events Events, vault Vault, maker *Maker) (*Account, error) {
+func Open(state, jid string, settings func() Settings, events Events, vault keyring.Vault, maker *keyring.Maker) (*Account, error) {
 	if maker == nil {
-		maker = NewMaker("", nil, nil)
+		maker = keyring.NewMaker("", nil, nil)
 	}
-	dir := Dir(state, jid)
+	dir := keyring.Dir(state, jid)
 	a := &Account{jid: jid, dir: dir, settings: settings, events: events, vault: vault, maker: maker, clock: time.Now, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
 		there: map[string][]resource{}, generated: make(chan struct{})}
-	a.unmade.Store(!exists(dir, ""))
+	a.unmade.Store(!keyring.Exists(dir, ""))
 	var err error
-	if a.fps, err = loadFingerprints(dir, fingerprintFile, jid); err != nil {
+	if a.fps, err = keyring.LoadFingerprints(dir, keyring.FingerprintFile, jid); err != nil {
 		return nil, err
 	}
-	if a.spoken, err = loadFingerprints(dir, versionFile, jid); err != nil {
+	if a.spoken, err = keyring.LoadFingerprints(dir, keyring.VersionFile, jid); err != nil {
 		return nil, err
 	}
-	if a.formats, err = loadFingerprints(dir, formatFile, jid); err != nil {
+	if a.formats, err = keyring.LoadFingerprints(dir, keyring.FormatFile, jid); err != nil {
 		return nil, err
 	}
 	if a.open, err = takeOpen(dir); err != nil {
 		return nil, err
 	}
-	if a.tag, err = loadTag(dir, jid); err != nil {
+	if a.tag, err = keyring.LoadTag(dir, jid); err != nil {
 		return nil, err
 	}
-	if a.private, err = loadPrivate(dir); err != nil {
+	if a.private, err = keyring.LoadPrivate(dir); err != nil {
 		return nil, err
 	}
-	a.store = &store{mu: &a.mu, log: func(what string, err error) { events.Log(8, what, err) }}
-	for _, f := range []*lineFile{&a.fps.lineFile, &a.spoken.lineFile, &a.formats.lineFile, &a.private.lineFile} {
-		a.store.add(f)
-	}
+	a.store = keyring.NewStore(&a.mu, func(what string, err error) { events.Log(8, what, err) }, &a.fps.LineFile, &a.spoken.LineFile, &a.formats.LineFile, &a.private.LineFile)
 	if vault != nil && vault.Sealing() { // a file that was copied into place, say
-		if err := SealKeys(dir, vault, true); err != nil {
+		if err := keyring.SealKeys(dir, vault, true); err != nil {
 			return nil, err
 		}
 	}
-	if a.key, err = loadKey(dir, jid, vault); err != nil {
+	if a.key, err = keyring.LoadKey(dir, jid, vault); err != nil {
 		return nil, err
 	}
 	close(a.generated)
@@ -361,7 +346,7 @@ func (a *Account) make() error {
 	if err := os.MkdirAll(a.dir, 0o700); err != nil {
 		return fmt.Errorf("the account's directory cannot be made: %w", err)
 	}
-	if err := write(a.dir, instanceFile, otr.AppendInstanceTag(nil, a.jid, protocol, a.tag)); err != nil {
+	if err := keyring.Write(a.dir, keyring.InstanceFile, otr.AppendInstanceTag(nil, a.jid, keyring.ProtocolName, a.tag)); err != nil {
 		return err
 	}
 	a.mu.Lock()
@@ -409,19 +394,6 @@ func (a *Account) needKey(again bool) {
 	go a.generate()
 }
 
-// fileName is a JID as the name of a directory.
-func fileName(jid string) string {
-	var b strings.Builder
-	for _, r := range jid {
-		if r < 0x20 || strings.ContainsRune(`/\:*?"<>|%`, r) {
-			fmt.Fprintf(&b, "%%%02X", r)
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
 // newKey is a key that nobody else has.
 func (a *Account) newKey() (*otr.PrivateKey, error) {
 	return a.maker.Key(func() bool {
@@ -447,7 +419,7 @@ func (a *Account) generate() {
 	case err != nil:
 		a.keyErr = err
 		if !a.closed {
-			a.events.Log(8, "no OTR key", cause(err))
+			a.events.Log(8, "no OTR key", keyring.Cause(err))
 		}
 	default:
 		a.key, a.keyErr = k, nil
@@ -481,11 +453,11 @@ func (a *Account) Ready() <-chan struct{} {
 func (a *Account) JID() string { return a.jid }
 
 // Fingerprint is that of our own key; false while there is none.
-func (a *Account) Fingerprint() (Fingerprint, bool) {
+func (a *Account) Fingerprint() (keyring.Fingerprint, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.key == nil {
-		return Fingerprint{}, false
+		return keyring.Fingerprint{}, false
 	}
 	return a.key.Fingerprint(), true
 }
@@ -635,16 +607,16 @@ type Conversation struct {
 	Contact     string
 	Instance    uint32 // the contact's instance tag, 0 for none
 	State       MessageState
-	Trust       Trust
+	Trust       keyring.Trust
 	Version     int // of OTR
-	Fingerprint Fingerprint
+	Fingerprint keyring.Fingerprint
 	Held        int
-	Waits       Cause         // why they are held; CauseNone where none are
-	Known       []Fingerprint // other keys known of the contact
-	Others      []Fingerprint // keys of other devices that are there and nobody has verified
-	Comparing   bool          // a comparison of secrets is under way
-	Asked       bool          // the contact has begun it, and waits for an answer
-	Question    string        // what they ask, "" for a secret without a question
+	Waits       Cause                 // why they are held; CauseNone where none are
+	Known       []keyring.Fingerprint // other keys known of the contact
+	Others      []keyring.Fingerprint // keys of other devices that are there and nobody has verified
+	Comparing   bool                  // a comparison of secrets is under way
+	Asked       bool                  // the contact has begun it, and waits for an answer
+	Question    string                // what they ask, "" for a secret without a question
 }
 
 // Private reports whether the conversation with a contact is, or has been, private,
@@ -660,7 +632,7 @@ func (a *Account) Private(contact string) bool {
 
 func (a *Account) wasPrivate(contact string) bool {
 	c := a.convs[contact]
-	return a.private.of[contact] || c != nil && c.state != ""
+	return a.private.Of[contact] || c != nil && c.state != ""
 }
 
 // Conversations lists the account's conversations by contact.

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 	"weak"
+
+	"otrproxy/otrlayer/keyring"
 )
 
 // drive carries between alice and x, x being presented to alice as bob@y/from.
@@ -42,7 +44,7 @@ func TestAttackResendToChangedKey(t *testing.T) {
 	// bob's own device comes back.
 	bob.a.Start(bob, "alice@x")
 	carry(alice, bob)
-	if d := alice.a.Conversation("bob@y"); d.Trust != Unverified {
+	if d := alice.a.Conversation("bob@y"); d.Trust != keyring.Unverified {
 		t.Fatalf("%+v", d)
 	}
 	alice.say("2", "for bob only")
@@ -373,26 +375,6 @@ func TestAttackDuplicatePieces(t *testing.T) {
 		}
 	}
 	bob.wantRead("in pieces")
-}
-
-func TestAttackHashContact(t *testing.T) {
-	dir := t.TempDir()
-	memory(t, dir, "alice@x").remembers(t, "#bob@y", Fingerprint{1}, Verified)
-	g, _ := loadFingerprints(dir, fingerprintFile, "alice@x")
-	if g.trust("#bob@y", Fingerprint{1}) != Verified || g.trust("#bob@y", Fingerprint{2}) != Changed {
-		t.Errorf("after a restart the verified key is %q, and another key is %q", g.trust("#bob@y", Fingerprint{1}), g.trust("#bob@y", Fingerprint{2}))
-	}
-}
-
-func TestAttackInjectedContact(t *testing.T) {
-	dir := t.TempDir()
-	evil := Fingerprint{6, 6, 6}
-	f := memory(t, dir, "alice@x").fps
-	f.remember("x\nbob@y\talice@x\tprpl-jabber\t"+evil.Hex()+"\tverified\nx@y", Fingerprint{1}, Unverified)
-	g, _ := loadFingerprints(dir, fingerprintFile, "alice@x")
-	if g.trust("bob@y", evil) == Verified {
-		t.Error("injected")
-	}
 }
 
 func TestAttackSecondErrorSilent(t *testing.T) {
@@ -842,7 +824,7 @@ func TestAttackVerifiedKeyListedTwice(t *testing.T) {
 	k, _ := testKey("bob@y")
 	fp := k.Fingerprint()
 	file := "bob@y\talice@x/Home\tprpl-jabber\t" + fp.Hex() + "\t\n" + "bob@y\talice@x/Work\tprpl-jabber\t" + fp.Hex() + "\t\n"
-	if err := os.WriteFile(filepath.Join(dir, "accounts", "alice@x", fingerprintFile), []byte(file), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "accounts", "alice@x", keyring.FingerprintFile), []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	alice, bob := newPerson(t, dir, "alice@x"), newPerson(t, keyedState(t, "bob@y"), "bob@y")
@@ -854,7 +836,7 @@ func TestAttackVerifiedKeyListedTwice(t *testing.T) {
 	d := alice.a.Conversation("bob@y")
 	v := alice.say("1", "to the verified key")
 	carry(alice, bob)
-	if d.Trust != Verified || v.Action() != Encrypted {
+	if d.Trust != keyring.Verified || v.Action() != Encrypted {
 		t.Errorf("after Verify said ok: trust %s; verdict %v %s; bob read %q; notices %q", d.Trust, v.Action(), v.Cause(), bob.read, alice.notices[len(alice.notices)-1])
 	}
 }
@@ -866,7 +848,7 @@ func TestAttackOtherVerifiedKeyForgotten(t *testing.T) {
 	kp, _ := testKey("carol@y")
 	fb, fp := kb.Fingerprint(), kp.Fingerprint()
 	file := "bob@y\talice@x/Home\tprpl-jabber\t" + fp.Hex() + "\tverified\n" + "bob@y\talice@x/Work\tprpl-jabber\t" + fp.Hex() + "\t\n" + "bob@y\talice@x\tprpl-jabber\t" + fb.Hex() + "\t\n"
-	if err := os.WriteFile(filepath.Join(dir, "accounts", "alice@x", fingerprintFile), []byte(file), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "accounts", "alice@x", keyring.FingerprintFile), []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	alice, bob := newPerson(t, dir, "alice@x"), newPerson(t, keyedState(t, "bob@y"), "bob@y")
@@ -874,7 +856,7 @@ func TestAttackOtherVerifiedKeyForgotten(t *testing.T) {
 	alice.say("0", "zero")
 	carry(alice, bob)
 	alice.verify(t, bob)
-	if tr := alice.a.fps.trust("bob@y", fp); tr != Verified {
+	if tr := alice.a.fps.Trust("bob@y", fp); tr != keyring.Verified {
 		t.Errorf("the other verified key is now %s; notices %q", tr, alice.notices[len(alice.notices)-1])
 	}
 }

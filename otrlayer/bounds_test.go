@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"otrproxy/otrlayer/keyring"
 )
 
 // Who is on the list of contacts, and what they send, is up to the server. These tests say
@@ -180,7 +182,7 @@ func TestTextsKeptAreBounded(t *testing.T) {
 		for range 10 {
 			m := &Message{Text: big, since: alice.a.now()}
 			c.recent = append(c.recent, m)
-			c.keep(text{sent: m, size: len(m.Text)})
+			c.keep(keptText{sent: m, size: len(m.Text)})
 		}
 		c.settle(alice.a.now())
 	}
@@ -587,8 +589,8 @@ func (w *watched) Read(b []byte) (int, error) {
 // A maker makes one key at a time.
 func TestKeysAreMadeOneAtATime(t *testing.T) {
 	var accounts []*Account
-	maker := NewMaker("", nil, nil)
-	maker.random = &watched{t: t}
+	maker := keyring.NewMaker("", nil, nil)
+	maker.Random = &watched{t: t}
 	for i := range 3 {
 		a, err := Open(t.TempDir(), fmt.Sprintf("alice%d@x", i), func() Settings { return Settings{} }, &noEvents{}, nil, maker)
 		if err != nil {

@@ -7,7 +7,9 @@ import (
 	"time"
 	"unicode"
 
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/otrlayer/otr"
+	"otrproxy/otrlayer/text"
 )
 
 // Comparing secrets (SMP): from either side, with a question or without.
@@ -28,7 +30,7 @@ type asked struct{ question string }
 // nil. The secret is not kept.
 func (a *Account) Compare(o Outlet, contact string, question *string, secret string) error {
 	return a.comparing(o, contact, func(now time.Time, c *conversation) ([]byte, error) {
-		if question != nil && c.current().trust == Changed {
+		if question != nil && c.current().trust == keyring.Changed {
 			// The secret shows itself to nobody who does not know it; the question would.
 			return nil, ErrKeyChanged
 		}
@@ -113,7 +115,7 @@ func (c *conversation) compared(now time.Time, e otr.Event) {
 	case otr.SMPAsked:
 		s.asked = &asked{}
 		if e.HasQuestion {
-			s.asked.question = question(e.Question, c.formatOf(s).writes)
+			s.asked.question = question(e.Question, c.formatOf(s).Writes)
 		}
 		if e.HasQuestion {
 			c.tell(now, topicComparing, fmt.Sprintf("%s wants to know whether it is you, and asks: \"%s\" Answer with !otr smp answer ANSWER, or !otr smp abort.", who, s.asked.question))
@@ -126,7 +128,7 @@ func (c *conversation) compared(now time.Time, e otr.Event) {
 			return
 		}
 		c.tell(now, topicComparing, "The secrets are the same: the key of "+who+" is verified.")
-		c.saved(c.trusts(now, s.Fingerprint, SMP))
+		c.saved(c.trusts(now, s.Fingerprint, keyring.SMP))
 	case otr.SMPFailure:
 		c.tell(now, topicComparing, "The secrets are NOT the same. Either one of you mistyped, or somebody else is in between. Try once more (!otr smp start SECRET, !otr smp ask QUESTION | ANSWER), or compare fingerprints by another way (!otr verify).")
 	case otr.SMPAborted:
@@ -140,13 +142,13 @@ func (c *conversation) compared(now time.Time, e otr.Event) {
 const maxQuestion = 500
 
 // question is a contact's question made fit for a line of ours.
-func question(q string, writes format) string {
+func question(q string, writes text.Format) string {
 	line := strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || breaks(r) || r == unicode.ReplacementChar {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || text.Breaks(r) || r == unicode.ReplacementChar {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(fromPayload(q, writes), " "))
+	}, strings.ToValidUTF8(text.FromPayload(q, writes), " "))
 	if strings.TrimSpace(line) == "" {
 		return "(a question without words)"
 	}

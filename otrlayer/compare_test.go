@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"otrproxy/otrlayer/keyring"
 )
 
 func (p *person) done(t *testing.T, err error) {
@@ -15,7 +17,7 @@ func (p *person) done(t *testing.T, err error) {
 	}
 }
 
-func (p *person) trust() Trust { return p.a.Conversation(p.peer.a.jid).Trust }
+func (p *person) trust() keyring.Trust { return p.a.Conversation(p.peer.a.jid).Trust }
 
 // Two people compare a secret: with a question and without, right and wrong, from
 // either side; who is trusted then is written where libotr reads it.
@@ -25,14 +27,14 @@ func TestCompare(t *testing.T) {
 		name     string
 		question *string
 		answer   string
-		asker    Trust // in who answered
-		answerer Trust // in who asked
+		asker    keyring.Trust // in who answered
+		answerer keyring.Trust // in who asked
 		notice   string
 	}{
-		{"secret", nil, "blue", SMP, SMP, "The secrets are the same"},
-		{"secret, wrong", nil, "red", Unverified, Unverified, "NOT the same"},
-		{"question", &question, "blue", SMP, Unverified, "The secrets are the same"},
-		{"question, wrong", &question, "red", Unverified, Unverified, "NOT the same"},
+		{"secret", nil, "blue", keyring.SMP, keyring.SMP, "The secrets are the same"},
+		{"secret, wrong", nil, "red", keyring.Unverified, keyring.Unverified, "NOT the same"},
+		{"question", &question, "blue", keyring.SMP, keyring.Unverified, "The secrets are the same"},
+		{"question, wrong", &question, "red", keyring.Unverified, keyring.Unverified, "NOT the same"},
 	} {
 		for _, turn := range []string{"we ask", "we are asked"} {
 			t.Run(tt.name+"/"+turn, func(t *testing.T) {
@@ -56,9 +58,9 @@ func TestCompare(t *testing.T) {
 				if asks.trust() != tt.asker || answers.trust() != tt.answerer || !asks.noticed(tt.notice) {
 					t.Errorf("trust %s in who answered, %s in who asked; %q %q", asks.trust(), answers.trust(), asks.notices, answers.notices)
 				}
-				if tt.asker == SMP {
+				if tt.asker == keyring.SMP {
 					asks.a.Saved()
-					b, err := os.ReadFile(filepath.Join(asks.a.dir, fingerprintFile))
+					b, err := os.ReadFile(filepath.Join(asks.a.dir, keyring.FingerprintFile))
 					if err != nil || !strings.HasSuffix(strings.TrimSpace(string(b)), "\tsmp") {
 						t.Errorf("%q %v", b, err)
 					}
@@ -68,7 +70,7 @@ func TestCompare(t *testing.T) {
 				carry(alice, bob)
 				asks.done(t, asks.a.Answer(asks, answers.a.jid, "s"))
 				carry(alice, bob)
-				if answers.trust() != SMP {
+				if answers.trust() != keyring.SMP {
 					t.Errorf("second comparison: %s", answers.trust())
 				}
 			})
@@ -96,7 +98,7 @@ func TestCompareGivenUp(t *testing.T) {
 	if err := bob.a.Answer(bob, "alice@x", "s"); err == nil {
 		t.Error("answered what was given up")
 	}
-	if alice.trust() != Unverified || bob.trust() != Unverified {
+	if alice.trust() != keyring.Unverified || bob.trust() != keyring.Unverified {
 		t.Errorf("trust %s %s", alice.trust(), bob.trust())
 	}
 }

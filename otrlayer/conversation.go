@@ -8,9 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"otrproxy/otrlayer/otr"
-
 	"golang.org/x/time/rate"
+
+	"otrproxy/otrlayer/keyring"
+	"otrproxy/otrlayer/otr"
+	"otrproxy/otrlayer/text"
 )
 
 // A conversation is all that goes on between the account and one contact: the
@@ -95,7 +97,7 @@ type conversation struct {
 // A session is what we remember of a session of the engine's, beside what it does.
 type session struct {
 	jid     string // full JID it answered from
-	trust   Trust
+	trust   keyring.Trust
 	program string // which it is with, as habits has it; "" for one that is not known
 	gone    bool   // its resource went offline, or ours did, and many programs forget their sessions then
 	asked   *asked // what the contact wants to compare, until the person has answered
@@ -136,7 +138,7 @@ func (c *conversation) engine() *otr.Conversation {
 	if c.otr == nil {
 		config := otr.Config{Key: c.a.key, Instance: c.a.tag, Random: rand.Reader,
 			Versions: func() otr.Versions { return c.a.settings().versions(c.contact) }}
-		for _, k := range c.a.fps.of(c.contact) {
+		for _, k := range c.a.fps.Of(c.contact) {
 			config.Accepted = append(config.Accepted, k.Fingerprint)
 		}
 		c.otr = otr.New(config)
@@ -209,14 +211,14 @@ func (c *conversation) current() *session {
 }
 
 func (c *conversation) describe() Conversation {
-	d := Conversation{Contact: c.contact, State: c.state, Held: len(c.held), Trust: Unverified}
+	d := Conversation{Contact: c.contact, State: c.state, Held: len(c.held), Trust: keyring.Unverified}
 	if d.State == "" {
 		d.State = StatePlaintext
 	}
 	if len(c.held) > 0 {
 		d.Waits = c.waitsFor()
 	}
-	known := c.a.fps.of(c.contact)
+	known := c.a.fps.Of(c.contact)
 	if s := c.current(); s != nil {
 		d.Instance, d.Trust, d.Fingerprint, d.Version = s.Instance, s.trust, s.Fingerprint, int(s.Version)
 		if now, ok := c.otr.Session(s.ID); ok && now.Comparing {
@@ -232,7 +234,7 @@ func (c *conversation) describe() Conversation {
 		}
 	} else if len(known) > 0 {
 		d.Fingerprint = known[len(known)-1].Fingerprint
-		d.Trust = c.a.fps.trust(c.contact, d.Fingerprint)
+		d.Trust = c.a.fps.Trust(c.contact, d.Fingerprint)
 	}
 	for _, k := range known {
 		if k.Fingerprint != d.Fingerprint && !slices.Contains(d.Known, k.Fingerprint) {
@@ -336,7 +338,7 @@ func (c *conversation) handle(now time.Time, events []otr.Event, from string) {
 func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 	fp, id := e.Session.Fingerprint, e.Session.ID
 	before, cur := c.live[id], c.current()
-	trust := c.a.fps.trust(c.contact, fp)
+	trust := c.a.fps.Trust(c.contact, fp)
 	for old := range c.live { // the engine has room for so many
 		if _, there := c.otr.Session(old); !there {
 			delete(c.live, old)
@@ -374,17 +376,17 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 			c.a.events.Happened(c.contact, EventPrivate)
 		})
 	}
-	if trust == Unverified && c.a.fps.find(c.contact, fp) == nil {
-		c.saved(c.a.fps.remember(c.contact, fp, Unverified))
+	if trust == keyring.Unverified && c.a.fps.Find(c.contact, fp) == nil {
+		c.saved(c.a.fps.Remember(c.contact, fp, keyring.Unverified))
 	}
 	c.noteVersion(now, e.Session)
 	if c.proxied {
-		s.program = anotherProxy
+		s.program = text.AnotherProxy
 	}
 	switch {
-	case trust == Changed:
+	case trust == keyring.Changed:
 		var old []string
-		for _, k := range c.a.fps.of(c.contact) {
+		for _, k := range c.a.fps.Of(c.contact) {
 			old = append(old, k.Fingerprint.String())
 		}
 		line := "The key of " + c.contact + " has CHANGED. New: " + fp.String() + ". Known before: " + strings.Join(old, "; ") +
@@ -424,7 +426,7 @@ func (c *conversation) activate(now time.Time, id otr.ID) {
 		c.a.notice(c.contact, "The comparison of secrets with "+c.contact+" was given up, for the conversation goes on with another device. Begin it again.")
 	}
 	c.active, c.state = id, StateEncrypted
-	c.a.keepPrivate(c.contact, true)
+	c.a.private.Keep(c.contact, true)
 	c.otr.Keep(id)
 	c.stale, c.queried, c.follow, c.tries, c.under, c.anew = time.Time{}, time.Time{}, time.Time{}, 0, false, false
 	c.untold, c.aside = "", 0
@@ -443,28 +445,28 @@ func versionWords(v otr.Version) string {
 // way would bring about to weaken it. A key that never spoke better is a program
 // that cannot.
 func (c *conversation) noteVersion(now time.Time, s otr.Session) {
-	known := c.a.spoken.find(c.contact, s.Fingerprint)
+	known := c.a.spoken.Find(c.contact, s.Fingerprint)
 	better := func(k otr.KnownKey) bool { return k.Trust > fmt.Sprint(s.Version) }
-	if known != nil && better(*known) || known == nil && slices.ContainsFunc(c.a.spoken.of(c.contact), better) {
+	if known != nil && better(*known) || known == nil && slices.ContainsFunc(c.a.spoken.Of(c.contact), better) {
 		c.tell(now, topicWeaker, fmt.Sprintf("Attention: this conversation with %s uses OTR version %d, although version 3 was spoken with them before. "+
 			"Unless they changed to another program, somebody between you may have weakened it: ask them. (A rule with \"versions: [3]\" forbids it.)", c.contact, s.Version))
 	}
 	// Of a key that is not accepted nothing is kept: whoever carries the messages can make
 	// any number of them.
-	if c.a.fps.find(c.contact, s.Fingerprint) != nil && (known == nil || !better(*known)) {
-		c.saved(c.a.spoken.set(c.contact, s.Fingerprint, fmt.Sprint(s.Version)))
+	if c.a.fps.Find(c.contact, s.Fingerprint) != nil && (known == nil || !better(*known)) {
+		c.saved(c.a.spoken.Set(c.contact, s.Fingerprint, fmt.Sprint(s.Version)))
 	}
 }
 
 func (c *conversation) saved(err error) {
 	if err != nil {
-		c.a.events.Log(8, "fingerprint not saved", cause(err))
+		c.a.events.Log(8, "fingerprint not saved", keyring.Cause(err))
 	}
 }
 
 // resend puts what the contact said it could not read before all that waits, to be
 // sent once more, to the same key only; what went to another is given back.
-func (c *conversation) resend(now time.Time, to Fingerprint) {
+func (c *conversation) resend(now time.Time, to keyring.Fingerprint) {
 	c.forgetRecent(now)
 	complained := c.complained()
 	var again, other, lost []*Message

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"otrproxy/otrlayer/keyring"
 )
 
 // later moves an account's clock.
@@ -59,7 +61,7 @@ func TestOtherProgramDoesNotTakeOver(t *testing.T) {
 
 			other.a.Start(other, "alice@x")
 			drive(alice, other, "phone")
-			if d := alice.a.Conversation("bob@y"); d.Trust != Verified || d.Version != version {
+			if d := alice.a.Conversation("bob@y"); d.Trust != keyring.Verified || d.Version != version {
 				t.Fatalf("%+v", d)
 			}
 			if !alice.noticed("Nothing is sent any more to the other keys known of bob@y") {
@@ -79,7 +81,7 @@ func TestOtherProgramDoesNotTakeOver(t *testing.T) {
 			bob.wantRead("still")
 			third := newPerson(t, keyedState(t, "carol@y"), "carol@y")
 			join(t, alice, third, "laptop")
-			if d := alice.a.Conversation("bob@y"); d.Trust != Verified || !alice.noticed("Your messages stay with the verified device") {
+			if d := alice.a.Conversation("bob@y"); d.Trust != keyring.Verified || !alice.noticed("Your messages stay with the verified device") {
 				t.Errorf("%+v %q", d, alice.notices)
 			}
 			// The person decides for the new one.

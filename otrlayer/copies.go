@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"otrproxy/otrlayer/otr"
+	"otrproxy/otrlayer/text"
 )
 
 // A message reaches a person in more than one way: live, as a carbon of what another
@@ -175,12 +176,12 @@ func Bare(text []byte) bool {
 // Scrub turns a text that no session can read (a copy of what another program of one's
 // own has sent, what a room says) into what may be shown: OTR becomes a placeholder or
 // nothing, whitespace tags go.
-func Scrub(text string) Reading {
-	w := otr.Parse([]byte(text))
+func Scrub(body string) Reading {
+	w := otr.Parse([]byte(body))
 	if w.Kind != otr.Plain && w.Kind != otr.Tagged {
 		return unread(w)
 	}
-	clean, _, _ := otr.CutTag([]byte(text))
-	safe := Defused(string(clean))
-	return Reading{Deliver: true, Text: safe, Changed: safe != text}
+	clean, _, _ := otr.CutTag([]byte(body))
+	safe := text.Defused(string(clean))
+	return Reading{Deliver: true, Text: safe, Changed: safe != body}
 }

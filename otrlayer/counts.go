@@ -1,6 +1,10 @@
 package otrlayer
 
-import "slices"
+import (
+	"slices"
+
+	"otrproxy/otrlayer/keyring"
+)
 
 // counts are what the account has counted of one conversation, or of all.
 type counts struct {
@@ -18,14 +22,14 @@ type kind struct {
 
 var (
 	states = [...]MessageState{StatePlaintext, StateEncrypted, StateFinished}
-	trusts = [...]Trust{Unverified, Verified, SMP, Changed}
+	trusts = [...]keyring.Trust{keyring.Unverified, keyring.Verified, keyring.SMP, keyring.Changed}
 )
 
 // A Census counts conversations by state and trust.
 type Census [len(states)][len(trusts)]int
 
 // All calls f for each kind of conversation.
-func (c *Census) All(f func(s MessageState, t Trust, n int)) {
+func (c *Census) All(f func(s MessageState, t keyring.Trust, n int)) {
 	for i, s := range states {
 		for j, t := range trusts {
 			f(s, t, c[i][j])
@@ -35,18 +39,18 @@ func (c *Census) All(f func(s MessageState, t Trust, n int)) {
 
 // kind is what a conversation in the table counts as.
 func (c *conversation) kind() kind {
-	trust := Unverified
+	trust := keyring.Unverified
 	k := kind{known: true}
 	switch s := c.current(); {
 	case s != nil:
 		trust, k.asks = s.trust, s.asked != nil
 	default:
-		if known := c.a.fps.of(c.contact); len(known) > 0 {
-			trust = c.a.fps.trust(c.contact, known[len(known)-1].Fingerprint)
+		if known := c.a.fps.Of(c.contact); len(known) > 0 {
+			trust = c.a.fps.Trust(c.contact, known[len(known)-1].Fingerprint)
 		}
 	}
 	k.state, k.trust = uint8(max(0, slices.Index(states[:], c.state))), uint8(max(0, slices.Index(trusts[:], trust)))
-	k.changed = trust == Changed && c.state == StateEncrypted
+	k.changed = trust == keyring.Changed && c.state == StateEncrypted
 	k.asks = k.asks && !k.changed
 	return k
 }

@@ -1,6 +1,8 @@
 package otrlayer
 
-import "sync"
+import (
+	"sync"
+)
 
 // A desk holds the buffers in which one message is encrypted or opened. Accounts share the
 // desks, so a silent account holds none.

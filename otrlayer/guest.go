@@ -1,7 +1,9 @@
 package otrlayer
 
 import (
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/otrlayer/otr"
+	"otrproxy/otrlayer/text"
 )
 
 // Guest is an account as somebody gets it whom the server lets in, and of whom nobody here
@@ -12,8 +14,8 @@ func (a *Account) Guest() *Account {
 	ready := make(chan struct{})
 	close(ready)
 	return &Account{jid: a.jid, settings: a.settings, events: silent{a.events}, clock: a.clock, guestOf: a,
-		store: &store{}, fps: &fingerprints{}, spoken: &fingerprints{}, formats: &fingerprints{}, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
-		private: &privates{}, there: map[string][]resource{}, generated: ready}
+		store: &keyring.Store{}, fps: &keyring.Fingerprints{}, spoken: &keyring.Fingerprints{}, formats: &keyring.Fingerprints{}, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
+		private: &keyring.Privates{}, there: map[string][]resource{}, generated: ready}
 }
 
 // silent are the events of a guest: what happens to it is no news of the account's.
@@ -60,11 +62,11 @@ func (a *Account) guestReceives(m Incoming) Reading {
 		clean, _, _ := otr.CutTag([]byte(m.Text))
 		r.Text, r.Changed = string(clean), true
 	}
-	switch d := Defused(r.Text); {
+	switch d := text.Defused(r.Text); {
 	case a.guestOf.Expects(m.Contact) && a.drops(m.Contact) && !(m.Copy && m.Delayed):
 		return Reading{}
 	case a.guestOf.Expects(m.Contact):
-		r.Text, r.Changed, r.Clear = Clear(r.Text), true, true
+		r.Text, r.Changed, r.Clear = text.Clear(r.Text), true, true
 	case d != r.Text:
 		r.Text, r.Changed = d, true
 	}

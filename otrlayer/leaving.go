@@ -1,6 +1,8 @@
 package otrlayer
 
-import "otrproxy/otrlayer/otr"
+import (
+	"otrproxy/otrlayer/otr"
+)
 
 // Some clients hand a message over and leave at once, such as a command in a script. Their
 // session stays for a while, for what waits of theirs goes through it.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/otrlayer/otr"
 )
 
@@ -34,7 +35,7 @@ func keyOf(t *testing.T, jid, name string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := otr.AppendKey(nil, jid, protocol, k)
+	b, err := otr.AppendKey(nil, jid, keyring.ProtocolName, k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,14 +55,14 @@ func sealed(b []byte) []byte { b, _ = sealing{}.Seal(b); return b }
 // itself says that one has to be moved away: the key in force is overwritten.
 func TestSealOverwritesKey(t *testing.T) {
 	dir := keyedState(t, "alice@x")
-	acc := Dir(dir, "alice@x")
-	if err := SealKeys(acc, sealing{}, true); err != nil {
+	acc := keyring.Dir(dir, "alice@x")
+	if err := keyring.SealKeys(acc, sealing{}, true); err != nil {
 		t.Fatal(err)
 	}
-	inForce, _ := os.ReadFile(filepath.Join(acc, keyFile+sealedSuffix))
+	inForce, _ := os.ReadFile(filepath.Join(acc, keyring.KeyFile+keyring.SealedSuffix))
 	other := keyOf(t, "alice@x", "another")
-	put(t, acc, keyFile, other) // copied into place by the person
-	SealKeys(acc, sealing{}, true)
+	put(t, acc, keyring.KeyFile, other) // copied into place by the person
+	keyring.SealKeys(acc, sealing{}, true)
 	left := false
 	list, _ := os.ReadDir(acc)
 	for _, e := range list {
@@ -76,13 +77,13 @@ func TestSealOverwritesKey(t *testing.T) {
 // The same the other way round: "key passphrase --remove".
 func TestUnsealOverwritesKey(t *testing.T) {
 	dir := keyedState(t, "alice@x")
-	acc := Dir(dir, "alice@x")
-	if err := SealKeys(acc, sealing{}, true); err != nil {
+	acc := keyring.Dir(dir, "alice@x")
+	if err := keyring.SealKeys(acc, sealing{}, true); err != nil {
 		t.Fatal(err)
 	}
 	other := keyOf(t, "alice@x", "another")
-	put(t, acc, keyFile, other)
-	SealKeys(acc, sealing{}, false)
+	put(t, acc, keyring.KeyFile, other)
+	keyring.SealKeys(acc, sealing{}, false)
 	left := false
 	list, _ := os.ReadDir(acc)
 	for _, e := range list {
@@ -98,9 +99,9 @@ func TestUnsealOverwritesKey(t *testing.T) {
 // stands in both. After the start the account can be used, and nothing is in clear.
 func TestKilledWhileSealing(t *testing.T) {
 	dir := keyedState(t, "alice@x")
-	acc := Dir(dir, "alice@x")
-	plain, _ := os.ReadFile(filepath.Join(acc, keyFile))
-	put(t, acc, keyFile+sealedSuffix, sealed(plain))
+	acc := keyring.Dir(dir, "alice@x")
+	plain, _ := os.ReadFile(filepath.Join(acc, keyring.KeyFile))
+	put(t, acc, keyring.KeyFile+keyring.SealedSuffix, sealed(plain))
 	a, err := Open(dir, "alice@x", func() Settings { return Settings{} }, &noEvents{}, sealing{}, nil)
 	if err != nil {
 		t.Fatalf("the account cannot be used any more: %v", err)
@@ -117,11 +118,11 @@ func TestKilledWhileSealing(t *testing.T) {
 // kill -9 after the present key was encrypted, and before those that were set aside.
 func TestSetAsideStaysInClear(t *testing.T) {
 	dir := keyedState(t, "alice@x")
-	acc := Dir(dir, "alice@x")
-	plain, _ := os.ReadFile(filepath.Join(acc, keyFile))
-	put(t, acc, keyFile+sealedSuffix, sealed(plain))
-	os.Remove(filepath.Join(acc, keyFile))
-	put(t, acc, keyFile+".replaced-20260101T000000.000", keyOf(t, "alice@x", "old"))
+	acc := keyring.Dir(dir, "alice@x")
+	plain, _ := os.ReadFile(filepath.Join(acc, keyring.KeyFile))
+	put(t, acc, keyring.KeyFile+keyring.SealedSuffix, sealed(plain))
+	os.Remove(filepath.Join(acc, keyring.KeyFile))
+	put(t, acc, keyring.KeyFile+".replaced-20260101T000000.000", keyOf(t, "alice@x", "old"))
 	a, err := Open(dir, "alice@x", func() Settings { return Settings{} }, &noEvents{}, sealing{}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -136,10 +137,10 @@ func TestSetAsideStaysInClear(t *testing.T) {
 // again.
 func TestTemporaryStaysInClear(t *testing.T) {
 	dir := keyedState(t, "alice@x")
-	acc := Dir(dir, "alice@x")
-	plain, _ := os.ReadFile(filepath.Join(acc, keyFile))
-	put(t, acc, ".tmp-"+keyFile+"4711", plain)
-	if err := SealKeys(acc, sealing{}, true); err != nil {
+	acc := keyring.Dir(dir, "alice@x")
+	plain, _ := os.ReadFile(filepath.Join(acc, keyring.KeyFile))
+	put(t, acc, ".tmp-"+keyring.KeyFile+"4711", plain)
+	if err := keyring.SealKeys(acc, sealing{}, true); err != nil {
 		t.Fatal(err)
 	}
 	if found := inClear(t, acc); found != nil {
@@ -163,7 +164,7 @@ func (v turning) Sealing() bool {
 // "key passphrase" while the first key of an account is being made.
 func TestMadeInClear(t *testing.T) {
 	dir := t.TempDir()
-	acc := Dir(dir, "alice@x")
+	acc := keyring.Dir(dir, "alice@x")
 	v := turning{once: &sync.Once{}}
 	a, err := Open(dir, "alice@x", func() Settings { return Settings{} }, &noEvents{}, nil, nil)
 	if err != nil {
@@ -193,11 +194,11 @@ func TestReplaceHalfSealed(t *testing.T) {
 	for _, was := range []string{"in clear", "encrypted"} {
 		t.Run(was, func(t *testing.T) {
 			dir := keyedState(t, "alice@x")
-			acc := Dir(dir, "alice@x")
+			acc := keyring.Dir(dir, "alice@x")
 			alice := newPerson(t, dir, "alice@x")
 			v := switched{on: was == "in clear"}
 			if was == "encrypted" {
-				SealKeys(acc, sealing{}, true)
+				keyring.SealKeys(acc, sealing{}, true)
 			}
 			alice.a.vault = v
 			fp, err := alice.a.Generate()
@@ -239,7 +240,7 @@ func TestSetAsideTwice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if kept, _ := filepath.Glob(filepath.Join(Dir(dir, "alice@x"), keyFile+".replaced-*")); len(kept) != 2 {
+	if kept, _ := filepath.Glob(filepath.Join(keyring.Dir(dir, "alice@x"), keyring.KeyFile+".replaced-*")); len(kept) != 2 {
 		t.Errorf("two keys were replaced, %d are kept", len(kept))
 	}
 }
@@ -267,12 +268,12 @@ func TestTrustNotSavedAgain(t *testing.T) {
 			carry(alice, bob)
 			fp := alice.a.Conversation("bob@y").Fingerprint
 			do := func() error { _, err := alice.a.Verify("bob@y", fp); return err }
-			want := Verified
+			want := keyring.Verified
 			if what == "distrust" {
 				if err := do(); err != nil {
 					t.Fatal(err)
 				}
-				do, want = func() error { _, err := alice.a.Distrust("bob@y"); return err }, Unverified
+				do, want = func() error { _, err := alice.a.Distrust("bob@y"); return err }, keyring.Unverified
 			}
 			full(t, alice.a, func() {
 				if err := do(); err == nil {
@@ -282,11 +283,11 @@ func TestTrustNotSavedAgain(t *testing.T) {
 			if err := do(); err != nil {
 				t.Fatal(err)
 			}
-			f, err := loadFingerprints(alice.a.dir, fingerprintFile, "alice@x")
+			f, err := keyring.LoadFingerprints(alice.a.dir, keyring.FingerprintFile, "alice@x")
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := f.trust("bob@y", fp); got != want {
+			if got := f.Trust("bob@y", fp); got != want {
 				t.Errorf("said to be done, and after a start the key is %s", got)
 			}
 		})
@@ -314,11 +315,11 @@ func TestPrivateNotSavedAgain(t *testing.T) {
 	if err := alice.a.Saved(); err != nil {
 		t.Fatal(err)
 	}
-	private, err := loadPrivate(alice.a.dir)
+	private, err := keyring.LoadPrivate(alice.a.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !private.of["bob@y"] {
+	if !private.Of["bob@y"] {
 		t.Error("not known as private on disk: what is typed after a restart leaves in clear")
 	}
 }
@@ -330,7 +331,7 @@ func TestKeyErrorStays(t *testing.T) {
 	locked := true
 	v := vaultFunc{func(b []byte) ([]byte, error) {
 		if locked {
-			return nil, ErrLocked
+			return nil, keyring.ErrLocked
 		}
 		return b, nil
 	}}

@@ -1,15 +1,14 @@
 package otrlayer
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/otrlayer/otr"
 )
 
@@ -25,39 +24,10 @@ const (
 	Conflict Moved = "conflict" // something else is there, which was kept
 )
 
-// A KnownKey is somebody's key in a libotr file, and how far it is trusted there.
-type KnownKey = otr.KnownKey
-
-// A PrivateKey is an account's own key.
-type PrivateKey = otr.PrivateKey
-
-// A Profile is what the files of a libotr program hold.
-type Profile struct {
-	Keys  []otr.AccountKey
-	Known []KnownKey
-	Tags  []otr.AccountTag
-}
-
-// ReadProfile reads one file of libotr's, of whichever kind it is. ok is false for
-// what is none.
-func ReadProfile(file []byte) (p Profile, ok bool) {
-	if bytes.HasPrefix(bytes.TrimLeft(file, " \t\r\n"), []byte("(privkeys")) {
-		keys, err := otr.ParseKeys(file)
-		return Profile{Keys: keys}, err == nil
-	}
-	for _, k := range otr.ParseFingerprints(file) {
-		if k.Contact != "" {
-			p.Known = append(p.Known, k)
-		}
-	}
-	p.Tags = otr.ParseInstanceTags(file)
-	return p, len(p.Known)+len(p.Tags) > 0
-}
-
 // ImportKey takes a key over as the account's own. One that is there is kept, unless it
 // is to be replaced: then it is set aside in the account's directory, and the private
 // conversations end.
-func (a *Account) ImportKey(k *PrivateKey, replace bool) (Moved, error) {
+func (a *Account) ImportKey(k *keyring.PrivateKey, replace bool) (Moved, error) {
 	a.keys.Lock()
 	defer a.keys.Unlock()
 	a.mu.Lock()
@@ -77,7 +47,7 @@ func (a *Account) ImportKey(k *PrivateKey, replace bool) (Moved, error) {
 var errMaking = errors.New("the account's key is just being made; try again in a moment")
 
 // replaceKey puts another key of our own in force. The caller holds keys, and not mu.
-func (a *Account) replaceKey(k *PrivateKey) error {
+func (a *Account) replaceKey(k *keyring.PrivateKey) error {
 	save := a.saveKey
 	if a.hasKey() {
 		if err := a.setAside(); err != nil {
@@ -113,19 +83,19 @@ func (a *Account) replaceKey(k *PrivateKey) error {
 // setAside keeps a copy of the present key file under another name.
 func (a *Account) setAside() error {
 	at := a.now().UTC().Format("20060102T150405.000")
-	for _, suffix := range []string{"", sealedSuffix} {
-		b, err := read(a.dir, keyFile+suffix)
+	for _, suffix := range []string{"", keyring.SealedSuffix} {
+		b, err := keyring.Read(a.dir, keyring.KeyFile+suffix)
 		if err == nil && b != nil {
 			if suffix == "" && a.vault != nil && a.vault.Sealing() {
 				b, err = a.vault.Seal(b)
-				suffix = sealedSuffix
+				suffix = keyring.SealedSuffix
 			}
-			name := keyFile + ".replaced-" + at
-			for n := 1; err == nil && exists(a.dir, name); n++ {
-				name = fmt.Sprintf("%s.replaced-%s-%d", keyFile, at, n)
+			name := keyring.KeyFile + ".replaced-" + at
+			for n := 1; err == nil && keyring.Exists(a.dir, name); n++ {
+				name = fmt.Sprintf("%s.replaced-%s-%d", keyring.KeyFile, at, n)
 			}
 			if err == nil {
-				err = write(a.dir, name+suffix, b)
+				err = keyring.Write(a.dir, name+suffix, b)
 			}
 		}
 		if err != nil {
@@ -135,21 +105,11 @@ func (a *Account) setAside() error {
 	return nil
 }
 
-// exists reports whether there is a file of a name, encrypted or not.
-func exists(dir, name string) bool {
-	for _, suffix := range []string{"", sealedSuffix} {
-		if _, err := os.Lstat(filepath.Join(dir, name+suffix)); err == nil {
-			return true
-		}
-	}
-	return false
-}
-
 // Generate makes a new key for the account, in the place of one that is there.
-func (a *Account) Generate() (Fingerprint, error) {
+func (a *Account) Generate() (keyring.Fingerprint, error) {
 	k, err := a.newKey()
 	if err != nil {
-		return Fingerprint{}, err
+		return keyring.Fingerprint{}, err
 	}
 	a.keys.Lock()
 	defer a.keys.Unlock()
@@ -157,7 +117,7 @@ func (a *Account) Generate() (Fingerprint, error) {
 	making := a.making
 	a.mu.Unlock()
 	if making {
-		return Fingerprint{}, errMaking
+		return keyring.Fingerprint{}, errMaking
 	}
 	return k.Fingerprint(), a.replaceKey(k)
 }
@@ -166,28 +126,28 @@ func (a *Account) Generate() (Fingerprint, error) {
 // verified, and the others where nothing is known of the contact here. Trust that is
 // here stays. A key nobody verified, beside others that are known here, is a conflict:
 // taken over, it would be used without a question. Saved says when all of it is on disk.
-func (a *Account) ImportKnown(contact string, keys []KnownKey, replace bool) ([]Moved, error) {
+func (a *Account) ImportKnown(contact string, keys []keyring.KnownKey, replace bool) ([]Moved, error) {
 	a.keys.Lock()
 	errs := a.make()
 	a.keys.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	known := len(a.fps.of(contact)) > 0
+	known := len(a.fps.Of(contact)) > 0
 	out := make([]Moved, len(keys))
 	verified := false
 	take := func(i int) {
 		k := keys[i]
-		errs = errors.Join(errs, a.fps.set(contact, k.Fingerprint, oneLine(k.Trust)))
+		errs = errors.Join(errs, a.fps.Set(contact, k.Fingerprint, keyring.OneLine(k.Trust)))
 		out[i] = Imported
 		verified = verified || k.Trust != ""
 	}
 	for i, k := range keys { // those that somebody has verified come first
-		if have := a.fps.find(contact, k.Fingerprint); k.Trust != "" && (have == nil || have.Trust == "") {
+		if have := a.fps.Find(contact, k.Fingerprint); k.Trust != "" && (have == nil || have.Trust == "") {
 			take(i)
 		}
 	}
 	for i, k := range keys {
-		have := a.fps.find(contact, k.Fingerprint)
+		have := a.fps.Find(contact, k.Fingerprint)
 		switch {
 		case out[i] != "":
 		case have != nil:
@@ -206,7 +166,7 @@ func (a *Account) ImportKnown(contact string, keys []KnownKey, replace bool) ([]
 	if verified && !replace {
 		c.forsake()
 	}
-	for _, k := range a.fps.of(contact) {
+	for _, k := range a.fps.Of(contact) {
 		if c.otr != nil {
 			c.otr.Accept(k.Fingerprint)
 		}
@@ -215,16 +175,6 @@ func (a *Account) ImportKnown(contact string, keys []KnownKey, replace bool) ([]
 	c.flush(a.now())
 	a.events.Happened(contact, EventTrust)
 	return out, errs
-}
-
-// oneLine is a value that does not break its line.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' {
-			return ' '
-		}
-		return r
-	}, s)
 }
 
 // ImportTag takes over another program's instance tag, as long as this account has
@@ -244,7 +194,7 @@ func (a *Account) ImportTag(tag uint32) (Moved, error) {
 	if err := a.make(); err != nil {
 		return Conflict, err
 	}
-	if err := write(a.dir, instanceFile, otr.AppendInstanceTag(nil, a.jid, protocol, tag)); err != nil {
+	if err := keyring.Write(a.dir, keyring.InstanceFile, otr.AppendInstanceTag(nil, a.jid, keyring.ProtocolName, tag)); err != nil {
 		return Conflict, err
 	}
 	a.mu.Lock()
@@ -271,18 +221,18 @@ func (a *Account) Export(name, proto string) ([]Exported, error) {
 		name = a.jid
 	}
 	if proto == "" {
-		proto = protocol
+		proto = keyring.ProtocolName
 	}
 	if strings.ContainsFunc(name+proto, func(r rune) bool { return r <= ' ' || strings.ContainsRune(`()"\#`, r) }) {
 		return nil, errors.New("neither the name of the account nor the protocol can have blanks, brackets or quotes in it")
 	}
-	var known []KnownKey
-	for _, k := range a.fps.all {
-		if k.Contact == "" || !a.fps.about(&k, k.Contact) {
+	var known []keyring.KnownKey
+	for _, k := range a.fps.All {
+		if k.Contact == "" || !a.fps.About(&k, k.Contact) {
 			continue
 		}
 		k.Account, k.Protocol = name, proto
-		same := slices.IndexFunc(known, func(x KnownKey) bool { return x.Contact == k.Contact && x.Fingerprint == k.Fingerprint })
+		same := slices.IndexFunc(known, func(x keyring.KnownKey) bool { return x.Contact == k.Contact && x.Fingerprint == k.Fingerprint })
 		if same >= 0 {
 			if known[same].Trust == "" {
 				known[same].Trust = k.Trust
@@ -295,128 +245,19 @@ func (a *Account) Export(name, proto string) ([]Exported, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []Exported{{keyFile, keys}, {fingerprintFile, otr.FormatFingerprints(known)}, {instanceFile, otr.AppendInstanceTag(nil, name, proto, a.tag)}}, nil
+	return []Exported{{keyring.KeyFile, keys}, {keyring.FingerprintFile, otr.FormatFingerprints(known)}, {keyring.InstanceFile, otr.AppendInstanceTag(nil, name, proto, a.tag)}}, nil
 }
-
-// A Vault keeps private keys encrypted on disk. It is safe for use by several
-// goroutines.
-type Vault interface {
-	// Sealing reports whether keys are to be kept encrypted.
-	Sealing() bool
-	// Seal encrypts, and Open decrypts; Open fails with ErrLocked as long as nobody has
-	// given the passphrase.
-	Seal(plain []byte) ([]byte, error)
-	Open(sealed []byte) ([]byte, error)
-}
-
-// ErrLocked tells that the private keys are encrypted, and nobody has given the
-// passphrase since the start.
-var ErrLocked = errors.New("the private keys are locked")
-
-// sealedSuffix ends the name of a key file that is encrypted.
-const sealedSuffix = ".age"
 
 // SealKeys encrypts the account's key files, or decrypts them.
 func (a *Account) SealKeys(seal bool) error {
 	a.keys.Lock()
 	defer a.keys.Unlock()
-	return SealKeys(a.dir, a.vault, seal)
-}
-
-// SealKeys encrypts the key files in the directory of an account that is not open, or
-// decrypts them: the present one, and those that were set aside.
-func SealKeys(dir string, v Vault, seal bool) error {
-	there, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	for _, e := range there {
-		name := e.Name()
-		plain, sealed := strings.CutSuffix(name, sealedSuffix)
-		switch {
-		case strings.HasPrefix(name, ".") && strings.Contains(name, keyFile):
-			os.Remove(filepath.Join(dir, name)) // of a run that was ended while it wrote
-		case !strings.HasPrefix(name, keyFile):
-		case seal && !sealed:
-			err = errors.Join(err, sealFile(dir, name, name+sealedSuffix, v, true))
-		case !seal && sealed:
-			err = errors.Join(err, sealFile(dir, name, plain, v, false))
-		}
-	}
-	return err
-}
-
-func sealFile(dir, from, to string, v Vault, seal bool) error {
-	change := v.Open
-	if seal {
-		change = v.Seal
-	}
-	b, err := read(dir, from)
-	if err != nil || b == nil {
-		return err
-	}
-	there, err := read(dir, to)
-	if err != nil {
-		return err
-	}
-	plain := b
-	if there != nil { // left by a run that was ended between the two steps, or another key
-		first, second := b, there
-		if seal {
-			second, err = v.Open(there)
-		} else {
-			first, err = v.Open(b)
-		}
-		if err != nil {
-			return err
-		}
-		if !bytes.Equal(first, second) {
-			return twoKeys(dir, from, to)
-		}
-		return os.Remove(filepath.Join(dir, from))
-	}
-	if b, err = change(b); err != nil {
-		return err
-	}
-	if seal { // a key that cannot be read back is lost
-		if back, err := v.Open(b); err != nil || !bytes.Equal(back, plain) {
-			return fmt.Errorf("what was encrypted cannot be read back, so the key was left as it is: %w", errors.Join(err, ErrLocked))
-		}
-	}
-	if err := write(dir, to, b); err != nil {
-		return err
-	}
-	return os.Remove(filepath.Join(dir, from))
-}
-
-func twoKeys(dir, one, two string) error {
-	return fmt.Errorf("there are two files with a key in %s, %s and %s, and it cannot be known which one is meant: move one of them away", dir, one, two)
-}
-
-// readKeys reads the account's key file, encrypted or not; nil when there is none.
-func readKeys(dir string, v Vault) (path string, file []byte, err error) {
-	sealed, err := read(dir, keyFile+sealedSuffix)
-	if err != nil {
-		return "", nil, err
-	}
-	plain, err := read(dir, keyFile)
-	switch {
-	case err != nil:
-		return "", nil, err
-	case sealed == nil:
-		return filepath.Join(dir, keyFile), plain, nil
-	case plain != nil:
-		return "", nil, twoKeys(dir, keyFile, keyFile+sealedSuffix)
-	case v == nil:
-		return "", nil, ErrLocked
-	}
-	plain, err = v.Open(sealed)
-	return filepath.Join(dir, keyFile+sealedSuffix), plain, err
+	return keyring.SealKeys(a.dir, a.vault, seal)
 }
 
 // saveKey adds the account's key to its key file.
-func (a *Account) saveKey(k *PrivateKey) error {
-	_, b, err := readKeys(a.dir, a.vault)
+func (a *Account) saveKey(k *keyring.PrivateKey) error {
+	_, b, err := keyring.ReadKeys(a.dir, a.vault)
 	if err != nil {
 		return err
 	}
@@ -424,14 +265,14 @@ func (a *Account) saveKey(k *PrivateKey) error {
 }
 
 // overwriteKey puts the account's key in the place of all that is in its key file.
-func (a *Account) overwriteKey(k *PrivateKey) error { return a.writeKey(nil, k) }
+func (a *Account) overwriteKey(k *keyring.PrivateKey) error { return a.writeKey(nil, k) }
 
-func (a *Account) writeKey(b []byte, k *PrivateKey) error {
-	b, err := otr.AppendKey(b, a.jid, protocol, k)
+func (a *Account) writeKey(b []byte, k *keyring.PrivateKey) error {
+	b, err := otr.AppendKey(b, a.jid, keyring.ProtocolName, k)
 	if err != nil {
 		return err
 	}
-	name, other := keyFile, keyFile+sealedSuffix
+	name, other := keyring.KeyFile, keyring.KeyFile+keyring.SealedSuffix
 	if a.vault != nil && a.vault.Sealing() {
 		name, other = other, name
 		if b, err = a.vault.Seal(b); err != nil {
@@ -441,7 +282,7 @@ func (a *Account) writeKey(b []byte, k *PrivateKey) error {
 	if err := a.make(); err != nil {
 		return err
 	}
-	if err := write(a.dir, name, b); err != nil {
+	if err := keyring.Write(a.dir, name, b); err != nil {
 		return err
 	}
 	if err := os.Remove(filepath.Join(a.dir, other)); err != nil && !errors.Is(err, os.ErrNotExist) {

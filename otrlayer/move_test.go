@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/otrlayer/otr"
 )
 
@@ -23,7 +24,7 @@ func FuzzReadProfile(f *testing.F) {
 	f.Add([]byte("alice@x\tprpl-jabber\t0badcafe\nalice@x\tprpl-jabber\t1\n"))
 	f.Add([]byte("(privkeys (account (name a)"))
 	f.Fuzz(func(t *testing.T, file []byte) {
-		p, ok := ReadProfile(file)
+		p, ok := keyring.ReadProfile(file)
 		if !ok {
 			return
 		}
@@ -62,7 +63,7 @@ func TestImportWhileTalking(t *testing.T) {
 		t.Fatalf("%q %+v", bob.read, alice.a.Conversation("bob@y"))
 	}
 	fp := alice.a.Conversation("bob@y").Fingerprint
-	moved, err := alice.a.ImportKnown("bob@y", []KnownKey{{Contact: "bob@y", Fingerprint: fp, Trust: "affirmed\nevil@z"}}, false)
+	moved, err := alice.a.ImportKnown("bob@y", []keyring.KnownKey{{Contact: "bob@y", Fingerprint: fp, Trust: "affirmed\nevil@z"}}, false)
 	if err != nil || moved[0] != Imported {
 		t.Fatal(moved, err)
 	}
@@ -73,15 +74,15 @@ func TestImportWhileTalking(t *testing.T) {
 	if err := alice.a.Saved(); err != nil {
 		t.Error(err)
 	}
-	if file, _ := os.ReadFile(filepath.Join(alice.a.dir, fingerprintFile)); bytes.Contains(file, []byte("\nevil@z")) {
+	if file, _ := os.ReadFile(filepath.Join(alice.a.dir, keyring.FingerprintFile)); bytes.Contains(file, []byte("\nevil@z")) {
 		t.Errorf("%s", file)
 	}
 	// Another key of theirs, that nobody verified, is not taken over beside a verified one.
-	other := Fingerprint{1}
-	if moved, _ := alice.a.ImportKnown("bob@y", []KnownKey{{Contact: "bob@y", Fingerprint: other}}, false); moved[0] != Conflict {
+	other := keyring.Fingerprint{1}
+	if moved, _ := alice.a.ImportKnown("bob@y", []keyring.KnownKey{{Contact: "bob@y", Fingerprint: other}}, false); moved[0] != Conflict {
 		t.Errorf("%v", moved)
 	}
-	if alice.a.fps.find("bob@y", other) != nil {
+	if alice.a.fps.Find("bob@y", other) != nil {
 		t.Error("taken over")
 	}
 	k, _ := testKey("carol@z")
@@ -97,7 +98,7 @@ func TestImportWhileTalking(t *testing.T) {
 	carry(alice, bob)
 	alice.say("2", "with the new key")
 	carry(alice, bob)
-	if got := bob.a.Conversation("alice@x"); got.Trust != Changed || got.Fingerprint != k.Fingerprint() {
+	if got := bob.a.Conversation("alice@x"); got.Trust != keyring.Changed || got.Fingerprint != k.Fingerprint() {
 		t.Errorf("%+v", got)
 	}
 	if len(bob.read) != 2 {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/otrlayer/otr"
 )
 
@@ -170,7 +171,7 @@ func (p *person) addsUp() {
 		s, t := slices.Index(states[:], d.State), slices.Index(trusts[:], d.Trust)
 		there.Census[s][t]++
 		switch {
-		case d.Trust == Changed && d.State == StateEncrypted:
+		case d.Trust == keyring.Changed && d.State == StateEncrypted:
 			there.Changed++
 		case d.Asked:
 			there.Asking++
@@ -317,7 +318,7 @@ func TestHeldThenPrivate(t *testing.T) {
 	if !alice.noticed("Private conversation with bob@y started; not verified") || !alice.noticed("waits for a private conversation") {
 		t.Errorf("notices %q", alice.notices)
 	}
-	if d := alice.a.Conversation("bob@y"); d.State != StateEncrypted || d.Held != 0 || d.Trust != Unverified {
+	if d := alice.a.Conversation("bob@y"); d.State != StateEncrypted || d.Held != 0 || d.Trust != keyring.Unverified {
 		t.Errorf("%+v", d)
 	}
 	fp, _ := bob.a.Fingerprint()
@@ -560,7 +561,7 @@ func TestRequireVerified(t *testing.T) {
 		t.Fatalf("%+v", d)
 	}
 	fp, _ := bob.a.Fingerprint()
-	if ok, _ := alice.a.Verify("bob@y", Fingerprint{1}); ok {
+	if ok, _ := alice.a.Verify("bob@y", keyring.Fingerprint{1}); ok {
 		t.Error("verified a wrong fingerprint")
 	}
 	if ok, err := alice.a.Verify("bob@y", fp); !ok || err != nil {
@@ -731,15 +732,15 @@ func TestKeyFileFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	for jid, k := range map[string]*otr.PrivateKey{"alice@x": k1, "bob@y": k2} {
-		got, err := loadKey(dir, jid, nil)
+		got, err := keyring.LoadKey(dir, jid, nil)
 		if err != nil || got.Fingerprint() != k.Fingerprint() {
 			t.Errorf("%s: %v", jid, err)
 		}
 	}
-	if k, err := loadKey(dir, "carol@z", nil); k != nil || err != nil {
+	if k, err := keyring.LoadKey(dir, "carol@z", nil); k != nil || err != nil {
 		t.Errorf("%v %v", k, err)
 	}
-	if st, _ := os.Stat(filepath.Join(dir, keyFile)); st.Mode().Perm() != 0o600 {
+	if st, _ := os.Stat(filepath.Join(dir, keyring.KeyFile)); st.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v", st.Mode())
 	}
 }
@@ -748,7 +749,7 @@ func TestBrokenKeyFileIsLeftAlone(t *testing.T) {
 	dir := t.TempDir()
 	acc := filepath.Join(dir, "accounts", "a@x")
 	os.MkdirAll(acc, 0o700)
-	path := filepath.Join(acc, keyFile)
+	path := filepath.Join(acc, keyring.KeyFile)
 	os.WriteFile(path, []byte("(privkeys (account"), 0o600)
 	_, err := Open(dir, "a@x", func() Settings { return Settings{} }, &noEvents{}, nil, nil)
 	if err == nil || !strings.Contains(err.Error(), path) {
@@ -764,36 +765,10 @@ func TestBrokenKeyFileIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestFingerprintFileKeepsOthers(t *testing.T) {
-	dir := t.TempDir()
-	in := "# a comment\nbob@y\talice@x/Pidgin\tprpl-jabber\t0123456789abcdef0123456789abcdef01234567\tverified\n" +
-		"carol\tother@z\tprpl-msn\t0123456789abcdef0123456789abcdef01234567\tsmp\n"
-	os.WriteFile(filepath.Join(dir, fingerprintFile), []byte(in), 0o600)
-	a := memory(t, dir, "alice@x")
-	f := a.fps
-	fp, _ := ParseFingerprint("01234567 89ABCDEF 01234567 89ABCDEF 01234567")
-	if tr := f.trust("bob@y", fp); tr != Verified {
-		t.Errorf("trust %s", tr)
-	}
-	if tr := f.trust("bob@y", Fingerprint{9}); tr != Changed {
-		t.Errorf("trust %s", tr)
-	}
-	if tr := f.trust("dave@y", fp); tr != Unverified {
-		t.Errorf("trust %s", tr)
-	}
-	a.remembers(t, "dave@y", fp, SMP)
-	b, _ := os.ReadFile(filepath.Join(dir, fingerprintFile))
-	for _, want := range []string{"# a comment\n", "carol\tother@z\tprpl-msn\t", "dave@y\talice@x\tprpl-jabber\t0123456789abcdef0123456789abcdef01234567\tsmp\n", "bob@y\talice@x/Pidgin\tprpl-jabber\t0123456789abcdef0123456789abcdef01234567\tverified\n"} {
-		if !strings.Contains(string(b), want) {
-			t.Errorf("%q is not in %q", want, b)
-		}
-	}
-}
-
 func TestInstanceTagStays(t *testing.T) {
 	dir := t.TempDir()
-	a, err := loadTag(dir, "a@x")
-	b, err2 := loadTag(dir, "a@x")
+	a, err := keyring.LoadTag(dir, "a@x")
+	b, err2 := keyring.LoadTag(dir, "a@x")
 	if a < otr.LowestTag || a != b || err != nil || err2 != nil {
 		t.Errorf("%x %x %v %v", a, b, err, err2)
 	}

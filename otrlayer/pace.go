@@ -74,7 +74,7 @@ func (c *conversation) standing() standing {
 	switch {
 	case c.wrote:
 		return written
-	case c.state != "", c.a.private.of[c.contact], c.a.fps.knows(c.contact):
+	case c.state != "", c.a.private.Of[c.contact], c.a.fps.Knows(c.contact):
 		return known
 	}
 	return others
@@ -84,7 +84,7 @@ func (c *conversation) standing() standing {
 // there is no room for, in the table or among the keys.
 func (c *conversation) mayWork(now time.Time) bool {
 	a, s := c.a, c.standing()
-	crowded := s == others && (len(a.fps.all) >= maxKnown || len(a.private.of) >= maxKnown)
+	crowded := s == others && (len(a.fps.All) >= maxKnown || len(a.private.Of) >= maxKnown)
 	if c.work == nil {
 		c.work = rate.NewLimiter(contactSecond, contactAtOnce)
 	}

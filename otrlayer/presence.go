@@ -3,6 +3,8 @@ package otrlayer
 import (
 	"slices"
 	"time"
+
+	"otrproxy/otrlayer/keyring"
 )
 
 // A resource is a client of a contact's that is there.
@@ -65,7 +67,7 @@ func (a *Account) goes(contact, jid string) {
 
 // Presence tells that a resource of a contact has come or gone, what its program calls
 // itself (XEP-0115) as KnownProgram has it, and its priority.
-func (a *Account) Presence(o Outlet, from, contact string, available bool, program string, priority int) {
+func (a *Account) Presence(_ Outlet, from, contact string, available bool, program string, priority int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now, c := a.now(), a.convs[contact]
@@ -156,7 +158,7 @@ func (c *conversation) choose(now time.Time, to string) {
 	if cur == nil {
 		return
 	}
-	if first := c.live[c.aside]; first != nil && !first.gone && !c.passed(first, to) && first.trust.rank() >= cur.trust.rank() {
+	if first := c.live[c.aside]; first != nil && !first.gone && !c.passed(first, to) && first.trust.Rank() >= cur.trust.Rank() {
 		c.activate(now, first.ID)
 		return
 	}
@@ -165,8 +167,8 @@ func (c *conversation) choose(now time.Time, to string) {
 	}
 	var best *session
 	for _, s := range c.live {
-		if s != cur && !s.gone && s.jid != "" && !c.passed(s, to) && s.trust.rank() >= cur.trust.rank() && s.trust != Changed &&
-			(best == nil || s.trust.rank() > best.trust.rank() || s.trust == best.trust && s.ID > best.ID) {
+		if s != cur && !s.gone && s.jid != "" && !c.passed(s, to) && s.trust.Rank() >= cur.trust.Rank() && s.trust != keyring.Changed &&
+			(best == nil || s.trust.Rank() > best.trust.Rank() || s.trust == best.trust && s.ID > best.ID) {
 			best = s
 		}
 	}
@@ -191,15 +193,4 @@ func (c *conversation) overtakes(m *Message) bool {
 		}
 	}
 	return false
-}
-
-// rank orders how sure we are of a key.
-func (t Trust) rank() int {
-	switch {
-	case t.Sure():
-		return 2
-	case t == Unverified:
-		return 1
-	}
-	return 0
 }

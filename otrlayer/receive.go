@@ -5,7 +5,9 @@ import (
 	"slices"
 	"time"
 
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/otrlayer/otr"
+	"otrproxy/otrlayer/text"
 )
 
 // Incoming is text of a contact, as the server delivered it.
@@ -151,12 +153,12 @@ func (c *conversation) mayAnswer(m Incoming) bool {
 // clear is text without OTR.
 func (c *conversation) clear(now time.Time, policy Policy, m Incoming, w otr.Message) Reading {
 	tagged := w.Kind == otr.Tagged
-	text := m.text()
+	shown := m.text()
 	if tagged {
-		clean, _, _ := otr.CutTag([]byte(text))
-		text = string(clean)
+		clean, _, _ := otr.CutTag([]byte(shown))
+		shown = string(clean)
 	}
-	r := Reading{Deliver: true, Text: text, Changed: tagged}
+	r := Reading{Deliver: true, Text: shown, Changed: tagged}
 	if c.offered && !tagged && !m.Copy {
 		c.refused = true
 	}
@@ -174,9 +176,9 @@ func (c *conversation) clear(now time.Time, policy Policy, m Incoming, w otr.Mes
 		}
 		return Reading{}
 	case expected:
-		r.Text, r.Changed, r.Clear = Clear(text), true, true
+		r.Text, r.Changed, r.Clear = text.Clear(shown), true, true
 	default:
-		if d := Defused(text); d != text {
+		if d := text.Defused(shown); d != shown {
 			r.Text, r.Changed = d, true
 		}
 	}
@@ -371,7 +373,7 @@ func (c *conversation) data(now time.Time, o Outlet, m Incoming, w otr.Message) 
 
 // opened is a data message that a session could read.
 func (c *conversation) opened(now time.Time, o Outlet, m Incoming, s *session, sum [32]byte, res otr.Result) Reading {
-	trust, writes := s.trust, c.formatOf(s).writes
+	trust, writes := s.trust, c.formatOf(s).Writes
 	c.handle(now, res.Events, m.From)
 	c.forgetSent(func(x *Message) bool { return x.ssid == s.SSID && x.count <= res.Read })
 	c.calm(m.From) // the session is alive on the other side
@@ -383,30 +385,30 @@ func (c *conversation) opened(now time.Time, o Outlet, m Incoming, s *session, s
 	}
 	r := Reading{}
 	if res.Text != nil {
-		if s.program == anotherProxy { // it marks each
+		if s.program == text.AnotherProxy { // it marks each
 			s.program = c.programBefore(s)
-			writes = c.formatOf(s).writes
+			writes = c.formatOf(s).Writes
 		}
 		switch {
 		case m.Marked:
-			writes = unknown // a proxy like this one stands before that program
-			s.program = anotherProxy
-		case s.program == "" && noHTML.Match(res.Text):
-			writes = plainText
-			c.isProgram(s, rawProgram)
+			writes = text.Unknown // a proxy like this one stands before that program
+			s.program = text.AnotherProxy
+		case s.program == "" && text.NoHTML.Match(res.Text):
+			writes = text.PlainText
+			c.isProgram(s, text.RawProgram)
 		}
-		r = Reading{Deliver: true, Text: fromPayload(string(res.Text), writes), Changed: true, Encrypted: true, NotBefore: res.NotBefore}
+		r = Reading{Deliver: true, Text: text.FromPayload(string(res.Text), writes), Changed: true, Encrypted: true, NotBefore: res.NotBefore}
 		switch cur := c.current(); {
-		case trust == Changed, cur != nil && cur.trust.Sure() && !trust.Sure():
-			r.Text = marked("From a key that is not verified: ", r.Text)
+		case trust == keyring.Changed, cur != nil && cur.trust.Sure() && !trust.Sure():
+			r.Text = text.Marked("From a key that is not verified: ", r.Text)
 		default:
-			r.Text = Defused(r.Text)
+			r.Text = text.Defused(r.Text)
 		}
 	}
 	kept := c.remember(now, o, sum, r)
 	c.mirrored(o, m, kept)
 	if r.Deliver {
-		c.keep(text{read: kept, size: textOverhead + len(r.Text) + len(m.From) + len(m.To) + len(m.ID) + len(m.Type)})
+		c.keep(keptText{read: kept, size: textOverhead + len(r.Text) + len(m.From) + len(m.To) + len(m.ID) + len(m.Type)})
 	}
 	return r
 }

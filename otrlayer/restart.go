@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"otrproxy/otrlayer/keyring"
 )
 
 // A restart is no end. A contact's program that is told of an end goes on in clear, refuses
@@ -30,14 +32,14 @@ func (a *Account) leavesOpen() {
 		return
 	}
 	slices.Sort(lines)
-	if err := write(a.dir, openFile, []byte(strings.Join(lines, ""))); err != nil {
-		a.events.Log(8, "the list of open conversations was not saved", cause(err))
+	if err := keyring.Write(a.dir, openFile, []byte(strings.Join(lines, ""))); err != nil {
+		a.events.Log(8, "the list of open conversations was not saved", keyring.Cause(err))
 	}
 }
 
 // takeOpen reads the list, and removes it.
 func takeOpen(dir string) (map[string]string, error) {
-	b, err := read(dir, openFile)
+	b, err := keyring.Read(dir, openFile)
 	if err != nil || b == nil {
 		return nil, err
 	}

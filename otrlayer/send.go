@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/otrlayer/otr"
+	"otrproxy/otrlayer/text"
 )
 
 // The way of a text out:
@@ -168,7 +170,7 @@ func (c *conversation) decide(policy Policy, to string) (Action, Cause) {
 		switch {
 		case s == nil:
 			return Block, CauseEngine
-		case s.trust == Changed:
+		case s.trust == keyring.Changed:
 			return Held, CauseKeyChanged
 		case policy == RequireVerified && !s.trust.Sure():
 			return Held, CauseUnverified
@@ -198,7 +200,7 @@ func (c *conversation) decide(policy Policy, to string) (Action, Cause) {
 // waitsFor is why a held message could not be sent, once its time is over.
 func (c *conversation) waitsFor() Cause {
 	if s := c.current(); s != nil {
-		if s.trust == Changed {
+		if s.trust == keyring.Changed {
 			return CauseKeyChanged
 		}
 		if !s.trust.Sure() && c.a.settings().Policy(c.contact) == RequireVerified {
@@ -216,9 +218,9 @@ var (
 )
 
 // encodedLen is the size of the data message that carries a text.
-func encodedLen(text string) int {
+func encodedLen(body string) int {
 	const overhead = 700 // header, next key, revealed MAC keys
-	return base64.StdEncoding.EncodedLen(payloadLen(text)) + overhead
+	return base64.StdEncoding.EncodedLen(text.PayloadLen(body)) + overhead
 }
 
 // encrypt sends a message on the live session.
@@ -229,7 +231,7 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 	}
 	d := desks.Get().(*desk)
 	defer d.leave()
-	d.plain = append(d.plain[:0], toPayload(m.Text, c.formatOf(s).reads)...)
+	d.plain = append(d.plain[:0], text.ToPayload(m.Text, c.formatOf(s).Reads)...)
 	var err error
 	if d.sealed, err = c.otr.AppendEncrypt(d.sealed[:0], c.a.now(), c.active, d.plain); err != nil {
 		c.a.events.Log(4, "a message could not be encrypted", err)
@@ -254,7 +256,7 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 			c.recent = slices.Delete(c.recent, 0, 1)
 		}
 		c.recent = append(c.recent, &sent)
-		c.keep(text{sent: &sent, size: textOverhead + len(sent.Text) + len(sent.ID) + len(sent.To) + len(sent.at)})
+		c.keep(keptText{sent: &sent, size: textOverhead + len(sent.Text) + len(sent.ID) + len(sent.To) + len(sent.at)})
 	}
 	return nil
 }
@@ -531,7 +533,7 @@ func (a *Account) End(o Outlet, contact string) {
 	}
 	c.end()
 	delete(a.open, contact)
-	a.keepPrivate(contact, false)
+	a.private.Keep(contact, false)
 	a.notice(contact, "The private conversation with "+contact+" is over.")
 }
 

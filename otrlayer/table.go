@@ -27,7 +27,7 @@ func (a *Account) conv(contact string) *conversation {
 // begun is a conversation as it is before anything happens in it. It is not in the table.
 func (a *Account) begun(contact string) *conversation {
 	c := a.fresh(contact)
-	if a.private.of[contact] {
+	if a.private.Of[contact] {
 		c.state = StateFinished // until the person decides
 		_, c.anew = a.open[contact]
 	}

@@ -20,8 +20,8 @@ const (
 	textOverhead = 512 // bytes that a text takes beside itself
 )
 
-// A text is one that is kept: of a message that was sent, or of one that was read.
-type text struct {
+// A keptText is one that is kept: of a message that was sent, or of one that was read.
+type keptText struct {
 	c    *conversation
 	size int
 	sent *Message
@@ -29,7 +29,7 @@ type text struct {
 }
 
 // keep notes that a text is kept, and makes room for it.
-func (c *conversation) keep(t text) {
+func (c *conversation) keep(t keptText) {
 	a := c.a
 	t.c = c
 	e := a.texts.PushBack(&t)
@@ -54,23 +54,23 @@ func (c *conversation) makeRoom() {
 		e.shed()
 	}
 	for a.textBytes > MaxTextBytes && a.texts.Len() > 0 {
-		a.texts.Front().Value.(*text).shed()
+		a.texts.Front().Value.(*keptText).shed()
 	}
 }
 
 // oldestText is the contact's oldest text that is kept; nil for none.
-func (c *conversation) oldestText() (oldest *text) {
+func (c *conversation) oldestText() (oldest *keptText) {
 	var at time.Time
 	for _, m := range c.recent {
 		if m.kept != nil {
-			oldest, at = m.kept.Value.(*text), m.since
+			oldest, at = m.kept.Value.(*keptText), m.since
 			break
 		}
 	}
 	for _, r := range c.read {
 		if r.kept != nil {
 			if oldest == nil || r.at.Before(at) {
-				oldest = r.kept.Value.(*text)
+				oldest = r.kept.Value.(*keptText)
 			}
 			break
 		}
@@ -104,14 +104,14 @@ func (a *Account) unkeep(e **list.Element) {
 	if *e == nil {
 		return
 	}
-	t := a.texts.Remove(*e).(*text)
+	t := a.texts.Remove(*e).(*keptText)
 	t.c.textBytes -= t.size
 	a.textBytes -= t.size
 	*e = nil
 }
 
 // shed forgets a text before its time.
-func (t *text) shed() {
+func (t *keptText) shed() {
 	c := t.c
 	if t.sent != nil {
 		lean := t.sent.Slip().Message() // the message itself may still be on its way

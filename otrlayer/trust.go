@@ -3,11 +3,11 @@ package otrlayer
 import (
 	"errors"
 	"maps"
-	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"otrproxy/otrlayer/keyring"
 )
 
 // What a person decides about a contact's key.
@@ -15,7 +15,7 @@ import (
 // Accept accepts a changed key, unverified, and sends what waits. The person names the
 // key that they decided about: another one may have come in the meantime. It reports
 // whether there was such a key to accept.
-func (a *Account) Accept(contact string, fp Fingerprint) (ok bool, err error) {
+func (a *Account) Accept(contact string, fp keyring.Fingerprint) (ok bool, err error) {
 	defer a.onDisk(&err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -23,16 +23,16 @@ func (a *Account) Accept(contact string, fp Fingerprint) (ok bool, err error) {
 	if c == nil {
 		return false, nil
 	}
-	if s := c.current(); s == nil || s.trust != Changed || s.Fingerprint != fp {
+	if s := c.current(); s == nil || s.trust != keyring.Changed || s.Fingerprint != fp {
 		return false, nil
 	}
 	defer c.settle(a.now())
-	return true, c.trusts(a.now(), fp, Unverified)
+	return true, c.trusts(a.now(), fp, keyring.Unverified)
 }
 
 // Verify records that a person compared a contact's fingerprint, and sends what
 // waits for that. ok is false when the fingerprint is not the one in use.
-func (a *Account) Verify(contact string, fp Fingerprint) (ok bool, err error) {
+func (a *Account) Verify(contact string, fp keyring.Fingerprint) (ok bool, err error) {
 	defer a.onDisk(&err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -48,10 +48,10 @@ func (a *Account) Verify(contact string, fp Fingerprint) (ok bool, err error) {
 			}
 		}
 	}
-	if (s == nil || s.Fingerprint != fp) && (s != nil || a.fps.find(contact, fp) == nil) {
+	if (s == nil || s.Fingerprint != fp) && (s != nil || a.fps.Find(contact, fp) == nil) {
 		return false, nil
 	}
-	return true, c.trusts(a.now(), fp, Verified)
+	return true, c.trusts(a.now(), fp, keyring.Verified)
 }
 
 // Distrust takes back that a contact's keys were verified. The keys stay known. It
@@ -60,13 +60,13 @@ func (a *Account) Distrust(contact string) (was bool, err error) {
 	defer a.onDisk(&err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, k := range a.fps.of(contact) {
+	for _, k := range a.fps.Of(contact) {
 		if k.Trust != "" {
 			was = true
-			err = errors.Join(err, a.fps.remember(contact, k.Fingerprint, Unverified))
+			err = errors.Join(err, a.fps.Remember(contact, k.Fingerprint, keyring.Unverified))
 		}
 	}
-	was = was || a.fps.unsaved // the last try could not be saved
+	was = was || a.fps.Unsaved // the last try could not be saved
 	if c := a.convs[contact]; c != nil {
 		c.reconsider()
 		c.settle(a.now())
@@ -78,7 +78,7 @@ func (a *Account) Distrust(contact string) (was bool, err error) {
 // reconsider looks up anew how far the keys of the live sessions are trusted.
 func (c *conversation) reconsider() {
 	for _, s := range c.live { // of the same key or not
-		s.trust = c.a.fps.trust(c.contact, s.Fingerprint)
+		s.trust = c.a.fps.Trust(c.contact, s.Fingerprint)
 	}
 }
 
@@ -86,8 +86,8 @@ func (c *conversation) reconsider() {
 // for that. Where somebody has verified it, the contact's other keys that nobody has
 // verified are forgotten: one of them may have been first by standing in between, and
 // has to be accepted again.
-func (c *conversation) trusts(now time.Time, fp Fingerprint, t Trust) error {
-	err := c.a.fps.remember(c.contact, fp, t)
+func (c *conversation) trusts(now time.Time, fp keyring.Fingerprint, t keyring.Trust) error {
+	err := c.a.fps.Remember(c.contact, fp, t)
 	if t.Sure() {
 		c.forsake()
 	}
@@ -103,11 +103,11 @@ func (c *conversation) trusts(now time.Time, fp Fingerprint, t Trust) error {
 // forsake forgets the contact's keys that nobody has verified, once one is.
 func (c *conversation) forsake() {
 	var others []string
-	for _, k := range c.a.fps.of(c.contact) {
-		if c.a.fps.trust(c.contact, k.Fingerprint).Sure() {
+	for _, k := range c.a.fps.Of(c.contact) {
+		if c.a.fps.Trust(c.contact, k.Fingerprint).Sure() {
 			continue
 		}
-		c.a.fps.forget(c.contact, k.Fingerprint)
+		c.a.fps.Forget(c.contact, k.Fingerprint)
 		others = append(others, k.Fingerprint.String())
 		if c.otr != nil {
 			c.otr.Revoke(k.Fingerprint)
@@ -127,11 +127,11 @@ func (a *Account) Contacts() (out []Conversation) {
 	for name, c := range a.convs {
 		names[name] = c.wrote || c.state != "" || len(c.held) > 0
 	}
-	for name := range a.private.of {
+	for name := range a.private.Of {
 		names[name] = true
 	}
-	for _, k := range a.fps.all {
-		if a.fps.about(&k, k.Contact) {
+	for _, k := range a.fps.All {
+		if a.fps.About(&k, k.Contact) {
 			names[k.Contact] = true
 		}
 	}
@@ -151,7 +151,7 @@ func (a *Account) Knows(contact string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.convs[contact]
-	return len(a.fps.of(contact)) > 0 || a.private.of[contact] || c != nil && (c.wrote || c.state != "")
+	return len(a.fps.Of(contact)) > 0 || a.private.Of[contact] || c != nil && (c.wrote || c.state != "")
 }
 
 // described describes a contact, and leaves nothing behind.
@@ -159,20 +159,9 @@ func (a *Account) described(contact string) Conversation {
 	c := a.convs[contact]
 	if c == nil {
 		c = a.fresh(contact)
-		if a.private.of[contact] {
+		if a.private.Of[contact] {
 			c.state = StateFinished
 		}
 	}
 	return c.describe()
-}
-
-// Accounts lists the accounts that have a directory below state.
-func Accounts(state string) (jids []string) {
-	list, _ := os.ReadDir(AccountsDir(state))
-	for _, e := range list {
-		if jid, err := url.PathUnescape(e.Name()); err == nil && e.IsDir() && fileName(jid) == e.Name() {
-			jids = append(jids, jid)
-		}
-	}
-	return jids
 }

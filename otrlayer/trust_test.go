@@ -3,6 +3,8 @@ package otrlayer
 import (
 	"slices"
 	"testing"
+
+	"otrproxy/otrlayer/keyring"
 )
 
 // Under require-verified the first contact says what to do, with both fingerprints; what
@@ -94,10 +96,10 @@ func TestAcceptNamesTheKey(t *testing.T) {
 	alice.say("2", "two")
 	carry(alice, bob)
 	v := alice.a.Conversation("bob@y")
-	if v.Trust != Changed || v.Fingerprint != k.Fingerprint() || !slices.Contains(v.Known, old) || v.Waits != CauseKeyChanged {
+	if v.Trust != keyring.Changed || v.Fingerprint != k.Fingerprint() || !slices.Contains(v.Known, old) || v.Waits != CauseKeyChanged {
 		t.Fatalf("%+v", v)
 	}
-	for _, fp := range []Fingerprint{old, {}, {1}} {
+	for _, fp := range []keyring.Fingerprint{old, {}, {1}} {
 		if ok, _ := alice.a.Accept("bob@y", fp); ok {
 			t.Errorf("%s was accepted", fp)
 		}

@@ -14,7 +14,7 @@ import (
 
 	"otrproxy/demo/client"
 	"otrproxy/demo/server"
-	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/control"
 	"otrproxy/proxy/state"
 )
@@ -103,7 +103,7 @@ func TestBackup(t *testing.T) {
 func TestBackupLeavesSpareKeysOut(t *testing.T) {
 	dir := stateDir(t)
 	account := filepath.Join(dir, "accounts", "alice@"+domain)
-	for _, name := range []string{otrlayer.SpareFile, otrlayer.SpareFile + ".age", filepath.Join("accounts", otrlayer.SpareFile)} {
+	for _, name := range []string{keyring.SpareFile, keyring.SpareFile + ".age", filepath.Join("accounts", keyring.SpareFile)} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("SPARE"), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -20,7 +20,7 @@ import (
 
 	"otrproxy/demo/client"
 	"otrproxy/demo/server"
-	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/stanza"
 )
 
@@ -278,7 +278,7 @@ func TestStrangerGetsNothing(t *testing.T) {
 			if _, err := admin(t, l.home.p, "key passphrase", "passphrase", "correct horse"); err != nil {
 				t.Fatal(err)
 			}
-			dir := otrlayer.Dir(l.home.state, "alice@"+domain)
+			dir := keyring.Dir(l.home.state, "alice@"+domain)
 			if _, err := os.Stat(filepath.Join(dir, "login.verifier")); err == nil {
 				t.Error("what recognises the password is in clear")
 			}
@@ -329,7 +329,7 @@ func TestFirstLoginIsThePerson(t *testing.T) {
 		t.Error(err)
 	}
 	b.stop()
-	file, err := os.ReadFile(filepath.Join(otrlayer.Dir(b.state, "new@"+domain), "login.verifier"))
+	file, err := os.ReadFile(filepath.Join(keyring.Dir(b.state, "new@"+domain), "login.verifier"))
 	if err != nil || !strings.Contains(string(file), "$argon2id$v=19$m=") || strings.Contains(string(file), "password: x") {
 		t.Errorf("%s %v", file, err)
 	}
@@ -525,7 +525,7 @@ func TestServerDoesNotLogInAsThePerson(t *testing.T) {
 	}
 	t.Cleanup(alice.Drop)
 	// What the server has: its own salt, count and StoredKey, and what it has just been sent.
-	file, _ := os.ReadFile(filepath.Join(otrlayer.Dir(b.state, "alice@"+domain), "login.keys"))
+	file, _ := os.ReadFile(filepath.Join(keyring.Dir(b.state, "alice@"+domain), "login.keys"))
 	var raw []map[string]any
 	if err := yaml.Unmarshal(file, &raw); err != nil {
 		t.Fatal(err)

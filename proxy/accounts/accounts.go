@@ -11,6 +11,7 @@ import (
 
 	"otrproxy/config"
 	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/causes"
 	"otrproxy/proxy/journal"
 	"otrproxy/proxy/notify"
@@ -23,7 +24,7 @@ type Set struct {
 	log       *journal.Journal
 	Dir       string // the state directory
 	Vault     *state.Vault
-	Maker     *otrlayer.Maker // of all accounts' keys
+	Maker     *keyring.Maker // of all accounts' keys
 	Bell      *notify.Bell
 	Full      func() bool                // memory is short
 	Handshake func(result string)        // is told how each key exchange ended
@@ -46,7 +47,7 @@ type Set struct {
 
 // New has the accounts of a state directory. Who is told what is the caller's to set.
 func New(cfg func() *config.Config, log *journal.Journal, dir string, v *state.Vault) *Set {
-	return &Set{config: cfg, log: log, Dir: dir, Vault: v, Maker: otrlayer.NewMaker(dir, v, log.Record), Full: func() bool { return false }, Refused: func(causes.Refusal) {},
+	return &Set{config: cfg, log: log, Dir: dir, Vault: v, Maker: keyring.NewMaker(dir, v, log.Record), Full: func() bool { return false }, Refused: func(causes.Refusal) {},
 		open: map[string]*otrlayer.Account{}, opening: map[string]*opening{}, seats: map[place]int{}, fresh: map[string]int{}, unmade: map[string][]func(){}}
 }
 
@@ -90,9 +91,9 @@ func (ac *Set) Open(jid string) (*otrlayer.Account, error) {
 // fromDisk reads an account.
 func (ac *Set) fromDisk(jid string) (*otrlayer.Account, error) {
 	if ac.Vault.Locked() { // also where there is no key yet: it could not be saved
-		return nil, otrlayer.ErrLocked
+		return nil, keyring.ErrLocked
 	}
-	if _, err := os.Stat(otrlayer.Dir(ac.Dir, jid)); err != nil { // of one more, nobody knows whether it is enrolled
+	if _, err := os.Stat(keyring.Dir(ac.Dir, jid)); err != nil { // of one more, nobody knows whether it is enrolled
 		ac.Opens()
 	}
 	return otrlayer.Open(ac.Dir, jid, ac.settings(jid), accountEvents{ac, jid}, ac.Vault, ac.Maker)
@@ -172,7 +173,7 @@ func (ac *Set) Get(jid string) *otrlayer.Account {
 
 // Known lists the accounts that have a directory, by name.
 func (ac *Set) Known() []string {
-	list := otrlayer.Accounts(ac.Dir)
+	list := keyring.Accounts(ac.Dir)
 	ac.mu.Lock()
 	for jid := range ac.open {
 		if !slices.Contains(list, jid) {
@@ -191,8 +192,8 @@ func (ac *Set) SealAll(seal bool) (err error) {
 	ac.mu.Lock()
 	open := maps.Clone(ac.open)
 	ac.mu.Unlock()
-	for _, jid := range otrlayer.Accounts(ac.Dir) {
-		one := func() error { return otrlayer.SealKeys(otrlayer.Dir(ac.Dir, jid), ac.Vault, seal) }
+	for _, jid := range keyring.Accounts(ac.Dir) {
+		one := func() error { return keyring.SealKeys(keyring.Dir(ac.Dir, jid), ac.Vault, seal) }
 		if a := open[jid]; a != nil {
 			one = func() error { return a.SealKeys(seal) }
 		}

@@ -5,6 +5,7 @@ import (
 
 	"otrproxy/config"
 	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/causes"
 )
 
@@ -127,7 +128,7 @@ func (ac *Set) vacated(s *Seat) *otrlayer.Account {
 
 // made reports whether an account has a directory.
 func (ac *Set) made(account string) bool {
-	_, err := os.Stat(otrlayer.Dir(ac.Dir, account))
+	_, err := os.Stat(keyring.Dir(ac.Dir, account))
 	return err == nil
 }
 

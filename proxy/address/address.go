@@ -11,7 +11,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 	"mellium.im/xmpp/jid"
 
-	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/text"
 	"otrproxy/stanza"
 )
 
@@ -89,12 +89,12 @@ func (k *Cache) read(el stanza.Element, attr string, raw []byte) JID {
 func Read(s string) JID {
 	j, err := mapped(s)
 	if err != nil {
-		return JID{Written: s, Mimics: otrlayer.Alike(domainIn(s), ServiceJID)}
+		return JID{Written: s, Mimics: text.Alike(domainIn(s), ServiceJID)}
 	}
 	full := j.String()
 	a := JID{Written: s, Full: full, Bare: full[:len(j.Bare().String())], Resource: j.Resourcepart() != "", OK: true,
-		Mimics: otrlayer.Alike(j.Domainpart(), ServiceJID) || otrlayer.Mentions(j.Localpart()) || otrlayer.Mentions(j.Resourcepart())}
-	a.AsService = a.Resource && (otrlayer.Alike(j.Resourcepart(), ServiceName) || otrlayer.Alike(j.Resourcepart(), ServiceJID))
+		Mimics: text.Alike(j.Domainpart(), ServiceJID) || text.Mentions(j.Localpart()) || text.Mentions(j.Resourcepart())}
+	a.AsService = a.Resource && (text.Alike(j.Resourcepart(), ServiceName) || text.Alike(j.Resourcepart(), ServiceJID))
 	if also := CaseFolded(a.Bare); also != a.Bare {
 		a.Also = also
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/control"
 )
 
@@ -135,7 +136,7 @@ func (l live) Collect(ch chan<- prometheus.Metric) {
 	gauge(certEndDesc, seconds(now.CertEnd))
 	gauge(oldestDesc, now.Oldest.Seconds())
 	gauge(heldDesc, float64(now.Accounts.Held))
-	now.Accounts.Census.All(func(s otrlayer.MessageState, t otrlayer.Trust, n int) {
+	now.Accounts.Census.All(func(s otrlayer.MessageState, t keyring.Trust, n int) {
 		gauge(convsDesc, float64(n), string(s), string(t))
 	})
 	for _, k := range now.Kept {

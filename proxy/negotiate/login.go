@@ -9,6 +9,7 @@ import (
 	"mellium.im/xmpp/jid"
 
 	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/causes"
 	"otrproxy/proxy/sasl"
 	"otrproxy/proxy/state"
@@ -114,7 +115,7 @@ func (c *client) auth(ctx context.Context, mech, initial string) (account *otrla
 
 // noFiles tells of an account whose files cannot be used.
 func (c *client) noFiles(account string, err error) error {
-	if errors.Is(err, otrlayer.ErrLocked) {
+	if errors.Is(err, keyring.ErrLocked) {
 		err = state.LockedError()
 	}
 	c.n.Metrics.UpstreamFailed(causes.FailState)

@@ -11,7 +11,7 @@ import (
 	"github.com/xdg-go/scram"
 	"mellium.im/xmpp/jid"
 
-	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/causes"
 	"otrproxy/proxy/sasl"
 	"otrproxy/stanza"
@@ -65,7 +65,7 @@ func (c *client) prove(mech, initial string) (*claim, error) {
 	switch enrol := "otrproxy login enroll " + s.User + "@" + c.domain.Name; {
 	case err == nil:
 	case s.User != "" && s.Keys == nil && c.n.Accounts.Vault.Locked():
-		return nil, c.noFiles(s.User+"@"+c.domain.Name, otrlayer.ErrLocked)
+		return nil, c.noFiles(s.User+"@"+c.domain.Name, keyring.ErrLocked)
 	case s.User != "" && s.Keys == nil:
 		c.n.Logins.OfferPlain(c.Place(), "")
 		return nil, c.again("invalid-mechanism", "This account is not enrolled for SCRAM with otrproxy; try again, or have its administrator enrol it: "+enrol)

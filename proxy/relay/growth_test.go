@@ -9,6 +9,7 @@ import (
 
 	"otrproxy/config"
 	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/leg"
 	"otrproxy/stanza"
 )
@@ -28,11 +29,11 @@ func crowded(tb testing.TB, n crowd) *Session {
 	}
 	state := r.dir
 	for i := range n.accounts {
-		if err := os.MkdirAll(otrlayer.Dir(state, fmt.Sprintf("other%d@path.example", i)), 0o700); err != nil {
+		if err := os.MkdirAll(keyring.Dir(state, fmt.Sprintf("other%d@path.example", i)), 0o700); err != nil {
 			tb.Fatal(err)
 		}
 	}
-	dir := otrlayer.Dir(state, "alice@path.example")
+	dir := keyring.Dir(state, "alice@path.example")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		tb.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"otrproxy/config"
 	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/text"
 	"otrproxy/proxy/address"
 	"otrproxy/proxy/filter"
 	"otrproxy/proxy/leg"
@@ -202,7 +203,7 @@ func (s *Session) expected(contact string) bool {
 // sender's address as that of somebody whose texts are expected to be encrypted.
 func (s *Session) alsoMarked(from address.JID, r otrlayer.Reading) otrlayer.Reading {
 	if from.Also != "" && r.Deliver && r.Text != "" && !r.Encrypted && !r.Clear && !r.Unreadable && s.Account().Expects(from.Also) {
-		r.Text, r.Changed, r.Clear = otrlayer.Clear(r.Text), true, true
+		r.Text, r.Changed, r.Clear = text.Clear(r.Text), true, true
 	}
 	return r
 }
@@ -218,16 +219,16 @@ func (s *Session) voiceUnder(rule *config.Rule) filter.Voice {
 
 // speaks has the session know what becomes of words.
 func (s *Session) speaks() {
-	s.voice = filter.Voice{Fits: otrlayer.Harmless, Quote: otrlayer.Defused, Mark: inClear, Covers: s.covers}
+	s.voice = filter.Voice{Fits: text.Harmless, Quote: text.Defused, Mark: inClear, Covers: s.covers}
 }
 
 // inClear is a text that came in clear with the mark of that; OTR in it is nobody's to read.
-func inClear(text string) string {
-	r := otrlayer.Scrub(text)
+func inClear(body string) string {
+	r := otrlayer.Scrub(body)
 	if r.Unreadable || !r.Deliver {
 		return r.Text
 	}
-	return otrlayer.Clear(r.Text)
+	return text.Clear(r.Text)
 }
 
 // covers reports whether what an address that a stanza names says is expected to be
@@ -509,10 +510,10 @@ func (s *Session) outside(root stanza.Element, from address.JID, archived bool) 
 
 // outsideOTR is a text that the engine does not see: of the account's own server, in its own
 // name, or in what may be a room.
-func (s *Session) outsideOTR(from address.JID, text string) otrlayer.Reading {
-	r := otrlayer.Scrub(text)
+func (s *Session) outsideOTR(from address.JID, body string) otrlayer.Reading {
+	r := otrlayer.Scrub(body)
 	if r.Deliver && !r.Unreadable && s.expects(from) {
-		r.Text, r.Changed, r.Clear = otrlayer.Clear(r.Text), true, true
+		r.Text, r.Changed, r.Clear = text.Clear(r.Text), true, true
 	}
 	return r
 }
@@ -576,7 +577,7 @@ func presenting(root stanza.Element) (program string, priority int) {
 	for el := range root.Children() {
 		switch {
 		case !named && el.Is(nsCaps, "c"):
-			program, named = otrlayer.KnownProgram(el.AttrBytes("node")), true
+			program, named = text.KnownProgram(el.AttrBytes("node")), true
 		case !ranked && el.Is(stanza.NSClient, "priority"):
 			n, _ := strconv.ParseInt(strings.TrimSpace(el.Text()), 10, 8)
 			priority, ranked = int(n), true
@@ -662,7 +663,7 @@ func ourPlace(room string) string { return room + "/" + address.ServiceName }
 
 // Notice queues a line of ours: in the conversation with a contact, by bare JID; in a room, by
 // our place there; or in the conversation with one of its occupants.
-func (s *Session) Notice(where, text string) bool {
+func (s *Session) Notice(where, line string) bool {
 	_, occupant, room := strings.Cut(where, "/")
 	typ, extra := "chat", "<no-store xmlns='"+nsHints+"'/><no-copy xmlns='"+nsHints+"'/>"
 	switch {
@@ -680,7 +681,7 @@ func (s *Session) Notice(where, text string) bool {
 		where = s.windows.with(where)
 	}
 	ok := s.client.Build(func(b []byte) []byte {
-		return stanza.Message{From: where, To: s.full(), ID: ownID + leg.NewID(), Type: typ, Body: "[otrproxy] " + otrlayer.Defused(text), Extra: []byte(extra)}.AppendTo(b)
+		return stanza.Message{From: where, To: s.full(), ID: ownID + leg.NewID(), Type: typ, Body: "[otrproxy] " + text.Defused(line), Extra: []byte(extra)}.AppendTo(b)
 	})
 	s.client.Kick()
 	return ok

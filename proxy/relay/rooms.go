@@ -10,6 +10,7 @@ import (
 
 	"otrproxy/config"
 	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/address"
 	"otrproxy/proxy/filter"
 	"otrproxy/proxy/state"
@@ -156,7 +157,7 @@ func (s *Session) isRoom(bare string) bool { return s.rooms.has(bare) && !s.isCo
 // such an address: each occupant of a room would answer.
 func (s *Session) unsure(bare string) bool {
 	return s.rooms.has(bare) && !s.contacts.isListed(bare) && s.Account().Knows(bare) && !s.Account().Private(bare) &&
-		s.Account().Conversation(bare).Fingerprint == otrlayer.Fingerprint{}
+		s.Account().Conversation(bare).Fingerprint == keyring.Fingerprint{}
 }
 
 // nearRoom reports whether the client is in a room of that bare JID, comes in or leaves.
@@ -289,7 +290,7 @@ func (t *toldRooms) first(s *Session, room, what string) bool {
 	if told[room] == what { // most often so
 		return false
 	}
-	path := filepath.Join(otrlayer.Dir(s.r.dir, s.jid), roomsFile)
+	path := filepath.Join(keyring.Dir(s.r.dir, s.jid), roomsFile)
 	if !known {
 		told = map[string]string{}
 		var b []byte

@@ -13,7 +13,7 @@ import (
 	"github.com/moby/sys/atomicwriter"
 	"mellium.im/xmpp/jid"
 
-	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/address"
 	"otrproxy/proxy/control"
 	"otrproxy/proxy/leg"
@@ -180,13 +180,13 @@ const (
 
 // remembered reports whether a word stands in the account's file of the service contact.
 func (s *Session) remembered(word string) bool {
-	b, _ := os.ReadFile(filepath.Join(otrlayer.Dir(s.r.dir, s.jid), serviceFile))
+	b, _ := os.ReadFile(filepath.Join(keyring.Dir(s.r.dir, s.jid), serviceFile))
 	return slices.Contains(strings.Fields(string(b)), word)
 }
 
 // recall writes a word there, or removes it.
 func (s *Session) recall(word string, yes bool) {
-	path := filepath.Join(otrlayer.Dir(s.r.dir, s.jid), serviceFile)
+	path := filepath.Join(keyring.Dir(s.r.dir, s.jid), serviceFile)
 	s.r.recalling.Lock()
 	defer s.r.recalling.Unlock()
 	b, err := os.ReadFile(path)

@@ -18,7 +18,7 @@ import (
 	"github.com/xdg-go/scram"
 	"go.yaml.in/yaml/v3"
 
-	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/address"
 	"otrproxy/proxy/causes"
 	"otrproxy/proxy/notify"
@@ -106,7 +106,7 @@ func (lo *Logins) loggedIn(account, mechanism string) error {
 }
 
 func (lo *Logins) loginPath(account, name string) string {
-	return filepath.Join(otrlayer.Dir(lo.dir, account), name)
+	return filepath.Join(keyring.Dir(lo.dir, account), name)
 }
 
 // readLogin reads a file that may be encrypted; nil where there is none.
@@ -136,7 +136,7 @@ func (lo *Logins) saveSealed(account, name string, b []byte) error {
 }
 
 func (lo *Logins) saveLogin(account, name string, b []byte) error {
-	dir := otrlayer.Dir(lo.dir, account)
+	dir := keyring.Dir(lo.dir, account)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}

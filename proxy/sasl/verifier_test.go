@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"otrproxy/config"
-	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/journal"
 	"otrproxy/proxy/metrics"
 	"otrproxy/proxy/notify"
@@ -62,7 +62,7 @@ func TestDamagedVerifierRecognisesNobody(t *testing.T) {
 	for name, file := range map[string]string{"no YAML": "\x00", "empty": "{}\n", "another hash": "password: \"$2y$10$abc\"\n", "unknown field": "pasword: x\n", "keys without any": "keys: []\n",
 		"too much memory": "password: \"$argon2id$v=19$m=4294967295,t=2,p=1$c2FsdHNhbHQ$" + strings.Repeat("A", 43) + "\"\n"} {
 		lo := alone(t)
-		dir := otrlayer.Dir(lo.dir, "alice@example.org")
+		dir := keyring.Dir(lo.dir, "alice@example.org")
 		os.MkdirAll(dir, 0o700)
 		os.WriteFile(filepath.Join(dir, verifierFile), []byte(file), 0o600)
 		if who, err := lo.Recognise("alice@example.org", Credentials{"alice", "x"}); err == nil || who != Strange || !strings.Contains(err.Error(), verifierFile) {

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/address"
 )
 
@@ -25,7 +25,7 @@ const coarse = 2 * time.Second
 // look lists the accounts, where that is not done. The caller holds mu.
 func (k *Accounts) look(state string) {
 	var dated time.Time
-	if info, err := os.Stat(otrlayer.AccountsDir(state)); err == nil {
+	if info, err := os.Stat(keyring.AccountsDir(state)); err == nil {
 		dated = info.ModTime()
 	}
 	if !k.dated.IsZero() && dated.Equal(k.dated) {
@@ -33,7 +33,7 @@ func (k *Accounts) look(state string) {
 	}
 	now := time.Now()
 	k.of, k.n, k.dated, k.until = map[string][]string{}, 0, dated, now.Add(time.Second)
-	for _, jid := range otrlayer.Accounts(state) {
+	for _, jid := range keyring.Accounts(state) {
 		k.of[address.DomainOf(jid)] = append(k.of[address.DomainOf(jid)], jid)
 		k.n++
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/moby/sys/atomicwriter"
 
-	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/control"
 )
 
@@ -131,7 +131,7 @@ func rename(from, to string) error {
 // notState reports whether a name in the directory is part of no format. Spare keys are
 // none: one that has been used does not come back with a copy.
 func notState(name string) bool {
-	return strings.HasPrefix(name, otrlayer.SpareFile) || name == "lock" || name == control.SocketName || name == partCopy || name == wholeCopy || strings.HasPrefix(name, keptCopy)
+	return strings.HasPrefix(name, keyring.SpareFile) || name == "lock" || name == control.SocketName || name == partCopy || name == wholeCopy || strings.HasPrefix(name, keptCopy)
 }
 
 // fresh reports whether there is nothing in a directory yet.

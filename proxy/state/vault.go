@@ -12,7 +12,7 @@ import (
 	"filippo.io/age"
 	"github.com/moby/sys/atomicwriter"
 
-	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 )
 
 // MinPassphrase is the least length of a passphrase, in bytes.
@@ -21,7 +21,7 @@ const MinPassphrase = 8
 // LockedError is what stands in the way while the private keys are encrypted and nobody has
 // given the passphrase.
 func LockedError() error {
-	return fmt.Errorf("%w with a passphrase that has to be given after each start of otrproxy; the administrator does so with: otrproxy key unlock", otrlayer.ErrLocked)
+	return fmt.Errorf("%w with a passphrase that has to be given after each start of otrproxy; the administrator does so with: otrproxy key unlock", keyring.ErrLocked)
 }
 
 // A Vault keeps private keys encrypted at rest, in the format of age. An identity of
@@ -81,12 +81,12 @@ func (v *Vault) Locked() bool {
 	return v.sealed != nil && v.identity == nil
 }
 
-// Seal encrypts a file; otrlayer.ErrLocked where nobody has given the passphrase.
+// Seal encrypts a file; keyring.ErrLocked where nobody has given the passphrase.
 func (v *Vault) Seal(plain []byte) ([]byte, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.identity == nil {
-		return nil, otrlayer.ErrLocked
+		return nil, keyring.ErrLocked
 	}
 	return encrypt(plain, v.identity.Recipient())
 }
@@ -96,7 +96,7 @@ func (v *Vault) Open(sealed []byte) ([]byte, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.identity == nil {
-		return nil, otrlayer.ErrLocked
+		return nil, keyring.ErrLocked
 	}
 	return decrypt(sealed, v.identity)
 }
@@ -177,7 +177,7 @@ func (v *Vault) Protect(passphrase string) (err error) {
 	defer v.mu.Unlock()
 	id := v.identity
 	if id == nil && v.sealed != nil {
-		return otrlayer.ErrLocked
+		return keyring.ErrLocked
 	}
 	if id == nil {
 		if id, err = age.GenerateX25519Identity(); err != nil {

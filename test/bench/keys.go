@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/crypto/argon2"
 
-	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 )
 
 // keyFile has the keys of some accounts. Making one takes a while, so all share the first two.
@@ -45,7 +45,7 @@ func giveKeys(state string, jids ...string) error {
 	for i, jid := range jids {
 		k := i % len(keyOwners)
 		key := bytes.Join([][]byte{parts[0], []byte(begin), bytes.ReplaceAll(parts[1+k], []byte(keyOwners[k]), []byte(jid)), []byte(")\n")}, nil)
-		dir := otrlayer.Dir(state, jid)
+		dir := keyring.Dir(state, jid)
 		err := errors.Join(os.MkdirAll(dir, 0o700),
 			os.WriteFile(filepath.Join(dir, "otr.private_key"), key, 0o600),
 			os.WriteFile(filepath.Join(dir, "service"), []byte("greeted\n"), 0o600),

@@ -8,7 +8,9 @@ import (
 	"testing"
 
 	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/otrlayer/otr"
+	"otrproxy/otrlayer/text"
 	"otrproxy/test/need"
 )
 
@@ -65,10 +67,10 @@ func TestTexts(t *testing.T) {
 			}
 			const alice, bob = "alice@x.example", "bob@y.example"
 			dir := t.TempDir()
-			if err := os.MkdirAll(otrlayer.Dir(dir, alice), 0o700); err != nil {
+			if err := os.MkdirAll(keyring.Dir(dir, alice), 0o700); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(otrlayer.Dir(dir, alice), "otr.private_key"), need.KeyFile(t, "alice", alice, "prpl-jabber"), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(keyring.Dir(dir, alice), "otr.private_key"), need.KeyFile(t, "alice", alice, "prpl-jabber"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			a, err := otrlayer.Open(dir, alice, func() otrlayer.Settings {
@@ -81,7 +83,7 @@ func TestTexts(t *testing.T) {
 			o := &outlet{}
 			a.Attach(o)
 			if p.node != "" {
-				a.Presence(o, bob+"/r", bob, true, otrlayer.KnownProgram([]byte(p.node)), 0)
+				a.Presence(o, bob+"/r", bob, true, text.KnownProgram([]byte(p.node)), 0)
 			}
 			var aliceRead, bobRead string
 			take := func(events []event) {

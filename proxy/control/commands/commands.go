@@ -12,6 +12,7 @@ import (
 
 	"otrproxy/config"
 	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/accounts"
 	"otrproxy/proxy/address"
 	"otrproxy/proxy/control"
@@ -147,7 +148,7 @@ func (k *Desk) named(c control.Call) (*otrlayer.Account, error) {
 		return nil, fmt.Errorf("there is no account %s here; it is made at its first login, or by: %s", jid, c.How("key generate"))
 	}
 	a, err := k.Accounts.Open(jid)
-	if errors.Is(err, otrlayer.ErrLocked) {
+	if errors.Is(err, keyring.ErrLocked) {
 		err = state.LockedError()
 	}
 	return a, err
@@ -163,7 +164,7 @@ func (k *Desk) each(c control.Call) (out []*otrlayer.Account, trouble string, er
 	for _, jid := range k.Accounts.Known() {
 		a, err := k.Accounts.Open(jid)
 		switch {
-		case errors.Is(err, otrlayer.ErrLocked):
+		case errors.Is(err, keyring.ErrLocked):
 			continue
 		case err != nil:
 			trouble += "\n" + jid + " cannot be used: " + err.Error()

@@ -9,6 +9,7 @@ import (
 
 	"otrproxy/config"
 	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/address"
 	"otrproxy/proxy/control"
 )
@@ -49,7 +50,7 @@ func (k *Desk) line(a *otrlayer.Account, v otrlayer.Conversation) control.Contac
 	rule := k.Config().RuleFor(a.JID(), v.Contact)
 	l := control.ContactLine{Account: a.JID(), Contact: v.Contact, Instance: fmt.Sprintf("%08x", v.Instance), State: string(v.State), Trust: string(v.Trust),
 		OTRVersion: v.Version, Policy: string(rule.Policy), Held: v.Held, Rule: where(rule), Waits: string(v.Waits), Question: v.Question, Known: hexes(v.Known), Others: hexes(v.Others)}
-	if v.Fingerprint != (otrlayer.Fingerprint{}) {
+	if v.Fingerprint != (keyring.Fingerprint{}) {
 		l.Fingerprint = v.Fingerprint.Hex()
 	}
 	if own, ok := a.Fingerprint(); ok {
@@ -64,7 +65,7 @@ func (k *Desk) line(a *otrlayer.Account, v otrlayer.Conversation) control.Contac
 	return l
 }
 
-func hexes(list []otrlayer.Fingerprint) (out []string) {
+func hexes(list []keyring.Fingerprint) (out []string) {
 	for _, f := range list {
 		out = append(out, f.Hex())
 	}
@@ -73,7 +74,7 @@ func hexes(list []otrlayer.Fingerprint) (out []string) {
 
 // grouped is a fingerprint of 40 hex digits as libotr shows it.
 func grouped(hex string) string {
-	if fp, err := otrlayer.ParseFingerprint(hex); err == nil {
+	if fp, err := keyring.ParseFingerprint(hex); err == nil {
 		return fp.String()
 	}
 	return "none yet"
@@ -159,18 +160,18 @@ func (k *Desk) contactShow(a *otrlayer.Account, contact string, c control.Call) 
 
 // fingerprintOf reads a fingerprint as the contact read it out, or as other programs
 // write it into a QR code: xmpp:JID?otr-fingerprint=HEX.
-func fingerprintOf(s, contact string) (otrlayer.Fingerprint, error) {
+func fingerprintOf(s, contact string) (keyring.Fingerprint, error) {
 	if u, err := url.Parse(s); err == nil && u.Scheme == "xmpp" {
 		if whose, err := address.Bare(u.Opaque); err != nil || whose != contact {
-			return otrlayer.Fingerprint{}, fmt.Errorf("this is the fingerprint of %s, not of %s", u.Opaque, contact)
+			return keyring.Fingerprint{}, fmt.Errorf("this is the fingerprint of %s, not of %s", u.Opaque, contact)
 		}
 		for part := range strings.FieldsFuncSeq(u.RawQuery, func(r rune) bool { return r == ';' || r == '&' }) {
 			if v, ok := strings.CutPrefix(part, "otr-fingerprint="); ok {
-				return otrlayer.ParseFingerprint(v)
+				return keyring.ParseFingerprint(v)
 			}
 		}
 	}
-	return otrlayer.ParseFingerprint(s)
+	return keyring.ParseFingerprint(s)
 }
 
 func (k *Desk) verify(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {

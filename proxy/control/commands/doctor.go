@@ -15,6 +15,7 @@ import (
 
 	"otrproxy/config"
 	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/address"
 	"otrproxy/proxy/causes"
 	"otrproxy/proxy/control"
@@ -282,7 +283,7 @@ func (dc *doctor) examineAccount(d *diagnosis, account string, c control.Call) {
 	switch {
 	case !known:
 		d.warn("key", "it is made at the first login; or now: "+c.How("key generate", "account", account), "there is none yet")
-	case errors.Is(err, otrlayer.ErrLocked):
+	case errors.Is(err, keyring.ErrLocked):
 		d.fail("key", c.How("key unlock"), "the private keys are locked")
 	case err != nil:
 		d.fail("key", "", "%v", err)

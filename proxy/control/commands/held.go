@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/address"
 	"otrproxy/proxy/control"
 )
@@ -69,7 +70,7 @@ var heldReasons = map[string]string{
 // that showed it and this command there may have come another.
 func (k *Desk) release(a *otrlayer.Account, contact string, c control.Call) (control.Reply, error) {
 	v := a.Conversation(contact)
-	changed := v.Trust == otrlayer.Changed && v.State == otrlayer.StateEncrypted
+	changed := v.Trust == keyring.Changed && v.State == otrlayer.StateEncrypted
 	if c.Arg("fingerprint") == "" && changed {
 		return control.Reply{}, fmt.Errorf("the key of %s has changed. Compare fingerprints by another way first, if you can: %s. To accept the new key without that, name it: %s",
 			contact, c.How("contact verify"), c.How("held send", "fingerprint", v.Fingerprint.String()))

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/address"
 	"otrproxy/proxy/causes"
 	"otrproxy/proxy/control"
@@ -40,7 +41,7 @@ func keyWords() []word {
 }
 
 // fingerprintURI is a fingerprint as other programs read it, from a QR code as well.
-func fingerprintURI(account string, fp otrlayer.Fingerprint) string {
+func fingerprintURI(account string, fp keyring.Fingerprint) string {
 	return "xmpp:" + account + "?otr-fingerprint=" + fp.Hex()
 }
 
@@ -82,7 +83,7 @@ func (k *Desk) keyGenerate(_ context.Context, c control.Call) (control.Reply, er
 		return control.Reply{}, fmt.Errorf("%q is no account, such as alice@example.org", c.Arg("account"))
 	}
 	a, err := k.Accounts.Open(jid)
-	if errors.Is(err, otrlayer.ErrLocked) {
+	if errors.Is(err, keyring.ErrLocked) {
 		err = state.LockedError()
 	}
 	if err != nil {
@@ -118,8 +119,8 @@ type importing struct {
 	account, from string
 	replace       bool
 	lines         []control.ImportLine
-	keys          map[string]*otrlayer.PrivateKey
-	known         map[string]map[string][]otrlayer.KnownKey // by account and contact
+	keys          map[string]*keyring.PrivateKey
+	known         map[string]map[string][]keyring.KnownKey // by account and contact
 	tags          map[string]uint32
 	file          map[string]string // where each came from
 }
@@ -162,7 +163,7 @@ func (i *importing) read(f control.File) {
 		i.skip(path, "file", "", f.Unread)
 		return
 	}
-	profile, ok := otrlayer.ReadProfile(f.Text)
+	profile, ok := keyring.ReadProfile(f.Text)
 	if !ok {
 		if len(f.Text) > 0 {
 			i.skip(path, "file", "", "not a file of libotr's, or damaged")
@@ -192,7 +193,7 @@ func (i *importing) read(f control.File) {
 			i.skip(path, "fingerprint", k.Account, fmt.Sprintf("%q is no XMPP address", k.Contact))
 		default:
 			if i.known[account] == nil {
-				i.known[account] = map[string][]otrlayer.KnownKey{}
+				i.known[account] = map[string][]keyring.KnownKey{}
 			}
 			i.known[account][contact] = append(i.known[account][contact], k)
 			i.file["known "+account+" "+contact] = path
@@ -208,7 +209,7 @@ func (i *importing) read(f control.File) {
 // apply takes over what was read for one account.
 func (i *importing) apply(account string) (err error) {
 	a, err := i.k.Accounts.Open(account)
-	if errors.Is(err, otrlayer.ErrLocked) {
+	if errors.Is(err, keyring.ErrLocked) {
 		err = state.LockedError()
 	}
 	if err != nil {
@@ -260,7 +261,7 @@ func (i *importing) apply(account string) (err error) {
 }
 
 func (k *Desk) keyImport(_ context.Context, c control.Call) (control.Reply, error) {
-	i := &importing{k: k, from: c.Arg("from"), replace: c.Has("replace"), keys: map[string]*otrlayer.PrivateKey{}, known: map[string]map[string][]otrlayer.KnownKey{}, tags: map[string]uint32{}, file: map[string]string{}}
+	i := &importing{k: k, from: c.Arg("from"), replace: c.Has("replace"), keys: map[string]*keyring.PrivateKey{}, known: map[string]map[string][]keyring.KnownKey{}, tags: map[string]uint32{}, file: map[string]string{}}
 	if (i.from == "") != (c.Arg("account") == "") {
 		return control.Reply{}, fmt.Errorf("%w: --account and --from belong together: whose account is meant, and what the files call it", control.ErrUsage)
 	}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"otrproxy/otrlayer"
+	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/address"
 	"otrproxy/proxy/control"
 	"otrproxy/proxy/relay"
@@ -76,7 +76,7 @@ func (k *Desk) loginLine(account string) (control.LoginLine, error) {
 			l.Enrolled = append(l.Enrolled, k.Mechanism)
 		}
 	}
-	if err != nil && !errors.Is(err, otrlayer.ErrLocked) {
+	if err != nil && !errors.Is(err, keyring.ErrLocked) {
 		return l, err
 	}
 	m, err := k.Logins.LoginsOf(account)

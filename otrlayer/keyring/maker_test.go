@@ -1,22 +1,38 @@
-package otrlayer
+package keyring
 
 import (
+	"crypto/rand"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
-	"time"
 
 	"otrproxy/otrlayer/otr"
 )
+
+var (
+	spareMu   sync.Mutex
+	spareKeys = map[string]*otr.PrivateKey{}
+)
+
+// spareKey is the test's key of a name. Making one takes a while.
+func spareKey(name string) (k *otr.PrivateKey, err error) {
+	spareMu.Lock()
+	defer spareMu.Unlock()
+	if spareKeys[name] == nil {
+		spareKeys[name], err = otr.GenerateKey(rand.Reader)
+	}
+	return spareKeys[name], err
+}
 
 // stocked is a maker with keys to spare, one of each test key that is named.
 func stocked(t *testing.T, dir string, v Vault, names ...string) *Maker {
 	t.Helper()
 	m := NewMaker(dir, v, func(_ int, what string, err error) { t.Error(what, err) })
 	for _, name := range names {
-		k, err := testKey(name)
+		k, err := spareKey(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -30,7 +46,7 @@ func stocked(t *testing.T, dir string, v Vault, names ...string) *Maker {
 
 func isKey(t *testing.T, k *otr.PrivateKey, name string) {
 	t.Helper()
-	if want, _ := testKey(name); k == nil || k.Fingerprint() != want.Fingerprint() {
+	if want, _ := spareKey(name); k == nil || k.Fingerprint() != want.Fingerprint() {
 		t.Errorf("not the key %q", name)
 	}
 }
@@ -63,13 +79,13 @@ func TestSpareKeyThatStaysIsNotUsed(t *testing.T) {
 	dir := t.TempDir()
 	m := NewMaker(dir, nil, nil)
 	for _, name := range []string{"alice@x", "bob@y"} {
-		k, err := testKey(name)
+		k, err := spareKey(name)
 		if err = errors.Join(err, m.spares.put(k)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	m.spares.vault = badSeal{}
-	sealed := filepath.Join(dir, SpareFile+sealedSuffix)
+	sealed := filepath.Join(dir, SpareFile+SealedSuffix)
 	if err := os.Rename(filepath.Join(dir, SpareFile), sealed); err != nil {
 		t.Fatal(err)
 	}
@@ -99,11 +115,11 @@ func TestSpareKeysAndThePassphrase(t *testing.T) {
 	if n, err := m.spares.count(); n != 0 || err != nil {
 		t.Errorf("%d in clear are left: %v", n, err)
 	}
-	k, _ := testKey("bob@y")
+	k, _ := spareKey("bob@y")
 	if err := m.spares.put(k); err != nil {
 		t.Fatal(err)
 	}
-	b, err := os.ReadFile(filepath.Join(dir, SpareFile+sealedSuffix))
+	b, err := os.ReadFile(filepath.Join(dir, SpareFile+SealedSuffix))
 	if err != nil || strings.Contains(string(b), "privkeys") {
 		t.Errorf("%q %v", b, err)
 	}
@@ -190,37 +206,5 @@ func TestKeysAreMadeToSpare(t *testing.T) {
 	}
 	if len(rested) != 0 {
 		t.Error("it rested though nothing was made to spare")
-	}
-}
-
-// Where the rules want no OTR, no key is made before something needs one.
-func TestNoKeyUnderNever(t *testing.T) {
-	state := t.TempDir()
-	off := true
-	policy := Never
-	maker := stocked(t, state, nil, "alice@x")
-	alice := &person{t: t, events: &noEvents{}, hold: Hold{100, 1 << 20, time.Minute, time.Minute}, event: make(chan struct{}, 100)}
-	a, err := Open(state, "alice@x", func() Settings {
-		return Settings{Policy: func(string) Policy { return policy }, Hold: alice.hold, HandsOff: func() bool { return off }}
-	}, alice.events, nil, maker)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(a.Close)
-	alice.a = a
-	a.Attach(alice)
-	a.Prepare()
-	a.Send(alice, Message{Contact: "bob@y", To: "bob@y", ID: "1", Text: "hello"})
-	a.Receive(alice, Incoming{From: "bob@y/r", Contact: "bob@y", Text: "?OTRv3?", Welcome: true})
-	<-a.Ready()
-	if _, ok := a.Fingerprint(); ok {
-		t.Fatal("a key was made")
-	}
-	off, policy = false, Require // the rules have changed
-	a.Send(alice, Message{Contact: "bob@y", To: "bob@y", ID: "2", Text: "hello"})
-	<-a.Ready()
-	n := len(alice.take())
-	if _, ok := a.Fingerprint(); !ok || n != 2 { // the first text, and what asks
-		t.Errorf("a key: %v, %v", ok, n)
 	}
 }

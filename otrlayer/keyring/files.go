@@ -1,4 +1,4 @@
-package otrlayer
+package keyring
 
 import (
 	"bytes"
@@ -33,43 +33,50 @@ import (
 //     (oncePrivate).
 //   - a private contact given up: the person is asked once more.
 
-// A lineFile is one file of lines. It is guarded by the account's lock, but for disk.
-type lineFile struct {
+// A LineFile is one file of lines. It is guarded by the account's lock, but for disk.
+type LineFile struct {
 	what  string        // the log's word for what was not saved
 	whole func() []byte // the file as it should be
 	live  func() int    // its lines
-	store *store
+	store *Store
 
 	lines   int    // in the file and in queued
 	queued  []byte // lines to be appended
 	anew    bool   // the file is to be written anew
-	unsaved bool   // the last try failed: what is known is not what is on disk
-	next    *batch // of what is queued; nil for nothing
-	present *batch // of what is being written; nil for nothing
+	Unsaved bool   // the last try failed: what is known is not what is on disk
+	next    *Batch // of what is queued; nil for nothing
+	present *Batch // of what is being written; nil for nothing
 
 	disk lineDisk // the writer's alone
 }
 
-// A batch is what is written at once.
-type batch struct {
+// A Batch is what is written at once.
+type Batch struct {
 	done  chan struct{}
 	err   error    // set before done is closed
 	asked bool     // somebody waits, and is told of a failure
 	then  []func() // called with the account locked, once all is written or has failed
 }
 
-// A store writes an account's files of lines.
-type store struct {
+// After has f called with the account locked, once all is written or has failed.
+func (b *Batch) After(f func()) { b.then = append(b.then, f) }
+
+// A Store writes an account's files of lines.
+type Store struct {
 	mu    *sync.Mutex // the account's lock
 	log   func(what string, err error)
-	files []*lineFile
+	files []*LineFile
 	busy  bool // its goroutine runs
 	wrote int  // bytes, since the account was opened
 }
 
-func (s *store) add(f *lineFile) {
-	f.store = s
-	s.files = append(s.files, f)
+// NewStore writes under an account's lock, and logs what could not be written.
+func NewStore(mu *sync.Mutex, log func(what string, err error), files ...*LineFile) *Store {
+	s := &Store{mu: mu, log: log, files: files}
+	for _, f := range files {
+		f.store = s
+	}
+	return s
 }
 
 // A file is written anew once it has more than stale lines for each that is live.
@@ -79,7 +86,7 @@ const (
 )
 
 // append queues a line.
-func (f *lineFile) append(line []byte) {
+func (f *LineFile) append(line []byte) {
 	f.queued = append(f.queued, line...)
 	f.lines++
 	f.anew = f.anew || f.lines >= minLines && f.lines > stale*f.live()
@@ -87,14 +94,14 @@ func (f *lineFile) append(line []byte) {
 }
 
 // rewrite queues that the file is written anew.
-func (f *lineFile) rewrite() {
+func (f *LineFile) rewrite() {
 	f.anew = true
 	f.changed()
 }
 
-func (f *lineFile) changed() {
+func (f *LineFile) changed() {
 	if f.next == nil {
-		f.next = &batch{done: make(chan struct{})}
+		f.next = &Batch{done: make(chan struct{})}
 	}
 	if s := f.store; !s.busy {
 		s.busy = true
@@ -102,10 +109,10 @@ func (f *lineFile) changed() {
 	}
 }
 
-// pending is the batch after which all that has changed so far is on disk, or has failed;
+// Pending is the Batch after which all that has changed so far is on disk, or has failed;
 // nil where it is on disk. A file that could not be saved is tried again.
-func (f *lineFile) pending() *batch {
-	if f.unsaved && f.next == nil && f.present == nil {
+func (f *LineFile) Pending() *Batch {
+	if f.Unsaved && f.next == nil && f.present == nil {
 		f.rewrite()
 	}
 	if f.next != nil {
@@ -115,11 +122,11 @@ func (f *lineFile) pending() *batch {
 }
 
 // work writes until nothing is queued.
-func (s *store) work() {
+func (s *Store) work() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		i := slices.IndexFunc(s.files, func(f *lineFile) bool { return f.next != nil })
+		i := slices.IndexFunc(s.files, func(f *LineFile) bool { return f.next != nil })
 		if i < 0 {
 			s.busy = false
 			return
@@ -129,11 +136,11 @@ func (s *store) work() {
 }
 
 // write writes what is queued for a file.
-func (s *store) write(f *lineFile) {
+func (s *Store) write(f *LineFile) {
 	b := f.next
 	f.present, f.next = b, nil
 	n, err := 0, error(nil)
-	anew := f.anew || f.unsaved
+	anew := f.anew || f.Unsaved
 	if !anew {
 		lines := f.queued
 		f.queued = nil
@@ -146,39 +153,39 @@ func (s *store) write(f *lineFile) {
 		s.unlocked(func() { n, err = len(content), f.disk.replace(content) })
 	}
 	s.wrote += n
-	f.unsaved, f.present = err != nil, nil
+	f.Unsaved, f.present = err != nil, nil
 	b.err = err
 	close(b.done)
 	if err != nil && !b.asked {
-		s.log(f.what, cause(err))
+		s.log(f.what, Cause(err))
 	}
 	for _, then := range b.then {
 		then()
 	}
 }
 
-func (s *store) unlocked(f func()) {
+func (s *Store) unlocked(f func()) {
 	s.mu.Unlock()
 	defer s.mu.Lock()
 	f()
 }
 
-// Saved waits until what has changed so far in what is known of contacts is on disk, and
-// returns why it is not.
-func (a *Account) Saved() (err error) {
-	for _, f := range a.store.files {
-		err = errors.Join(err, a.saved(f, false))
+// AllSaved waits until what has changed so far is on disk, and returns why it is not.
+func (s *Store) AllSaved() (err error) {
+	for _, f := range s.files {
+		err = errors.Join(err, s.Saved(f, false))
 	}
 	return err
 }
 
-func (a *Account) saved(f *lineFile, asked bool) error {
-	a.mu.Lock()
-	b := f.pending()
+// Saved is allSaved for one file. Asked says that somebody waits, and is told of a failure.
+func (s *Store) Saved(f *LineFile, asked bool) error {
+	s.mu.Lock()
+	b := f.Pending()
 	if b != nil {
 		b.asked = b.asked || asked
 	}
-	a.mu.Unlock()
+	s.mu.Unlock()
 	if b == nil {
 		return nil
 	}
@@ -186,9 +193,13 @@ func (a *Account) saved(f *lineFile, asked bool) error {
 	return b.err
 }
 
-// onDisk is deferred by what a person asks for: it waits until that is on disk, without the
-// lock, and adds to err why it is not.
-func (a *Account) onDisk(err *error) { *err = errors.Join(*err, a.saved(&a.fps.lineFile, true)) }
+// Pause has nothing written until it is resumed. Tests look at what holds meanwhile.
+func (s *Store) Pause() (resume func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy = true
+	return s.work
+}
 
 // A lineDisk is a file of lines on the disk. It is for one goroutine at a time.
 type lineDisk struct {
@@ -261,11 +272,21 @@ func (d *lineDisk) append(lines []byte) (n int, err error) {
 // replace writes the file anew.
 func (d *lineDisk) replace(content []byte) error {
 	d.seen = nil
-	if err := write(d.dir, d.name, content); err != nil {
+	if err := Write(d.dir, d.name, content); err != nil {
 		return err
 	}
 	if st, err := os.Lstat(d.path()); err == nil && st.Size() == int64(len(content)) {
 		d.seen = st
 	}
 	return nil
+}
+
+// Exists reports whether there is a file of a name, encrypted or not.
+func Exists(dir, name string) bool {
+	for _, suffix := range []string{"", SealedSuffix} {
+		if _, err := os.Lstat(filepath.Join(dir, name+suffix)); err == nil {
+			return true
+		}
+	}
+	return false
 }

@@ -1,4 +1,4 @@
-package otrlayer
+package text
 
 import (
 	"html"
@@ -14,14 +14,14 @@ import (
 // others (seen: Pidgin and bitlbee escape on sending and strip
 // tags on receiving, mcabber unescapes, Profanity takes everything as it is).
 
-// toPayload escapes what a receiver of HTML would take for markup, so that
+// ToPayload escapes what a receiver of HTML would take for markup, so that
 // nothing is lost with any program; at worst it looks odd. A program known to show
 // everything as it is gets it so, and so does any program a text that says the same either way.
-func toPayload(text string, reads format) string {
-	switch breaks := reads == hypertext && strings.ContainsRune(text, '\n'); {
+func ToPayload(text string, reads Format) string {
+	switch breaks := reads == Hypertext && strings.ContainsRune(text, '\n'); {
 	case breaks:
 		return strings.ReplaceAll(escapes.Replace(text), "\n", "<br>")
-	case reads == plainText, (reads == either || !strings.ContainsRune(text, '<')) && !unescapes(text):
+	case reads == PlainText, (reads == either || !strings.ContainsRune(text, '<')) && !unescapes(text):
 		return text
 	}
 	return escapes.Replace(text)
@@ -42,49 +42,60 @@ var anyReference = regexp.MustCompile(`&#|&[A-Za-z][A-Za-z0-9]*;`)
 
 var escapes = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
-// payloadLen is the length of what toPayload makes for a program that is not known.
-func payloadLen(text string) int {
+// PayloadLen is the length of what toPayload makes for a program that is not known.
+func PayloadLen(text string) int {
 	return len(text) + 4*strings.Count(text, "&") + 3*(strings.Count(text, "<")+strings.Count(text, ">")+strings.Count(text, "\n"))
 }
 
-// A format is what a program takes the text inside data messages for.
-type format uint8
+// A Format is what a program takes the text inside data messages for.
+type Format uint8
 
+// The formats.
 const (
-	unknown format = iota
-	plainText
+	Unknown Format = iota
+	PlainText
 	either    // plain text, perhaps with HTML's character references: who writes plain text reads so
 	entities  // with HTML's character references, and tags as they are
-	hypertext // with tags, and line ends that count for nothing
+	Hypertext // with tags, and line ends that count for nothing
 )
 
-// A habit is how a program writes and reads that text.
-type habit struct{ writes, reads format }
+// A Habit is how a program writes and reads that text.
+type Habit struct{ Writes, Reads Format }
 
 // habits are those of programs that name themselves in their presence, by that node
 // (XEP-0115). A program that speaks version 2 only is meant with that version alone:
 // what speaks another one in its name is a proxy like this before it.
 var habits = map[string]struct {
-	habit
+	Habit
 	only otr.Version
 }{
-	"http://mcabber.com/caps":        {habit{plainText, entities}, 0},
-	"http://profanity-im.github.io":  {habit{plainText, plainText}, otr.V2},
-	"https://profanity-im.github.io": {habit{plainText, plainText}, otr.V2},
-	"https://poez.io":                {habit{plainText, entities}, otr.V2},
-	"http://pidgin.im/":              {habit{hypertext, hypertext}, 0},
-	"http://bitlbee.org/xmpp/caps":   {habit{hypertext, hypertext}, 0},
+	"http://mcabber.com/caps":        {Habit{PlainText, entities}, 0},
+	"http://profanity-im.github.io":  {Habit{PlainText, PlainText}, otr.V2},
+	"https://profanity-im.github.io": {Habit{PlainText, PlainText}, otr.V2},
+	"https://poez.io":                {Habit{PlainText, entities}, otr.V2},
+	"http://pidgin.im/":              {Habit{Hypertext, Hypertext}, 0},
+	"http://bitlbee.org/xmpp/caps":   {Habit{Hypertext, Hypertext}, 0},
 
-	"https://github.com/cdidier/irssi-xmpp": {habit{plainText, plainText}, 0},
+	"https://github.com/cdidier/irssi-xmpp": {Habit{PlainText, PlainText}, 0},
 
 	// Programs that are known by what they send.
-	rawProgram:   {habit{plainText, either}, 0},
-	anotherProxy: {habit{unknown, unknown}, 0},
+	RawProgram:   {Habit{PlainText, either}, 0},
+	AnotherProxy: {Habit{Unknown, Unknown}, 0},
 }
 
+// HabitOf is the habit of a program; the zero one for a program that is not known.
+func HabitOf(program string) Habit { return habits[program].Habit }
+
+// MayBe reports whether what speaks a version of OTR can be a known program.
+func MayBe(program string, version otr.Version) bool {
+	known, ok := habits[program]
+	return ok && (known.only == 0 || known.only == version)
+}
+
+// Programs that are known by what they send.
 const (
-	rawProgram   = "raw"      // what it sends cannot be HTML
-	anotherProxy = "otrproxy" // a proxy like this one stands before it
+	RawProgram   = "raw"      // what it sends cannot be HTML
+	AnotherProxy = "otrproxy" // a proxy like this one stands before it
 )
 
 // KnownProgram is the name of a program whose habits are known, "" for any other.
@@ -99,42 +110,6 @@ func KnownProgram(name []byte) string {
 
 var programs = slices.Collect(maps.Keys(habits))
 
-// formatOf is how a session's program writes and reads. The program is known by its name, or
-// by a text of its own; then it is known by its key as well, in later sessions, too.
-func (c *conversation) formatOf(s *session) habit {
-	if name := c.a.resourceAt(c.contact, s.jid).program; name != "" && s.program != anotherProxy && s.speaksAs(name) {
-		c.isProgram(s, name)
-	}
-	return habits[s.program].habit
-}
-
-// speaksAs reports whether a session can be a known program's own.
-func (s *session) speaksAs(name string) bool {
-	known, ok := habits[name]
-	return ok && (known.only == 0 || known.only == s.Version)
-}
-
-// isProgram notes which program a session is with.
-func (c *conversation) isProgram(s *session, name string) {
-	if s.program == name {
-		return
-	}
-	s.program = name
-	// Nothing is kept of a key that is not accepted; nor that a program writes HTML, for the key
-	// may move to another one, whose text would lose what looks like a tag.
-	if c.a.fps.find(c.contact, s.Fingerprint) != nil && habits[name].writes != hypertext {
-		c.saved(c.a.formats.set(c.contact, s.Fingerprint, name))
-	}
-}
-
-// programBefore is the program that had a session's key before.
-func (c *conversation) programBefore(s *session) string {
-	if k := c.a.formats.find(c.contact, s.Fingerprint); k != nil && s.speaksAs(k.Trust) {
-		return k.Trust
-	}
-	return ""
-}
-
 var (
 	htmlEntity = regexp.MustCompile(`^&(?:lt|gt|amp|quot|apos|nbsp|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});`)
 	anyEntity  = regexp.MustCompile(`^&(?:[A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});`)
@@ -143,9 +118,9 @@ var (
 	voidTag    = regexp.MustCompile(`^(?i:br|hr|img)$`)
 	lineBreak  = regexp.MustCompile(`^(?i)<br\s*/?>`)
 	address    = regexp.MustCompile(`(?i)\shref\s*=\s*(?:"([^"]*)"|'([^']*)')`)
-	// noHTML is an ampersand or an angle bracket that no program which writes HTML
+	// NoHTML is an ampersand or an angle bracket that no program which writes HTML
 	// would send.
-	noHTML = regexp.MustCompile(`&(?:[^A-Za-z#]|$)|<(?:[^A-Za-z/!]|$)`)
+	NoHTML = regexp.MustCompile(`&(?:[^A-Za-z#]|$)|<(?:[^A-Za-z/!]|$)`)
 )
 
 // block are the elements that stand on lines of their own.
@@ -158,16 +133,16 @@ var (
 	document = regexp.MustCompile(`^(?i:<html|<body|<font|<[a-z][a-z0-9]*\s+[a-z]+=)`)
 )
 
-// fromPayload turns HTML into the text a person wrote and leaves anything else alone. Where the
+// FromPayload turns HTML into the text a person wrote and leaves anything else alone. Where the
 // program is not known, a payload is HTML when each & begins an entity, each < a known tag, and
 // its tags are closed; or, for some programs forget the outer ones, when it begins with a tag,
 // closes none that is not open, and either closes one or begins as nobody types.
-func fromPayload(p string, writes format) string {
-	if writes == plainText || !strings.ContainsAny(p, "<&") {
+func FromPayload(p string, writes Format) string {
+	if writes == PlainText || !strings.ContainsAny(p, "<&") {
 		return p
 	}
 	tag, entity := htmlTag, htmlEntity
-	if writes == hypertext {
+	if writes == Hypertext {
 		tag, entity = anyTag, anyEntity
 	}
 	w := plainWriter{}
@@ -178,7 +153,7 @@ func fromPayload(p string, writes format) string {
 		case '&':
 			m := entity.FindString(p[i:])
 			if m == "" {
-				if writes != hypertext {
+				if writes != Hypertext {
 					return p
 				}
 				m = "&"
@@ -188,7 +163,7 @@ func fromPayload(p string, writes format) string {
 		case '<':
 			m := tag.FindStringSubmatch(p[i:])
 			if m == nil {
-				if writes != hypertext {
+				if writes != Hypertext {
 					return p
 				}
 				w.text("<")
@@ -230,7 +205,7 @@ func fromPayload(p string, writes format) string {
 			i = j
 		}
 	}
-	if writes != hypertext {
+	if writes != Hypertext {
 		left := false
 		for _, n := range open {
 			left = left || n != 0

@@ -1,4 +1,4 @@
-package otrlayer
+package keyring
 
 import (
 	"bytes"
@@ -8,51 +8,76 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"otrproxy/otrlayer/otr"
 )
 
-// A remembering is an account without a key, whose files are in a directory of the test's.
-type remembering struct{ *Account }
+func TestAttackHashContact(t *testing.T) {
+	dir := t.TempDir()
+	memory(t, dir, "alice@x").remembers(t, "#bob@y", Fingerprint{1}, Verified)
+	g, _ := LoadFingerprints(dir, FingerprintFile, "alice@x")
+	if g.Trust("#bob@y", Fingerprint{1}) != Verified || g.Trust("#bob@y", Fingerprint{2}) != Changed {
+		t.Errorf("after a restart the verified key is %q, and another key is %q", g.Trust("#bob@y", Fingerprint{1}), g.Trust("#bob@y", Fingerprint{2}))
+	}
+}
 
-func memory(t *testing.T, dir, account string) remembering {
+func TestAttackInjectedContact(t *testing.T) {
+	dir := t.TempDir()
+	evil := Fingerprint{6, 6, 6}
+	f := memory(t, dir, "alice@x").fps
+	f.Remember("x\nbob@y\talice@x\tprpl-jabber\t"+evil.Hex()+"\tverified\nx@y", Fingerprint{1}, Unverified)
+	g, _ := LoadFingerprints(dir, FingerprintFile, "alice@x")
+	if g.Trust("bob@y", evil) == Verified {
+		t.Error("injected")
+	}
+}
+
+// A remembering is what an account knows of its contacts, in a directory of the test's.
+type remembering struct {
+	dir     string
+	mu      sync.Mutex
+	fps     *Fingerprints
+	private *Privates
+	store   *Store
+}
+
+func memory(t *testing.T, dir, account string) *remembering {
 	t.Helper()
-	a := &Account{dir: dir, jid: account}
+	a := &remembering{dir: dir}
 	var err error
-	if a.fps, err = loadFingerprints(dir, fingerprintFile, account); err != nil {
+	if a.fps, err = LoadFingerprints(dir, FingerprintFile, account); err != nil {
 		t.Fatal(err)
 	}
-	if a.private, err = loadPrivate(dir); err != nil {
+	if a.private, err = LoadPrivate(dir); err != nil {
 		t.Fatal(err)
 	}
-	a.store = &store{mu: &a.mu, log: func(string, error) {}}
-	a.store.add(&a.fps.lineFile)
-	a.store.add(&a.private.lineFile)
-	return remembering{a}
+	a.store = NewStore(&a.mu, func(string, error) {}, &a.fps.LineFile, &a.private.LineFile)
+	return a
 }
 
-func (a remembering) remembers(t *testing.T, contact string, fp Fingerprint, trust Trust) {
+func (a *remembering) remembers(t *testing.T, contact string, fp Fingerprint, trust Trust) {
 	t.Helper()
 	a.mu.Lock()
-	err := a.fps.remember(contact, fp, trust)
+	err := a.fps.Remember(contact, fp, trust)
 	a.mu.Unlock()
-	if err := errors.Join(err, a.Saved()); err != nil {
+	if err := errors.Join(err, a.store.AllSaved()); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (a remembering) becomes(t *testing.T, contact string, private bool) {
+func (a *remembering) becomes(t *testing.T, contact string, private bool) {
 	t.Helper()
 	a.mu.Lock()
-	a.keepPrivate(contact, private)
+	a.private.Keep(contact, private)
 	a.mu.Unlock()
-	if err := a.Saved(); err != nil {
+	if err := a.store.AllSaved(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (a remembering) file(t *testing.T, name string) string {
+func (a *remembering) file(t *testing.T, name string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(a.dir, name))
 	if err != nil {
@@ -67,7 +92,7 @@ func TestTornLineIsNothing(t *testing.T) {
 	whole := memory(t, t.TempDir(), "alice@x")
 	whole.remembers(t, "bob@y", Fingerprint{1}, Verified)
 	whole.becomes(t, "bob@y", true)
-	before := map[string]string{fingerprintFile: whole.file(t, fingerprintFile), privateFile: whole.file(t, privateFile)}
+	before := map[string]string{FingerprintFile: whole.file(t, FingerprintFile), privateFile: whole.file(t, privateFile)}
 	whole.remembers(t, "carol@y.example", Fingerprint{2}, SMP)
 	whole.becomes(t, "carol@y.example", true)
 	for name, kept := range before {
@@ -79,14 +104,14 @@ func TestTornLineIsNothing(t *testing.T) {
 			dir := t.TempDir()
 			os.WriteFile(filepath.Join(dir, name), []byte(full[:end]), 0o600)
 			a := memory(t, dir, "alice@x")
-			if name == fingerprintFile {
-				if len(a.fps.all) != 1 || a.fps.trust("bob@y", Fingerprint{1}) != Verified {
-					t.Errorf("of %q: %+v", full[:end], a.fps.all)
+			if name == FingerprintFile {
+				if len(a.fps.All) != 1 || a.fps.Trust("bob@y", Fingerprint{1}) != Verified {
+					t.Errorf("of %q: %+v", full[:end], a.fps.All)
 				}
 				a.remembers(t, "dave@z", Fingerprint{3}, Unverified)
 			} else {
-				if torn := full[len(kept):end]; !a.private.of["bob@y"] || torn != "" && !a.private.of[torn] {
-					t.Errorf("of %q: %v", full[:end], a.private.of)
+				if torn := full[len(kept):end]; !a.private.Of["bob@y"] || torn != "" && !a.private.Of[torn] {
+					t.Errorf("of %q: %v", full[:end], a.private.Of)
 				}
 				a.becomes(t, "dave@z", true)
 			}
@@ -101,16 +126,16 @@ func TestTornLineIsNothing(t *testing.T) {
 func TestLastLineCounts(t *testing.T) {
 	dir := t.TempDir()
 	line := func(contact, account, trust string) string {
-		return string(otr.FormatFingerprints([]otr.KnownKey{{Contact: contact, Account: account, Protocol: protocol, Fingerprint: Fingerprint{1}, Trust: trust}}))
+		return string(otr.FormatFingerprints([]otr.KnownKey{{Contact: contact, Account: account, Protocol: ProtocolName, Fingerprint: Fingerprint{1}, Trust: trust}}))
 	}
-	os.WriteFile(filepath.Join(dir, fingerprintFile), []byte("# mine\n"+line("bob@y", "alice@x", "verified")+line("carol@y", "alice@x", "")+"# mine\n"+line("bob@y", "alice@x", "")+line("carol@y", "alice@x", "smp")), 0o600)
+	os.WriteFile(filepath.Join(dir, FingerprintFile), []byte("# mine\n"+line("bob@y", "alice@x", "verified")+line("carol@y", "alice@x", "")+"# mine\n"+line("bob@y", "alice@x", "")+line("carol@y", "alice@x", "smp")), 0o600)
 	a := memory(t, dir, "alice@x")
-	if a.fps.trust("bob@y", Fingerprint{1}) != Unverified || a.fps.trust("carol@y", Fingerprint{1}) != SMP {
-		t.Errorf("%+v", a.fps.all)
+	if a.fps.Trust("bob@y", Fingerprint{1}) != Unverified || a.fps.Trust("carol@y", Fingerprint{1}) != SMP {
+		t.Errorf("%+v", a.fps.All)
 	}
 	a.fps.rewrite()
-	a.Saved()
-	if got, want := a.file(t, fingerprintFile), "# mine\n"+line("bob@y", "alice@x", "")+line("carol@y", "alice@x", "smp")+"# mine\n"; got != want {
+	a.store.AllSaved()
+	if got, want := a.file(t, FingerprintFile), "# mine\n"+line("bob@y", "alice@x", "")+line("carol@y", "alice@x", "smp")+"# mine\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
@@ -121,13 +146,13 @@ func TestTrustTakenBackLeavesNoLine(t *testing.T) {
 	a := memory(t, t.TempDir(), "alice@x")
 	a.remembers(t, "bob@y", Fingerprint{1}, Unverified)
 	a.remembers(t, "bob@y", Fingerprint{1}, Verified)
-	if file := a.file(t, fingerprintFile); strings.Count(file, "\n") != 2 {
+	if file := a.file(t, FingerprintFile); strings.Count(file, "\n") != 2 {
 		t.Errorf("not appended: %q", file)
 	}
 	a.remembers(t, "bob@y", Fingerprint{1}, Unverified)
 	a.becomes(t, "bob@y", true)
 	a.becomes(t, "bob@y", false)
-	if file := a.file(t, fingerprintFile); strings.Contains(file, "verified") || strings.Count(file, "\n") != 1 {
+	if file := a.file(t, FingerprintFile); strings.Contains(file, "verified") || strings.Count(file, "\n") != 1 {
 		t.Errorf("%q", file)
 	}
 	if file := a.file(t, privateFile); file != "" {
@@ -149,10 +174,10 @@ func TestFileOfAnother(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			a := memory(t, t.TempDir(), "alice@x")
 			a.remembers(t, "bob@y", Fingerprint{1}, Verified)
-			before := a.file(t, fingerprintFile)
-			change(filepath.Join(a.dir, fingerprintFile))
+			before := a.file(t, FingerprintFile)
+			change(filepath.Join(a.dir, FingerprintFile))
 			a.remembers(t, "carol@y", Fingerprint{2}, Unverified)
-			if got := a.file(t, fingerprintFile); !strings.HasPrefix(got, before) || strings.Count(got, "\n") != 2 {
+			if got := a.file(t, FingerprintFile); !strings.HasPrefix(got, before) || strings.Count(got, "\n") != 2 {
 				t.Errorf("%q", got)
 			}
 		})
@@ -167,7 +192,7 @@ func TestBytesWrittenAreThoseOfTheLines(t *testing.T) {
 		a.remembers(t, contact, Fingerprint{byte(i), byte(i >> 8)}, Unverified)
 		a.becomes(t, contact, true)
 	}
-	size := len(a.file(t, fingerprintFile)) + len(a.file(t, privateFile))
+	size := len(a.file(t, FingerprintFile)) + len(a.file(t, privateFile))
 	if a.store.wrote != size {
 		t.Errorf("%d bytes were written for %d", a.store.wrote, size)
 	}
@@ -182,38 +207,12 @@ func TestBytesWrittenAreThoseOfTheLines(t *testing.T) {
 // A file with more lines than twice what is live is written anew.
 func TestStaleLinesGo(t *testing.T) {
 	dir := t.TempDir()
-	one := otr.FormatFingerprints([]otr.KnownKey{{Contact: "bob@y", Account: "alice@x", Protocol: protocol, Fingerprint: Fingerprint{1}}})
-	os.WriteFile(filepath.Join(dir, fingerprintFile), bytes.Repeat(one, minLines), 0o600)
+	one := otr.FormatFingerprints([]otr.KnownKey{{Contact: "bob@y", Account: "alice@x", Protocol: ProtocolName, Fingerprint: Fingerprint{1}}})
+	os.WriteFile(filepath.Join(dir, FingerprintFile), bytes.Repeat(one, minLines), 0o600)
 	a := memory(t, dir, "alice@x")
 	a.remembers(t, "carol@y", Fingerprint{2}, Verified)
-	if file := a.file(t, fingerprintFile); strings.Count(file, "\n") != 2 {
+	if file := a.file(t, FingerprintFile); strings.Count(file, "\n") != 2 {
 		t.Errorf("%d lines", strings.Count(file, "\n"))
-	}
-}
-
-// Under rules that let text leave in clear nobody is told of a private conversation before a
-// crash could no longer take that it was one.
-func TestPrivateIsSaidOnceItIsOnDisk(t *testing.T) {
-	alice, bob := couple(t)
-	alice.policy, bob.policy = Manual, Manual
-	begun := func() bool { return alice.noticed("Private conversation with bob@y started") }
-	alice.a.Start(alice, "bob@y")
-	writing := make(chan struct{})
-	alice.a.mu.Lock()
-	alice.a.store.busy = true // nobody writes
-	alice.a.mu.Unlock()
-	carry(alice, bob)
-	if alice.a.Conversation("bob@y").State != StateEncrypted || begun() {
-		t.Error("said before")
-	}
-	go func() { alice.a.store.work(); close(writing) }()
-	err := alice.a.Saved()
-	<-writing
-	if err != nil || !begun() {
-		t.Errorf("%v, not said: %q", err, alice.notices)
-	}
-	if private, err := loadPrivate(alice.a.dir); err != nil || !private.of["bob@y"] {
-		t.Error("not on disk", err)
 	}
 }
 
@@ -225,7 +224,7 @@ func FuzzLines(f *testing.F) {
 	f.Add([]byte("bob@y\talice@x\tprpl-jabber\t0123456789abcdef0123456789abcdef01234567\tveri"))
 	f.Fuzz(func(t *testing.T, file []byte) {
 		dir := t.TempDir()
-		for _, name := range []string{fingerprintFile, privateFile} {
+		for _, name := range []string{FingerprintFile, privateFile} {
 			os.WriteFile(filepath.Join(dir, name), file, 0o600)
 		}
 		a := memory(t, dir, "alice@x")
@@ -233,15 +232,41 @@ func FuzzLines(f *testing.F) {
 		a.fps.rewrite()
 		a.private.rewrite()
 		a.mu.Unlock()
-		if err := a.Saved(); err != nil {
+		if err := a.store.AllSaved(); err != nil {
 			t.Fatal(err)
 		}
 		b := memory(t, dir, "alice@x")
-		if !slices.Equal(a.fps.all, b.fps.all) {
-			t.Errorf("%q\n%q", a.fps.all, b.fps.all)
+		if !slices.Equal(a.fps.All, b.fps.All) {
+			t.Errorf("%q\n%q", a.fps.All, b.fps.All)
 		}
 		if !bytes.Equal(a.private.format(), b.private.format()) {
-			t.Errorf("%v\n%v", a.private.of, b.private.of)
+			t.Errorf("%v\n%v", a.private.Of, b.private.Of)
 		}
 	})
+}
+
+func TestFingerprintFileKeepsOthers(t *testing.T) {
+	dir := t.TempDir()
+	in := "# a comment\nbob@y\talice@x/Pidgin\tprpl-jabber\t0123456789abcdef0123456789abcdef01234567\tverified\n" +
+		"carol\tother@z\tprpl-msn\t0123456789abcdef0123456789abcdef01234567\tsmp\n"
+	os.WriteFile(filepath.Join(dir, FingerprintFile), []byte(in), 0o600)
+	a := memory(t, dir, "alice@x")
+	f := a.fps
+	fp, _ := ParseFingerprint("01234567 89ABCDEF 01234567 89ABCDEF 01234567")
+	if tr := f.Trust("bob@y", fp); tr != Verified {
+		t.Errorf("trust %s", tr)
+	}
+	if tr := f.Trust("bob@y", Fingerprint{9}); tr != Changed {
+		t.Errorf("trust %s", tr)
+	}
+	if tr := f.Trust("dave@y", fp); tr != Unverified {
+		t.Errorf("trust %s", tr)
+	}
+	a.remembers(t, "dave@y", fp, SMP)
+	b, _ := os.ReadFile(filepath.Join(dir, FingerprintFile))
+	for _, want := range []string{"# a comment\n", "carol\tother@z\tprpl-msn\t", "dave@y\talice@x\tprpl-jabber\t0123456789abcdef0123456789abcdef01234567\tsmp\n", "bob@y\talice@x/Pidgin\tprpl-jabber\t0123456789abcdef0123456789abcdef01234567\tverified\n"} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("%q is not in %q", want, b)
+		}
+	}
 }

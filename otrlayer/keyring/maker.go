@@ -1,4 +1,4 @@
-package otrlayer
+package keyring
 
 import (
 	"crypto/rand"
@@ -20,7 +20,7 @@ import (
 // makes some to spare, for accounts that come. It is safe for use by several goroutines.
 type Maker struct {
 	spares spares
-	random io.Reader
+	Random io.Reader
 	log    func(level int, what string, err error)
 	// Rested is called when the maker has made spare keys and nobody waits for one: the memory
 	// that this took is garbage then. Set it before the first key is asked for; nil is allowed.
@@ -58,7 +58,7 @@ func NewMaker(state string, vault Vault, log func(level int, what string, err er
 	if log == nil {
 		log = func(int, string, error) {}
 	}
-	return &Maker{spares: spares{dir: state, vault: vault}, random: rand.Reader, log: log}
+	return &Maker{spares: spares{dir: state, vault: vault}, Random: rand.Reader, log: log}
 }
 
 // Key is a new key, which nobody else gets. It waits for those that were asked for before.
@@ -163,13 +163,13 @@ func (m *Maker) make(o *order) (*otr.PrivateKey, error) {
 	}
 	k, err := m.spares.take()
 	if err != nil {
-		m.log(4, "the spare keys cannot be used", cause(err))
+		m.log(4, "the spare keys cannot be used", Cause(err))
 	}
 	if k != nil {
 		m.wanting()
 		return k, nil
 	}
-	return otr.GenerateKey(m.random)
+	return otr.GenerateKey(m.Random)
 }
 
 // wanting notes that there are fewer keys to spare than there may be.
@@ -186,7 +186,7 @@ func (m *Maker) lay() (full bool, err error) {
 	if err != nil || n >= maxSpare {
 		return err == nil, err
 	}
-	k, err := otr.GenerateKey(m.random)
+	k, err := otr.GenerateKey(m.Random)
 	if err != nil {
 		return false, err
 	}
@@ -199,7 +199,7 @@ func (m *Maker) lay() (full bool, err error) {
 		return false, nil
 	}
 	if err = m.spares.put(k); err != nil && !errors.Is(err, ErrLocked) {
-		m.log(4, "a spare key was not saved", cause(err))
+		m.log(4, "a spare key was not saved", Cause(err))
 	}
 	return false, err
 }
@@ -246,9 +246,9 @@ const SpareFile = "spare.private_keys"
 // names are the name that the file has as the vault is now, and the one that it has not.
 func (s *spares) names() (name, other string) {
 	if s.vault != nil && s.vault.Sealing() {
-		return SpareFile + sealedSuffix, SpareFile
+		return SpareFile + SealedSuffix, SpareFile
 	}
-	return SpareFile, SpareFile + sealedSuffix
+	return SpareFile, SpareFile + SealedSuffix
 }
 
 // read is what is in the file. What is damaged, what others may have read, and what is in
@@ -262,7 +262,7 @@ func (s *spares) read() (keys []*otr.PrivateKey, err error) {
 		return nil, err
 	}
 	path := filepath.Join(s.dir, name)
-	b, err := read(s.dir, name)
+	b, err := Read(s.dir, name)
 	if err != nil || b == nil {
 		return nil, err
 	}
@@ -303,7 +303,7 @@ func (s *spares) write(keys []*otr.PrivateKey) (err error) {
 			return err
 		}
 	}
-	if err := write(s.dir, name, b); err != nil {
+	if err := Write(s.dir, name, b); err != nil {
 		return err
 	}
 	return syncDir(s.dir)

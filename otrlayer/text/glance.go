@@ -1,4 +1,4 @@
-package otrlayer
+package text
 
 import (
 	"strings"

@@ -1,4 +1,4 @@
-package otrlayer
+package text
 
 import (
 	"slices"
@@ -18,8 +18,8 @@ const (
 	quote = "> "
 )
 
-// marked is a text with a mark of ours before it.
-func marked(mark, text string) string {
+// Marked is a text with a mark of ours before it.
+func Marked(mark, text string) string {
 	quoted := Defused(text)
 	if !strings.HasPrefix(text, quote) {
 		quoted = strings.TrimPrefix(quoted, quote) // our mark stands right before it
@@ -28,7 +28,7 @@ func marked(mark, text string) string {
 }
 
 // Clear is a text that came in clear where encryption is expected, as it is shown.
-func Clear(text string) string { return marked("Not encrypted: ", text) }
+func Clear(text string) string { return Marked("Not encrypted: ", text) }
 
 // Defused is a text in which nothing looks like the proxy's mark, anywhere in a line: a
 // program that wraps a long line may begin a new one there.
@@ -151,7 +151,7 @@ func glyphs(text string) []glyph {
 	out := make([]glyph, 0, len(text))
 	for i, r := range text {
 		switch {
-		case breaks(r):
+		case Breaks(r):
 			out = append(out, glyph{'\n', i + utf8.RuneLen(r)})
 		case r < utf8.RuneSelf && unicode.IsLetter(r):
 			out = append(out, glyph{unicode.ToLower(r), i})
@@ -199,5 +199,5 @@ func bracket(r rune) bool {
 	return !unicode.In(r, unicode.L, unicode.N, unicode.Z, unicode.M, unicode.Pi, unicode.Pf, unicode.Pd, unicode.Po) && !unseen(r)
 }
 
-// breaks are characters at which programs may begin a new line.
-func breaks(r rune) bool { return strings.ContainsRune("\n\r\v\f\u2028\u2029", r) }
+// Breaks are characters at which programs may begin a new line.
+func Breaks(r rune) bool { return strings.ContainsRune("\n\r\v\f\u2028\u2029", r) }

@@ -1,4 +1,4 @@
-package otrlayer
+package keyring
 
 import (
 	"crypto/rand"
@@ -12,24 +12,24 @@ import (
 	"strings"
 	"syscall"
 
-	"otrproxy/otrlayer/otr"
-
 	"github.com/moby/sys/atomicwriter"
+
+	"otrproxy/otrlayer/otr"
 )
 
 // Files of an account, in libotr's own formats, so that people move in and out
 // with cp.
 const (
-	keyFile         = "otr.private_key"
-	fingerprintFile = "otr.fingerprints"
-	instanceFile    = "otr.instance_tags"
-	// versionFile has the form of otr.fingerprints, with the highest version of OTR
+	KeyFile         = "otr.private_key"
+	FingerprintFile = "otr.fingerprints"
+	InstanceFile    = "otr.instance_tags"
+	// VersionFile has the form of otr.fingerprints, with the highest version of OTR
 	// that was spoken with a key in the place of its trust.
-	versionFile = "otr.versions"
-	// formatFile has the same form, with the program that has a key.
-	formatFile = "otr.formats"
+	VersionFile = "otr.versions"
+	// FormatFile has the same form, with the program that has a key.
+	FormatFile = "otr.formats"
 
-	protocol = "prpl-jabber"
+	ProtocolName = "prpl-jabber"
 )
 
 // A Fingerprint is the SHA-1 of a DSA public key, as OTR defines it.
@@ -57,12 +57,12 @@ func (t Trust) Sure() bool { return t == Verified || t == SMP }
 func ours(account string) func(name, proto string) bool {
 	return func(name, proto string) bool {
 		bare, _, _ := strings.Cut(name, "/")
-		return strings.EqualFold(bare, account) && (proto == protocol || proto == "jabber" || proto == "xmpp")
+		return strings.EqualFold(bare, account) && (proto == ProtocolName || proto == "jabber" || proto == "xmpp")
 	}
 }
 
-// write replaces a file of the account atomically, readable by nobody else.
-func write(dir, name string, content []byte) error {
+// Write replaces a file of the account atomically, readable by nobody else.
+func Write(dir, name string, content []byte) error {
 	err := atomicwriter.WriteFile(filepath.Join(dir, name), content, 0o600)
 	if err != nil {
 		return fmt.Errorf("%s could not be saved: %w", filepath.Join(dir, name), err)
@@ -70,9 +70,9 @@ func write(dir, name string, content []byte) error {
 	return nil
 }
 
-// cause is what lies at the bottom of an error with a file, for the log: the path
+// Cause is what lies at the bottom of an error with a file, for the log: the path
 // above it names the account.
-func cause(err error) error {
+func Cause(err error) error {
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		return errno
@@ -80,7 +80,8 @@ func cause(err error) error {
 	return errors.New("a file of the account could not be written")
 }
 
-func read(dir, name string) ([]byte, error) {
+// Read is a file of the account; nil where there is none.
+func Read(dir, name string) ([]byte, error) {
 	b, err := os.ReadFile(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -88,9 +89,9 @@ func read(dir, name string) ([]byte, error) {
 	return b, err
 }
 
-// loadKey reads the account's key; nil when there is none yet.
-func loadKey(dir, account string, v Vault) (*otr.PrivateKey, error) {
-	path, b, err := readKeys(dir, v)
+// LoadKey reads the account's key; nil when there is none yet.
+func LoadKey(dir, account string, v Vault) (*otr.PrivateKey, error) {
+	path, b, err := ReadKeys(dir, v)
 	if err != nil || b == nil {
 		return nil, err
 	}
@@ -104,9 +105,9 @@ func loadKey(dir, account string, v Vault) (*otr.PrivateKey, error) {
 	return k, nil
 }
 
-// loadTag reads the account's instance tag, making and saving one at first use.
-func loadTag(dir, account string) (uint32, error) {
-	b, err := read(dir, instanceFile)
+// LoadTag reads the account's instance tag, making and saving one at first use.
+func LoadTag(dir, account string) (uint32, error) {
+	b, err := Read(dir, InstanceFile)
 	if err != nil {
 		return 0, err
 	}
@@ -114,27 +115,28 @@ func loadTag(dir, account string) (uint32, error) {
 		return tag, nil
 	}
 	tag, err := otr.NewInstanceTag(rand.Reader)
-	if err != nil || !exists(dir, "") { // it is saved with the key
+	if err != nil || !Exists(dir, "") { // it is saved with the key
 		return tag, err
 	}
-	return tag, write(dir, instanceFile, otr.AppendInstanceTag(b, account, protocol, tag))
+	return tag, Write(dir, InstanceFile, otr.AppendInstanceTag(b, account, ProtocolName, tag))
 }
 
-// fingerprints is the account's memory of its contacts' keys: a file of libotr's,
+// Fingerprints is the account's memory of its contacts' keys: a file of libotr's,
 // of which only the lines that are the account's are looked at. Of several lines about one
 // key the last one counts, as libotr has it.
-type fingerprints struct {
-	lineFile
+type Fingerprints struct {
+	LineFile
 	account string
-	all     []otr.KnownKey
+	All     []otr.KnownKey
 	at      map[string][]int // the places in all of the account's lines about each contact
 }
 
-func loadFingerprints(dir, name, account string) (*fingerprints, error) {
-	f := &fingerprints{account: account}
-	f.lineFile = lineFile{what: "fingerprint not saved", whole: func() []byte { return otr.FormatFingerprints(f.all) }, live: func() int { return len(f.all) }, disk: lineDisk{dir: dir, name: name}}
+// LoadFingerprints reads such a file, of a name, from an account's directory.
+func LoadFingerprints(dir, name, account string) (*Fingerprints, error) {
+	f := &Fingerprints{account: account}
+	f.LineFile = LineFile{what: "fingerprint not saved", whole: func() []byte { return otr.FormatFingerprints(f.All) }, live: func() int { return len(f.All) }, disk: lineDisk{dir: dir, name: name}}
 	lines, _, err := f.disk.read()
-	f.lines, f.all = count(lines), lastOfEach(otr.ParseFingerprints(lines))
+	f.lines, f.All = count(lines), lastOfEach(otr.ParseFingerprints(lines))
 	f.index()
 	return f, err
 }
@@ -158,54 +160,54 @@ func lastOfEach(all []otr.KnownKey) []otr.KnownKey {
 
 // index finds the account's lines about each contact, so that looking one up does not
 // take longer the more there are.
-func (f *fingerprints) index() {
+func (f *Fingerprints) index() {
 	f.at = map[string][]int{}
-	for i := range f.all {
-		if k := &f.all[i]; f.about(k, k.Contact) {
+	for i := range f.All {
+		if k := &f.All[i]; f.About(k, k.Contact) {
 			f.at[k.Contact] = append(f.at[k.Contact], i)
 		}
 	}
 }
 
-// knows reports whether any key of a contact is known.
-func (f *fingerprints) knows(contact string) bool { return len(f.at[contact]) > 0 }
+// Knows reports whether any key of a contact is known.
+func (f *Fingerprints) Knows(contact string) bool { return len(f.at[contact]) > 0 }
 
-// find is what is known of one key of a contact, nil for nothing.
-func (f *fingerprints) find(contact string, fp Fingerprint) *otr.KnownKey {
+// Find is what is known of one key of a contact, nil for nothing.
+func (f *Fingerprints) Find(contact string, fp Fingerprint) *otr.KnownKey {
 	if lines := f.entries(contact, fp); len(lines) > 0 {
 		return lines[0]
 	}
 	return nil
 }
 
-// about reports whether a line is the account's, and about a contact.
-func (f *fingerprints) about(k *otr.KnownKey, contact string) bool {
+// About reports whether a line is the account's, and about a contact.
+func (f *Fingerprints) About(k *otr.KnownKey, contact string) bool {
 	return k.Contact == contact && ours(f.account)(k.Account, k.Protocol)
 }
 
 // entries are all that is known of one key of a contact: a program that writes the
 // resource, as Pidgin does, has several.
-func (f *fingerprints) entries(contact string, fp Fingerprint) (out []*otr.KnownKey) {
+func (f *Fingerprints) entries(contact string, fp Fingerprint) (out []*otr.KnownKey) {
 	for _, i := range f.at[contact] {
-		if k := &f.all[i]; k.Fingerprint == fp {
+		if k := &f.All[i]; k.Fingerprint == fp {
 			out = append(out, k)
 		}
 	}
 	return out
 }
 
-// of lists what is known of a contact.
-func (f *fingerprints) of(contact string) (out []otr.KnownKey) {
+// Of lists what is known of a contact.
+func (f *Fingerprints) Of(contact string) (out []otr.KnownKey) {
 	for _, i := range f.at[contact] {
-		out = append(out, f.all[i])
+		out = append(out, f.All[i])
 	}
 	return out
 }
 
-// trust is how far a key is trusted for a contact.
-func (f *fingerprints) trust(contact string, fp Fingerprint) Trust {
+// Trust is how far a key is trusted for a contact.
+func (f *Fingerprints) Trust(contact string, fp Fingerprint) Trust {
 	lines := f.entries(contact, fp)
-	if len(lines) == 0 && len(f.of(contact)) > 0 {
+	if len(lines) == 0 && len(f.Of(contact)) > 0 {
 		return Changed
 	}
 	best := Unverified
@@ -221,34 +223,34 @@ func (f *fingerprints) trust(contact string, fp Fingerprint) Trust {
 	return best
 }
 
-// remember records a key and how far it is trusted.
-func (f *fingerprints) remember(contact string, fp Fingerprint, t Trust) error {
+// Remember records a key and how far it is trusted.
+func (f *Fingerprints) Remember(contact string, fp Fingerprint, t Trust) error {
 	value := string(t)
 	if t == Unverified {
 		value = ""
 	}
-	return f.set(contact, fp, value)
+	return f.Set(contact, fp, value)
 }
 
-// forget takes a key out of what is known of a contact.
-func (f *fingerprints) forget(contact string, fp Fingerprint) {
-	f.all = slices.DeleteFunc(f.all, func(k otr.KnownKey) bool { return k.Fingerprint == fp && f.about(&k, contact) })
+// Forget takes a key out of what is known of a contact.
+func (f *Fingerprints) Forget(contact string, fp Fingerprint) {
+	f.All = slices.DeleteFunc(f.All, func(k otr.KnownKey) bool { return k.Fingerprint == fp && f.About(&k, contact) })
 	f.index()
 	f.rewrite()
 }
 
-// set records a key with what stands beside it. What is new is appended. Where something
+// Set records a key with what stands beside it. What is new is appended. Where something
 // else stood there the file is written anew: an earlier otrproxy, which may read it some
 // day, takes the best of several lines, and not the last.
-func (f *fingerprints) set(contact string, fp Fingerprint, value string) error {
+func (f *Fingerprints) Set(contact string, fp Fingerprint, value string) error {
 	if strings.ContainsAny(contact, "\t\r\n") {
 		return errors.New("a contact whose name has a tab or a line end in it cannot be remembered")
 	}
 	lines := f.entries(contact, fp)
 	if len(lines) == 0 {
-		f.at[contact] = append(f.at[contact], len(f.all))
-		f.all = append(f.all, otr.KnownKey{Contact: contact, Account: f.account, Protocol: protocol, Fingerprint: fp, Trust: value})
-		f.append(otr.FormatFingerprints(f.all[len(f.all)-1:]))
+		f.at[contact] = append(f.at[contact], len(f.All))
+		f.All = append(f.All, otr.KnownKey{Contact: contact, Account: f.account, Protocol: ProtocolName, Fingerprint: fp, Trust: value})
+		f.append(otr.FormatFingerprints(f.All[len(f.All)-1:]))
 		return nil
 	}
 	for _, k := range lines {
@@ -262,8 +264,22 @@ func (f *fingerprints) set(contact string, fp Fingerprint, value string) error {
 			f.rewrite()
 		}
 	}
-	if f.unsaved {
+	if f.Unsaved {
 		f.rewrite()
 	}
 	return nil
+}
+
+// A PrivateKey is an account's own key.
+type PrivateKey = otr.PrivateKey
+
+// Rank orders how sure we are of a key.
+func (t Trust) Rank() int {
+	switch {
+	case t.Sure():
+		return 2
+	case t == Unverified:
+		return 1
+	}
+	return 0
 }
