@@ -75,13 +75,13 @@ func TestIdleConversationsAreNeverVisited(t *testing.T) {
 	alice := newPerson(t, keyedState(t, "alice@x"), "alice@x")
 	alice.policy, alice.hold.For = Manual, time.Hour
 	for i := range 500 { // of the person's own
-		alice.a.Send(alice, Message{Contact: invented(i), To: invented(i), Text: "x"})
+		alice.a.Send(alice, Message{Contact: invented(i), To: invented(i), Text: "x"}, Rule{Policy: alice.policy})
 	}
 	for i := range 500 { // and of others
 		alice.sends(1000+i, beginning, true)
 	}
 	alice.policy = Require
-	alice.a.Send(alice, Message{Contact: "bob@y", To: "bob@y", ID: "1", Text: "waits"})
+	alice.a.Send(alice, Message{Contact: "bob@y", To: "bob@y", ID: "1", Text: "waits"}, Rule{Policy: alice.policy})
 	if k := alice.a.Kept(); k.Written != 501 || k.Conversations != 500 || k.Held != 1 {
 		t.Fatalf("%+v", k)
 	}
@@ -136,7 +136,7 @@ func TestServerNeverPushesOutThePersonsContacts(t *testing.T) {
 	if alice.a.convs[invented(0)] != nil || alice.a.convs[invented(7)] == nil || alice.a.convs[invented(MaxConversations)] == nil {
 		t.Error("not the longest idle have gone")
 	}
-	if v := alice.a.Send(alice, Message{Contact: "carol@z", To: "carol@z", ID: "2", Text: "hello"}); v.Action() != Held {
+	if v := alice.a.Send(alice, Message{Contact: "carol@z", To: "carol@z", ID: "2", Text: "hello"}, Rule{Policy: alice.policy}); v.Action() != Held {
 		t.Errorf("a new contact of the person's: %v %v", v.Action(), v.Cause())
 	}
 	for i := range 500 {
@@ -363,7 +363,7 @@ func TestQueriesToManyAreSpreadAndNoneIsLost(t *testing.T) {
 	alice := newPerson(t, keyedState(t, "alice@x"), "alice@x")
 	alice.hold.For = time.Hour
 	for i := range 200 {
-		alice.a.Send(alice, Message{Contact: invented(i), To: invented(i), ID: "1", Text: "x"})
+		alice.a.Send(alice, Message{Contact: invented(i), To: invented(i), ID: "1", Text: "x"}, Rule{Policy: alice.policy})
 	}
 	n := alice.queries()
 	if n != asksAtOnce {
@@ -414,7 +414,7 @@ func TestServerNeverBurnsTheProcessor(t *testing.T) {
 		t.Errorf("%+v", k)
 	}
 	// Nor does one contact of the person's take it from another.
-	alice.a.Send(alice, Message{Contact: invented(0), To: invented(0), ID: "2", Text: "waits"})
+	alice.a.Send(alice, Message{Contact: invented(0), To: invented(0), ID: "2", Text: "waits"}, Rule{Policy: alice.policy})
 	alice.take()
 	for range 2 * answerPaces[written].burst {
 		alice.sends(0, "?OTRv3?", true)
@@ -495,7 +495,7 @@ func TestBouncedQueryIsToldOnce(t *testing.T) {
 
 // to sends a text addressed to a resource, or to the bare JID.
 func (p *person) to(jid, id string) Verdict {
-	return p.a.Send(p, Message{Contact: "bob@y", To: jid, ID: id, Type: "chat", Text: id})
+	return p.a.Send(p, Message{Contact: "bob@y", To: jid, ID: id, Type: "chat", Text: id}, Rule{Policy: p.policy})
 }
 
 // sentTo takes where data messages went.

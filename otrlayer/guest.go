@@ -23,25 +23,6 @@ type silent struct{ Events }
 
 func (silent) Happened(string, Event) {}
 
-// guestSends decides about a text of a guest's. It is decide for those who have no
-// conversation, with the same zero answer.
-func (a *Account) guestSends(o Outlet, m Message) Verdict {
-	m.outlet, m.since = o, a.now()
-	refused := Verdict{cause: CauseStranger, message: &m}
-	switch policy := a.settings().Policy(m.Contact); {
-	case a.closed:
-		refused.cause = CauseShutdown
-		return refused
-	case policy == Never:
-	case m.Text == "":
-		refused.cause = CauseUnprotected
-		return refused
-	case policy != Opportunistic && policy != Manual, a.guestOf.Private(m.Contact), typedWish(m.Text), speaksOTR(m.Text):
-		return refused
-	}
-	return emitted(o, Verdict{action: Plain, message: &m, to: m.To})
-}
-
 // guestReceives reads a text for a guest: as for the account's person, but that nothing is
 // decrypted and nothing answered.
 func (a *Account) guestReceives(m Incoming) Reading {

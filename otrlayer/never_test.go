@@ -37,14 +37,14 @@ func TestNoKeyUnderNever(t *testing.T) {
 	alice.a = a
 	a.Attach(alice)
 	a.Prepare()
-	a.Send(alice, Message{Contact: "bob@y", To: "bob@y", ID: "1", Text: "hello"})
+	a.Send(alice, Message{Contact: "bob@y", To: "bob@y", ID: "1", Text: "hello"}, Rule{Policy: policy})
 	a.Receive(alice, Incoming{From: "bob@y/r", Contact: "bob@y", Text: "?OTRv3?", Welcome: true})
 	<-a.Ready()
 	if _, ok := a.Fingerprint(); ok {
 		t.Fatal("a key was made")
 	}
 	off, policy = false, Require // the rules have changed
-	a.Send(alice, Message{Contact: "bob@y", To: "bob@y", ID: "2", Text: "hello"})
+	a.Send(alice, Message{Contact: "bob@y", To: "bob@y", ID: "2", Text: "hello"}, Rule{Policy: policy})
 	<-a.Ready()
 	n := len(alice.take())
 	if _, ok := a.Fingerprint(); !ok || n != 2 { // the first text, and what asks

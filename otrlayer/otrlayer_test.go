@@ -235,7 +235,7 @@ func testKey(name string) (*otr.PrivateKey, error) {
 
 func (p *person) say(id, text string) Verdict {
 	p.t.Helper()
-	return p.a.Send(p, Message{Contact: p.peer.a.jid, To: p.peer.a.jid, ID: id, Type: "chat", Text: text})
+	return p.a.Send(p, Message{Contact: p.peer.a.jid, To: p.peer.a.jid, ID: id, Type: "chat", Text: text}, Rule{Policy: p.policy})
 }
 
 // take removes what waits on the wire.
@@ -636,7 +636,7 @@ func TestTagStopsAfterPlainAnswer(t *testing.T) {
 func TestNeverIsHandsOff(t *testing.T) {
 	alice, bob := couple(t)
 	alice.policy = Never
-	v := alice.a.Send(alice, Message{Contact: "bob@y", To: "bob@y", Text: "?OTRv23?", Raw: []byte("raw")})
+	v := alice.a.Send(alice, Message{Contact: "bob@y", To: "bob@y", Text: "?OTRv23?", Raw: []byte("raw")}, Rule{Policy: alice.policy})
 	if v.Action() != Plain || v.Body() != "" || string(v.Message().Raw) != "raw" {
 		t.Errorf("%+v", v)
 	}

@@ -156,7 +156,7 @@ func TestNothingOvertakes(t *testing.T) {
 	alice.pending = true
 	alice.later(time.Minute)
 	send := func(id string) Verdict {
-		return alice.a.Send(other, Message{Contact: "bob@y", To: "bob@y", ID: id, Type: "chat", Text: id})
+		return alice.a.Send(other, Message{Contact: "bob@y", To: "bob@y", ID: id, Type: "chat", Text: id}, Rule{Policy: alice.policy})
 	}
 	if v := send("3"); v.Action() != Encrypted || len(other.take()) != 0 || len(alice.take()) != 2 {
 		t.Errorf("3 took another connection: %v", v.Action())

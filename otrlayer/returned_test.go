@@ -53,8 +53,8 @@ func TestPromiseIsEndedForEach(t *testing.T) {
 	// gone: what is said waits
 	alice.a.Presence(alice, "bob@y/r", "bob@y", true, "", 0)
 	alice.a.Presence(alice, "bob@y/r", "bob@y", false, "", 0)
-	alice.a.Send(alice, Message{Contact: "bob@y", To: "bob@y/r", ID: "1", Type: "chat", Text: "first"})
-	alice.a.Send(alice, Message{Contact: "bob@y", To: "bob@y", ID: "2", Type: "chat", Text: "second"})
+	alice.a.Send(alice, Message{Contact: "bob@y", To: "bob@y/r", ID: "1", Type: "chat", Text: "first"}, Rule{Policy: alice.policy})
+	alice.a.Send(alice, Message{Contact: "bob@y", To: "bob@y", ID: "2", Type: "chat", Text: "second"}, Rule{Policy: alice.policy})
 	alice.a.Presence(alice, "bob@y/r", "bob@y", true, "", -1)
 	carry(alice, bob)
 	alice.a.Start(alice, "bob@y")

@@ -2,6 +2,7 @@ package otrlayer
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -18,33 +19,27 @@ import (
 
 // The way of a text out:
 //
-//	Send      takes it from the client
-//	decide    says what may become of it; the only place that does
-//	encrypt   makes a data message and emits it
+//	Send      takes it from the client; Pass, what is no text
+//	decide    says what may become of it (decide.go); nothing else does
+//	encrypt   makes a data message, and emits it
 //	hold      queues it for a private conversation; flush, when that has come
 
-// Send takes a message from a client. What the verdict permits to leave has been
-// emitted through o when it returns; with Block the caller returns the message to
-// the client, with Held it will be emitted or given back later.
-func (a *Account) Send(o Outlet, m Message) Verdict {
+// Send takes a message from a client, under the rule for its contact. What the verdict permits
+// to leave has been emitted through o when it returns; with Block the caller returns the message
+// to the client, with Held it will be emitted or given back later.
+func (a *Account) Send(o Outlet, m Message, rule Rule) Verdict {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.guestOf != nil {
-		return a.guestSends(o, m)
-	}
 	now := a.now()
-	set := a.settings()
-	policy := set.Policy(m.Contact)
 	m.outlet, m.since = o, now
-	if a.closed {
-		return Verdict{cause: CauseShutdown, message: &m}
+	if a.closed || a.guestOf != nil || rule.Policy == Never {
+		action, cause := a.decide(&m, rule, Typed)
+		return a.emitted(o, Verdict{action: action, cause: cause, message: &m, to: m.To})
 	}
-	if policy != Never && a.full(m.Contact) {
+	if a.full(m.Contact) {
 		return Verdict{cause: CauseQueueFull, message: &m}
 	}
-	if policy == Never { // the rules have changed since the caller looked
-		return emitted(o, Verdict{action: Plain, message: &m, to: m.To})
-	}
+	set := a.settings()
 	a.needKey(false)
 	c := a.conv(m.Contact)
 	defer c.settle(now)
@@ -53,7 +48,7 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 		a.notice(m.Contact, c.untold)
 		c.untold = ""
 	}
-	if m.Text == "" { // the rules have changed since the caller looked
+	if m.Text == "" { // the caller has found no text
 		return Verdict{cause: CauseUnprotected, message: &m}
 	}
 	if typedWish(m.Text) { // the person's client sends a query: the wish to start
@@ -67,7 +62,7 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 		c.flush(now) // nothing overtakes what waits
 	}
 	c.choose(now, m.To)
-	switch action, cause := c.decide(policy, m.To); action {
+	switch action, cause := a.decide(&m, rule, Typed); action {
 	case Encrypted:
 		if set.Largest > 0 && encodedLen(m.Text) > set.Largest {
 			return Verdict{cause: CauseTooLarge, message: &m}
@@ -86,12 +81,12 @@ func (a *Account) Send(o Outlet, m Message) Verdict {
 		// What waited for a private conversation is not sent without one, and nothing
 		// overtakes it.
 		c.giveBack(CauseFinished)
-		v := Verdict{action: Plain, message: &m, to: m.To}
-		if policy == Opportunistic && !c.refused && a.key != nil {
+		v := Verdict{action: action, message: &m, to: m.To}
+		if rule.Policy == Opportunistic && !c.refused && a.key != nil {
 			v.body = m.Text + otr.WhitespaceTag(set.versions(m.Contact))
 			c.offered = true
 		}
-		return emitted(o, v)
+		return a.emitted(o, v)
 	case Held:
 		if set.Largest > 0 && encodedLen(m.Text) > set.Largest {
 			return Verdict{cause: CauseTooLarge, message: &m}
@@ -124,77 +119,26 @@ func typedWish(text string) bool {
 
 var wish = regexp.MustCompile(`^\?OTR(?:\?|\??v[0-9]{1,4}\?)$`)
 
-// Pass emits a message that the rules leave alone, or that has no text that OTR could
-// protect: one for a room, a chat state, a receipt. The caller has made sure that the rules
-// let m.Raw leave. The cause is why it did not; m is not kept.
-func (a *Account) Pass(o Outlet, m *Message) Cause {
+// Pass emits a message as it is, where the rule for its contact lets what it carries leave so: one
+// for a room, a chat state, a receipt. The cause is why it did not; m is not kept.
+func (a *Account) Pass(o Outlet, m *Message, rule Rule, what Content) Cause {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.closed {
-		return CauseShutdown
-	}
-	return a.pass(o, m)
-}
-
-func (a *Account) pass(o Outlet, m *Message) Cause {
 	m.outlet = o
-	return emitted(o, Verdict{action: Plain, message: m, to: m.To}).cause
+	action, cause := a.decide(m, rule, what)
+	if action != Plain {
+		return cmp.Or(cause, CauseUnprotected)
+	}
+	return a.emitted(o, Verdict{action: action, message: m, to: m.To}).cause
 }
 
-// emitted emits a verdict through a session, and is that verdict; a refusal where the session
-// takes nothing more.
-func emitted(o Outlet, v Verdict) Verdict {
-	if !o.Emit(v) {
+// emitted emits what a decision permits through a session, and is the verdict; a refusal where
+// the session takes nothing more.
+func (a *Account) emitted(o Outlet, v Verdict) Verdict {
+	if v.action == Plain && !o.Emit(v) {
 		return Verdict{cause: CauseUpstream, message: v.message}
 	}
 	return v
-}
-
-// PassInClear is Pass for a message the rules let leave as long as the conversation
-// is not, and was not, private; it reports whether it left. Where it did not, the
-// caller goes on as if encryption were required.
-func (a *Account) PassInClear(o Outlet, m *Message) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.wasPrivate(m.Contact) || a.guestOf != nil && a.guestOf.Private(m.Contact) {
-		return false
-	}
-	return a.pass(o, m) == CauseNone
-}
-
-// decide says what may become of a text to this contact, addressed so, now. It is the
-// only place where plain text is let through, and its zero answer is no.
-func (c *conversation) decide(policy Policy, to string) (Action, Cause) {
-	if c.state == StateEncrypted {
-		s := c.current()
-		switch {
-		case s == nil:
-			return Block, CauseEngine
-		case s.trust == keyring.Changed:
-			return Held, CauseKeyChanged
-		case policy == RequireVerified && !s.trust.Sure():
-			return Held, CauseUnverified
-		case !c.stale.IsZero() || s.gone || c.passed(s, to) || !c.otr.SealedUntil(c.a.now(), s.Instance).IsZero():
-			return Held, CauseExpired
-		}
-		return Encrypted, CauseNone
-	}
-	switch policy {
-	case Require, RequireVerified:
-		if c.a.keyErr != nil {
-			return Block, CauseNoKey
-		}
-		return Held, CauseExpired
-	case Opportunistic, Manual:
-		switch {
-		case c.anew: // it was not ended, and is about to be private again
-			return Held, CauseExpired
-		case c.state == StateFinished: // nothing in clear until a person decides
-			return Block, CauseFinished
-		}
-		return Plain, CauseNone
-	}
-	return Block, CauseUnprotected
 }
 
 // waitsFor is why a held message could not be sent, once its time is over.

@@ -127,6 +127,11 @@ func (ac *Set) settings(jid string) func() otrlayer.Settings {
 	}
 }
 
+// RuleOf is a rule of the configuration as an account takes it.
+func RuleOf(r *config.Rule) otrlayer.Rule {
+	return otrlayer.Rule{Policy: policy(r.Policy), Rooms: r.Allows(config.Groupchat)}
+}
+
 func policy(c config.Policy) otrlayer.Policy {
 	switch c {
 	case config.Never:

@@ -54,7 +54,7 @@ func crowded(tb testing.TB, n crowd) *Session {
 		r.sessions.add(&Session{r: r, jid: fmt.Sprintf("other%d@path.example", i)})
 	}
 	for i := range n.conversations {
-		s.Account().Send(s, otrlayer.Message{Contact: fmt.Sprintf("contact%d@path.example", i), Text: "hello", ID: "1"})
+		s.Account().Send(s, otrlayer.Message{Contact: fmt.Sprintf("contact%d@path.example", i), Text: "hello", ID: "1"}, otrlayer.Rule{Policy: otrlayer.Opportunistic})
 		s.server.Flush()
 	}
 	if got := len(a.Conversations()); got != n.conversations {

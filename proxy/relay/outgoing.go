@@ -2,8 +2,7 @@ package relay
 
 import (
 	"bytes"
-	"slices"
-	"strings"
+	"cmp"
 
 	"otrproxy/config"
 	"otrproxy/otrlayer"
@@ -28,6 +27,17 @@ const (
 	nsDiscoItems = filter.NSDiscoItems
 	nsData       = filter.NSData
 )
+
+// The way of a stanza out:
+//
+//	outgoing     takes it from the client's reader
+//	outMessage   a message: whose it is, and what holds for it, by one look at the rules
+//	outRoom      what has to do with a room
+//	outText      what is for one contact; outWithoutText, where OTR has nothing to carry
+//	send         hands a text to the account, which decides (otrlayer.decide), and encrypts
+//	Emit         writes <message> to the server, by the account's verdict; nothing else does
+//
+// Presence and requests go by guard.go. What does not leave comes back by returned.go.
 
 // outgoing decides about one stanza of the client. The stanza errors it answers
 // with carry the client's own id.
@@ -98,156 +108,191 @@ func (s *Session) refuse(root stanza.Element, e stanza.Error) {
 	s.client.Kick()
 }
 
+// An outbound is a client's message on its way out, with what holds for it. It is valid as long
+// as its stanza.
+type outbound struct {
+	otrlayer.Message
+	st     *stanza.Stanza
+	root   stanza.Element
+	to     address.JID
+	rule   *config.Rule  // taken once, at the beginning
+	by     otrlayer.Rule // the same, as the account has it
+	strict bool          // nothing a person wrote may leave in clear: the rule says so, or the conversation is or was private
+}
+
 // outMessage is the way of a message out.
 func (s *Session) outMessage(st *stanza.Stanza, to address.JID) {
 	root := st.Root()
-	contact := to.Bare
+	contact := cmp.Or(to.Bare, s.jid) // RFC 6120 section 8.1.1.1: to the own account
 	if s.closing.Load() {
 		if !filter.Slight(root) {
-			s.block(root, otrlayer.CauseUpstream, contact)
+			s.block(root, otrlayer.CauseUpstream, to.Bare)
 		}
 		return
 	}
-	if contact == "" {
-		contact = s.jid // RFC 6120 section 8.1.1.1: to the own account
+	s.writesIn(root, to, contact)
+	if cmd, ok := command(root); ok && root.Attr("type") != "error" {
+		s.command(cmd, contact)
+		return
 	}
+	m := &s.passing
+	*m = outbound{st: st, root: root, to: to, Message: otrlayer.Message{Contact: contact, To: to.Written, Type: root.Attr("type"), Raw: st.Raw, Slight: filter.Slight(root)}}
+	m.rule, m.by = s.ruledOut.both(s.r.config(), s.jid, contact)
+	// What was private once does not go back to clear by another door.
+	m.strict = s.strict(m.rule, contact)
+	switch {
+	case m.rule.Policy == config.Never:
+		s.goes(m, otrlayer.Other)
+	case s.outRoom(m):
+	case contact == s.jid && m.strict:
+		s.unprotected(root, "notes to yourself, for nobody is there to hold the other end,", contact)
+	case m.Type == "headline" && m.strict:
+		s.unprotected(root, "a headline, which programs show without decrypting it", contact)
+	case m.Type == "error" && m.strict:
+		m.Raw = filter.AppendBareError(nil, root)
+		s.goes(m, otrlayer.Filtered)
+	case m.Type == "error":
+		s.goes(m, otrlayer.Other)
+	default:
+		s.outText(m)
+	}
+}
+
+// writesIn notes where the person writes.
+func (s *Session) writesIn(root stanza.Element, to address.JID, contact string) {
 	if s.talksIn = contact; to.Resource && s.rooms.has(contact) && root.Attr("type") != "groupchat" {
 		s.talksIn = to.Written
 	}
 	if display(s.shows.Load())&byAddress != 0 {
 		s.windows.isOpen(contact, to.Written)
 	}
-	if cmd, ok := command(root); ok && root.Attr("type") != "error" {
-		s.command(cmd, contact)
-		return
+}
+
+// goes has a message leave as it is, if what it carries may. Where it may not, the person is
+// told.
+func (s *Session) goes(m *outbound, what otrlayer.Content) {
+	m.RawID = m.root.AttrBytes("id")
+	if cause := s.Account().Pass(s, &m.Message, m.by, what); cause != otrlayer.CauseNone && !m.Slight {
+		s.block(m.root, cause, m.Contact)
 	}
-	cfg := s.r.config()
-	rule := s.ruledOut.by(cfg, s.jid, contact)
-	m := &s.passing
-	*m = otrlayer.Message{Contact: contact, To: to.Written, Type: root.Attr("type"), Raw: st.Raw, Slight: filter.Slight(root)}
-	pass := func() {
-		m.RawID = root.AttrBytes("id")
-		if cause := s.Account().Pass(s, m); cause != otrlayer.CauseNone && !m.Slight {
-			s.block(root, cause, contact)
+}
+
+// outRoom is the way of a message that has to do with a room; false for any other.
+func (s *Session) outRoom(m *outbound) bool {
+	room, invites := m.Type == "groupchat" || s.isRoom(m.Contact) || s.unsure(m.Contact), filter.Invites(m.root)
+	near := !room && m.strict && s.ofRooms(m.Contact)
+	if !room && !invites && !near {
+		return false
+	}
+	alone := !filter.AsksForVoice(m.root) // a request for voice is for the room itself
+	switch {
+	case !m.strict:
+	case m.Slight && !m.by.Rooms: // nobody misses it
+		s.r.Metrics.Count(metrics.Out, metrics.Message, metrics.Blocked)
+		return true
+	case m.Type == "groupchat" && s.isContact(m.Contact):
+		s.unprotected(m.root, "what is said in a room, and this address is a contact's", m.Contact)
+		return true
+	case !m.by.Rooms:
+		what := "an invitation (a rule with allow: [groupchat] lets it pass)"
+		if room || near {
+			what = "what is said in rooms (a rule with allow: [groupchat] lets it pass as it is)"
+		}
+		s.unprotected(m.root, what, m.Contact)
+		return true
+	case (room || near) && m.Type != "groupchat" && !invites && alone:
+		s.outOccupant(m, room)
+		return true
+	case invites && m.Type != "groupchat":
+		var ok bool
+		if m.Raw, ok = filter.InvitationAlone(m.root); !ok {
+			s.unprotected(m.root, "what stands beside an invitation", m.Contact)
+			return true
 		}
 	}
-	if rule.Policy == config.Never {
-		pass()
-		return
+	if m.Type == "groupchat" {
+		s.tellOfRoom(m.Contact)
 	}
-	requires := rule.Policy.Requires()
-	// What was private once does not go back to clear by another door.
-	strict := s.strict(rule, contact)
-	room, invites := m.Type == "groupchat" || s.isRoom(contact) || s.unsure(contact), filter.Invites(root)
-	if near := !room && strict && s.ofRooms(contact); room || invites || near {
-		alone := !filter.AsksForVoice(root) // a request for voice is for the room itself
-		switch {
-		case !strict:
-		case m.Slight && !rule.Allows(config.Groupchat): // nobody misses it
-			s.r.Metrics.Count(metrics.Out, metrics.Message, metrics.Blocked)
-			return
-		case m.Type == "groupchat" && s.isContact(contact):
-			s.unprotected(root, "what is said in a room, and this address is a contact's", contact)
-			return
-		case !rule.Allows(config.Groupchat):
-			what := "an invitation (a rule with allow: [groupchat] lets it pass)"
-			if room || near {
-				what = "what is said in rooms (a rule with allow: [groupchat] lets it pass as it is)"
-			}
-			s.unprotected(root, what, contact)
-			return
-		case (room || near) && m.Type != "groupchat" && !invites && alone:
-			switch {
-			case to.Resource && s.isRoom(contact): // to one occupant (XEP-0045 section 7.5)
-				m.Occupant, m.Where = true, m.To
-				if body := picked(root); body != nil {
-					m.Text = body.Text()
-				}
-				pass()
-			case m.Slight: // nobody misses it
-				s.r.Metrics.Count(metrics.Out, metrics.Message, metrics.Blocked)
-			case !room:
-				s.block(root, otrlayer.CauseNotInRoom, contact)
-			default:
-				s.unprotected(root, "what is said in a room to one person", contact)
-			}
-			return
-		case invites && m.Type != "groupchat":
-			var ok bool
-			if m.Raw, ok = filter.InvitationAlone(root); !ok {
-				s.unprotected(root, "what stands beside an invitation", contact)
-				return
-			}
+	s.goes(m, otrlayer.InRoom)
+	return true
+}
+
+// outOccupant is the way of what is said in a room to one person (XEP-0045 section 7.5).
+func (s *Session) outOccupant(m *outbound, room bool) {
+	switch {
+	case m.to.Resource && s.isRoom(m.Contact):
+		m.Occupant, m.Where = true, m.To
+		if body := picked(m.root); body != nil {
+			m.Text = body.Text()
 		}
-		if m.Type == "groupchat" {
-			s.tellOfRoom(contact)
-		}
-		pass()
-		return
+		s.goes(m, otrlayer.InRoom)
+	case m.Slight: // nobody misses it
+		s.r.Metrics.Count(metrics.Out, metrics.Message, metrics.Blocked)
+	case !room:
+		s.block(m.root, otrlayer.CauseNotInRoom, m.Contact)
+	default:
+		s.unprotected(m.root, "what is said in a room to one person", m.Contact)
 	}
-	if contact == s.jid && strict {
-		s.unprotected(root, "notes to yourself, for nobody is there to hold the other end,", contact)
-		return
-	}
-	if m.Type == "headline" && strict {
-		s.unprotected(root, "a headline, which programs show without decrypting it", contact)
-		return
-	}
-	if m.Type == "error" {
-		if strict {
-			m.Raw = filter.AppendBareError(nil, root)
-		}
-		pass()
-		return
-	}
+}
+
+// outText is the way of a message for one contact.
+func (s *Session) outText(m *outbound) {
 	scratch := written.Get().(*[]byte)
 	defer written.Put(scratch)
-	c := filter.Compose(root, rule, *scratch)
-	body := c.Body
+	c := filter.Compose(m.root, m.rule, *scratch)
 	m.Extra = c.Extra
 	switch {
-	case body != nil:
-		m.Text = body.Text()
+	case c.Body != nil:
+		m.Text = c.Body.Text()
 	case c.Reacts != nil:
-		m.Text = s.reacted(contact, c.Reacts)
+		m.Text = s.reacted(m.Contact, c.Reacts)
 	}
+	requires := m.rule.Policy.Requires()
 	carries := c.Opaque == nil && !c.Sealed && m.Text != "" // a text that OTR can carry
 	if carries || !requires {
-		m.ID, m.Thread = root.Attr("id"), c.Thread // what only passes bears its own
+		m.ID, m.Thread = m.root.Attr("id"), c.Thread // what only passes bears its own
 	}
-	if c.Reacts != nil && !requires && s.Account().PassInClear(s, m) {
+	if (c.Reacts != nil || !carries) && !requires && s.Account().Pass(s, &m.Message, m.by, otrlayer.Other) == otrlayer.CauseNone {
 		return
 	}
-	if !carries {
-		if !requires && s.Account().PassInClear(s, m) {
-			return
-		}
-		switch {
-		case c.Unsound:
-			s.unprotected(root, "what your program has encrypted in another way, for it is no whole message of that kind", contact)
-		case c.Sealed:
-			s.unprotected(root, "what your program has encrypted in another way (a rule with allow: [omemo, openpgp] lets it pass)", contact)
-		case c.Lost != "" && c.Opaque == nil:
-			s.unprotected(root, c.Lost, contact)
-		case body != nil && body.HasChildren():
-			s.unprotected(root, "markup inside a text", contact)
-		case c.Opaque != nil:
-			m.Raw = c.EndToEnd(root)
-			pass()
-		case len(c.Extra)+len(c.Files) > 0:
-			from := len(c.Extra)
-			*scratch = c.AppendAlone(c.Extra, root)
-			m.Raw = (*scratch)[from:]
-			pass()
-		default: // hints and markers alone: nothing a person wrote
-			s.r.Metrics.Count(metrics.Out, metrics.Message, metrics.Blocked)
-		}
-		return
+	switch {
+	case !carries:
+		s.outWithoutText(m, &c, scratch)
+	case c.Body != nil && c.Body.HasChildren() && m.strict:
+		s.unprotected(m.root, "markup inside a text", m.Contact)
+	default:
+		s.send(m, &c)
 	}
-	if body != nil && body.HasChildren() && strict {
-		s.unprotected(root, "markup inside a text", contact)
-		return
+}
+
+// outWithoutText is the way of what carries no text for OTR, where nothing may leave in clear:
+// what the rule lets stand beside one, or what is encrypted already.
+func (s *Session) outWithoutText(m *outbound, c *filter.Composed, scratch *[]byte) {
+	switch {
+	case c.Unsound:
+		s.unprotected(m.root, "what your program has encrypted in another way, for it is no whole message of that kind", m.Contact)
+	case c.Sealed:
+		s.unprotected(m.root, "what your program has encrypted in another way (a rule with allow: [omemo, openpgp] lets it pass)", m.Contact)
+	case c.Lost != "" && c.Opaque == nil:
+		s.unprotected(m.root, c.Lost, m.Contact)
+	case c.Body != nil && c.Body.HasChildren():
+		s.unprotected(m.root, "markup inside a text", m.Contact)
+	case c.Opaque != nil:
+		m.Raw = c.EndToEnd(m.root)
+		s.goes(m, otrlayer.Filtered)
+	case len(c.Extra)+len(c.Files) > 0:
+		from := len(c.Extra)
+		*scratch = c.AppendAlone(c.Extra, m.root)
+		m.Raw = (*scratch)[from:]
+		s.goes(m, otrlayer.Filtered)
+	default: // hints and markers alone: nothing a person wrote
+		s.r.Metrics.Count(metrics.Out, metrics.Message, metrics.Blocked)
 	}
+}
+
+// send hands a text to the account.
+func (s *Session) send(m *outbound, c *filter.Composed) {
+	st, body := m.st, c.Body
 	m.Rewrite = func(text string) []byte {
 		e := st.Edit()
 		if body != nil {
@@ -256,51 +301,18 @@ func (s *Session) outMessage(st *stanza.Stanza, to address.JID) {
 		return e.AppendTo(nil)
 	}
 	s.sending.Store(true)
-	v := s.Account().Send(s, *m)
+	v := s.Account().Send(s, m.Message, m.by)
 	s.sending.Store(false)
 	switch v.Action() {
 	case otrlayer.Block:
-		s.block(root, v.Cause(), contact)
+		s.block(m.root, v.Cause(), m.Contact)
 	case otrlayer.Held:
 		s.r.Metrics.Count(metrics.Out, metrics.Message, metrics.Held)
 	}
 	if v.Action() == otrlayer.Held || v.Action() == otrlayer.Encrypted {
-		s.tellOfDropped(contact, &c)
+		s.tellOfDropped(m.Contact, c)
 	}
 }
-
-// reacted is a reaction in words, for OTR carries nothing else.
-func (s *Session) reacted(contact string, r *filter.Reaction) string {
-	what := "reacted with " + r.Emoji + " to "
-	if r.Emoji == "" {
-		what = "took back a reaction to "
-	}
-	if text := s.Account().TextOf(contact, r.To); text != "" {
-		return what + otrlayer.Quoted(text)
-	}
-	return what + "an earlier message"
-}
-
-// tellOfDropped says what was left out of a message: content each time, what only the
-// person's program understands once.
-func (s *Session) tellOfDropped(contact string, c *filter.Composed) {
-	dropped := c.Dropped
-	for _, name := range c.Strange {
-		if key := contact + " " + name; !s.strange[key] && len(s.strange) < maxTold {
-			if s.strange == nil {
-				s.strange = map[string]bool{}
-			}
-			s.strange[key] = true
-			dropped = append(dropped, "an extension of your program ("+name+"; not mentioned again)")
-		}
-	}
-	if len(dropped) > 0 {
-		s.Notice(contact, "Your text is sent encrypted; what OTR cannot protect was left out: "+strings.Join(slices.Compact(dropped), ", ")+".")
-	}
-}
-
-// maxTold bounds what is remembered in order not to be said again.
-const maxTold = 1000
 
 // Emit queues a message to the server. It is the only place that writes
 // <message> upstream, and it does so only for a verdict that permits it.

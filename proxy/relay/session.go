@@ -90,9 +90,9 @@ type Session struct {
 	sending  atomic.Bool // a text of the client's is with the account
 	metOut   address.Last
 	ruledOut lastRule
-	passing  otrlayer.Message // the one at hand
-	talksIn  string           // with whom, or in which room, the person was last
-	strange  map[string]bool  // extensions that were said to be left out, by contact and name
+	passing  outbound        // the message at hand
+	talksIn  string          // with whom, or in which room, the person was last
+	strange  map[string]bool // extensions that were said to be left out, by contact and name
 
 	// Owned by the goroutine that reads the server.
 	metIn   address.Last

@@ -148,7 +148,7 @@ func (s *speaker) meets(state, jid string) error {
 		if from == other {
 			to = s
 		}
-		from.account.Send(from, otrlayer.Message{Contact: to.jid, To: to.jid, ID: "1", Type: "chat", Text: "hello"})
+		from.account.Send(from, otrlayer.Message{Contact: to.jid, To: to.jid, ID: "1", Type: "chat", Text: "hello"}, otrlayer.Rule{})
 		s.carry(other)
 		if len(to.read) != 1 || to.read[0] != "hello" {
 			return fmt.Errorf("%s has read %q; %q", to.jid, to.read, append(from.said, to.said...))

@@ -110,7 +110,7 @@ func TestTexts(t *testing.T) {
 			says := func(text string) {
 				t.Helper()
 				bobRead = ""
-				a.Send(o, otrlayer.Message{Contact: bob, To: bob, ID: "1", Type: "chat", Text: text})
+				a.Send(o, otrlayer.Message{Contact: bob, To: bob, ID: "1", Type: "chat", Text: text}, otrlayer.Rule{})
 				pump()
 				if bobRead != text {
 					t.Errorf("to %s: %.200q is shown as %.200q", p.name, text, bobRead)

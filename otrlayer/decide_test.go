@@ -1,0 +1,89 @@
+package otrlayer
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"strings"
+	"testing"
+)
+
+// Plain text leaves by decide's word alone: nothing else in this package says Plain, but to ask
+// whether it was said.
+func TestPlainTextLeavesByDecideAlone(t *testing.T) {
+	files, err := parser.ParseDir(token.NewFileSet(), ".", func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]int{}
+	for name, file := range files["otrlayer"].Files {
+		asked := map[*ast.Ident]bool{}
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CaseClause:
+				for _, e := range n.List {
+					if id, ok := e.(*ast.Ident); ok {
+						asked[id] = true
+					}
+				}
+			case *ast.BinaryExpr:
+				for _, e := range []ast.Expr{n.X, n.Y} {
+					if id, ok := e.(*ast.Ident); ok && (n.Op == token.EQL || n.Op == token.NEQ) {
+						asked[id] = true
+					}
+				}
+			case *ast.SelectorExpr: // another package's
+				asked[n.Sel] = true
+			case *ast.ValueSpec:
+				for _, id := range n.Names {
+					asked[id] = true
+				}
+			case *ast.Ident:
+				if n.Name == "Plain" && !asked[n] {
+					said[name]++
+				}
+			}
+			return true
+		})
+	}
+	if len(said) != 1 || said["decide.go"] == 0 {
+		t.Errorf("who says Plain: %v", said)
+	}
+}
+
+// What a message carries and what the rule says are all that lets it leave in clear: each content
+// under each policy, with a conversation that was never private, and with one that was.
+func TestDecideContents(t *testing.T) {
+	for _, c := range []struct {
+		what  Content
+		rule  Rule
+		once  bool // it was private once
+		plain bool
+	}{
+		{Filtered, Rule{Policy: Require}, true, true},
+		{Other, Rule{Policy: Require}, false, false}, {Other, Rule{Policy: RequireVerified}, false, false},
+		{Other, Rule{Policy: Manual}, false, true}, {Other, Rule{Policy: Manual}, true, false},
+		{Other, Rule{Policy: Opportunistic}, false, true}, {Other, Rule{Policy: Opportunistic}, true, false},
+		{Other, Rule{Policy: Never}, true, true}, {Typed, Rule{Policy: Never}, true, true},
+		{InRoom, Rule{Policy: Require}, false, false}, {InRoom, Rule{Policy: Require, Rooms: true}, false, true},
+		{InRoom, Rule{Policy: Manual}, false, true}, {InRoom, Rule{Policy: Manual}, true, false}, {InRoom, Rule{Policy: Manual, Rooms: true}, true, true},
+		{Typed, Rule{Policy: Require}, false, false}, {Typed, Rule{Policy: Manual}, false, true}, {Typed, Rule{Policy: Manual}, true, false},
+		{Content(99), Rule{Policy: Manual}, false, false}, {Content(99), Rule{}, false, false},
+	} {
+		alice, _ := couple(t)
+		m := &Message{Contact: "bob@y", To: "bob@y", Text: "hello"}
+		alice.a.mu.Lock()
+		conv := alice.a.conv("bob@y")
+		if c.once {
+			conv.state = StateFinished
+		}
+		action, cause := alice.a.decide(m, c.rule, c.what)
+		conv.state = ""
+		conv.settle(alice.a.now())
+		alice.a.mu.Unlock()
+		if (action == Plain) != c.plain || action == Block && cause == CauseNone {
+			t.Errorf("%+v: %v %q", c, action, cause)
+		}
+	}
+}
