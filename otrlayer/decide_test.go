@@ -4,7 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -12,12 +12,19 @@ import (
 // Plain text leaves by decide's word alone: nothing else in this package says Plain, but to ask
 // whether it was said.
 func TestPlainTextLeavesByDecideAlone(t *testing.T) {
-	files, err := parser.ParseDir(token.NewFileSet(), ".", func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }, 0)
-	if err != nil {
+	names, err := filepath.Glob("*.go")
+	if err != nil || len(names) == 0 {
 		t.Fatal(err)
 	}
 	said := map[string]int{}
-	for name, file := range files["otrlayer"].Files {
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
 		asked := map[*ast.Ident]bool{}
 		ast.Inspect(file, func(n ast.Node) bool {
 			switch n := n.(type) {

@@ -1,11 +1,6 @@
 package relay
 
 import (
-	"fmt"
-	"sync"
-	"time"
-
-	"otrproxy/config"
 	"otrproxy/otrlayer"
 	"otrproxy/proxy/address"
 	"otrproxy/proxy/filter"
@@ -87,93 +82,3 @@ func (s *Session) inCopy(st *stanza.Stanza, from address.JID, c *filter.Copy) {
 }
 
 func same(text string) string { return text }
-
-// leftAlone reports whether the rules leave what comes from an address alone, however
-// programs read it.
-func (s *Session) leftAlone(from address.JID) bool {
-	return s.handsOff(from.Bare) && (from.Also == "" || s.handsOff(from.Also))
-}
-
-// handsOff reports whether the rules leave a contact alone; without one, the account.
-func (s *Session) handsOff(contact string) bool {
-	cfg := s.r.config()
-	if contact == "" || contact == s.jid {
-		return cfg.HandsOff(s.jid)
-	}
-	return s.ruledIn.by(cfg, s.jid, contact).Policy == config.Never
-}
-
-// pass hands a message to the client as it came.
-func (s *Session) pass(st *stanza.Stanza) {
-	s.client.Queue(st.Raw)
-	s.r.Metrics.Count(metrics.In, metrics.Message, metrics.Passed)
-}
-
-// delivered counts a message that was handed to the client, for what was read.
-func (s *Session) delivered(r otrlayer.Reading) {
-	if r.Encrypted {
-		s.r.Metrics.Count(metrics.In, metrics.Message, metrics.Decrypted)
-	} else {
-		s.r.Metrics.Count(metrics.In, metrics.Message, metrics.Passed)
-	}
-}
-
-// unread counts the messages of contacts that came late and cannot be read. They may be
-// many: the first is told where it stands, the others together once no more come.
-type unread struct {
-	mu sync.Mutex
-	of map[string]*unreadOf
-}
-
-type unreadOf struct {
-	more  int
-	timer *time.Timer
-}
-
-// quietFor is how long no more must come.
-const quietFor = 2 * time.Second
-
-// another reports whether a message is one of several, which are told together.
-func (u *unread) another(s *Session, contact string) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if c := u.of[contact]; c != nil {
-		c.more++
-		c.timer.Reset(quietFor)
-		return true
-	}
-	if u.of == nil {
-		u.of = map[string]*unreadOf{}
-	}
-	if len(u.of) >= maxTold {
-		return false
-	}
-	c := &unreadOf{}
-	c.timer = time.AfterFunc(quietFor, func() {
-		u.mu.Lock()
-		delete(u.of, contact)
-		more := c.more
-		u.mu.Unlock()
-		if more > 0 {
-			s.Notice(contact, fmt.Sprintf("And %d more of their messages cannot be read any more. Ask them to send them again.", more))
-		}
-	})
-	u.of[contact] = c
-	return false
-}
-
-// quietened reports whether a contact's copies have just been said to be unreadable: one
-// line is enough for all that follow each other.
-func (s *Session) quietened(contact string) bool {
-	if s.quiet[contact] {
-		return true
-	}
-	if len(s.quiet) >= maxTold {
-		clear(s.quiet)
-	}
-	if s.quiet == nil {
-		s.quiet = map[string]bool{}
-	}
-	s.quiet[contact] = true
-	return false
-}
