@@ -193,9 +193,8 @@ type Outlet interface {
 	// Sees reports whether the client is told when a contact comes or goes (RFC 6121 section
 	// 3.1): where it is not told of any, they are offline.
 	Sees(contact string) bool
-	// Notice queues a line from the proxy in the conversation with a contact, and reports
-	// whether it could.
-	Notice(contact, text string) bool
+	// Notice queues a line from the proxy in a conversation, and reports whether it could.
+	Notice(where string, n Notice) bool
 	// Shows tells the session that the text which it has just given to Receive is to be shown.
 	// What the session is told to mirror after that must not be shown before it.
 	Shows()
@@ -203,7 +202,7 @@ type Outlet interface {
 	Mirror(Mirrored) Mirroring
 	// Return hands a message back to the client as an error, and reports what the person
 	// sees of it.
-	Return(m *Message, c Cause, sentence string) Sign
+	Return(m *Message, why Why) Sign
 }
 
 // Events counts what happens; its methods must be quick.
@@ -475,7 +474,7 @@ func (a *Account) Attach(o Outlet) {
 	a.owed = nil
 	a.repay(owed)
 	for contact, n := range a.sent {
-		o.Notice(contact, sentNow(n))
+		o.Notice(contact, Notice{What: SaySent, Contact: contact, N: n})
 	}
 	clear(a.sent)
 	defer a.publish()
@@ -560,11 +559,11 @@ func (a *Account) Acknowledged(o Outlet) {
 // attached reports whether a session is still there.
 func (a *Account) attached(o Outlet) bool { return slices.Contains(a.outlets, o) }
 
-// notice shows a line in the conversation with a contact. Where others cause it, tell
+// notice shows a line in the conversation with the contact that it is about. Where others cause it, tell
 // does.
-func (a *Account) notice(contact, text string) (told bool) {
+func (a *Account) notice(n Notice) (told bool) {
 	for _, o := range a.outlets {
-		told = o.Notice(contact, text) || told
+		told = o.Notice(n.Contact, n) || told
 	}
 	return told
 }

@@ -2,7 +2,6 @@ package otrlayer
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 	"unicode"
@@ -118,23 +117,23 @@ func (c *conversation) compared(now time.Time, e otr.Event) {
 			s.asked.question = question(e.Question, c.formatOf(s).Writes)
 		}
 		if e.HasQuestion {
-			c.tell(now, topicComparing, fmt.Sprintf("%s wants to know whether it is you, and asks: \"%s\" Answer with !otr smp answer ANSWER, or !otr smp abort.", who, s.asked.question))
+			c.tell(now, topicComparing, Notice{What: SaySMPAsked, Contact: who, Question: s.asked.question})
 			return
 		}
-		c.tell(now, topicComparing, who+" wants to compare a secret that only you two know. Write !otr smp answer SECRET, or !otr smp abort.")
+		c.tell(now, topicComparing, c.about(SaySMPSecret))
 	case otr.SMPSuccess:
 		if e.Answered {
-			c.tell(now, topicComparing, "Your answer was right: "+who+" knows now that it is you. This tells you nothing about them: ask a question of your own with !otr smp ask QUESTION | ANSWER.")
+			c.tell(now, topicComparing, c.about(SaySMPAnswered))
 			return
 		}
-		c.tell(now, topicComparing, "The secrets are the same: the key of "+who+" is verified.")
+		c.tell(now, topicComparing, c.about(SaySMPSame))
 		c.saved(c.trusts(now, s.Fingerprint, keyring.SMP))
 	case otr.SMPFailure:
-		c.tell(now, topicComparing, "The secrets are NOT the same. Either one of you mistyped, or somebody else is in between. Try once more (!otr smp start SECRET, !otr smp ask QUESTION | ANSWER), or compare fingerprints by another way (!otr verify).")
+		c.tell(now, topicComparing, c.about(SaySMPDiffer))
 	case otr.SMPAborted:
-		c.tell(now, topicComparing, "The comparison of secrets with "+who+" was given up. (Some programs do so when the secrets are not the same.)")
+		c.tell(now, topicComparing, c.about(SaySMPAborted))
 	case otr.SMPCheated:
-		c.tell(now, topicComparing, "The comparison of secrets with "+who+" failed: their program sent what an honest one does not.")
+		c.tell(now, topicComparing, c.about(SaySMPCheated))
 	}
 }
 

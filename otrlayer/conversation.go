@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -22,70 +21,106 @@ type conversation struct {
 	a       *Account
 	contact string
 	outlet  Outlet // the client's session that the person used last
-	carrier Outlet // the one that carried what was encrypted last, at carried
-	carried time.Time
 
+	carriage
+	cipher
+	asking
+	trouble
+	queue
+	texts
+	whereabouts
+	meeting
+	entry
+}
+
+// A carriage is by which session what was encrypted last has left.
+type carriage struct {
+	carrier Outlet
+	carried time.Time // when
+}
+
+// A cipher is the contact's OTR, and its sessions.
+type cipher struct {
+	otr    *otr.Conversation // nil until our key is there
 	live   map[otr.ID]*session
 	active otr.ID       // the session that text is sent on
 	state  MessageState // "" is plaintext
+	places []string     // the contact's resources that speak version 2, by number
+	placed int          // how many numbers have been given out
+	stale  time.Time    // until when nothing is sent on a session the contact seems to have lost
+	aside  otr.ID       // the session that text was sent on until its resource had a negative priority
+}
 
-	otr      *otr.Conversation // nil until our key is there
-	places   []string          // the contact's resources that speak version 2, by number
-	placed   int               // how many numbers have been given out
-	early    []arrival         // handshakes that came before
-	queried  time.Time         // when the last query left
-	retry    time.Time         // when to ask again, for what asked came back
-	errored  time.Time         // when an error of the contact's last made us ask again
-	warned   time.Time         // when the person was last told of one
-	prompted time.Time         // when they were last asked again at once, for they had come
-	turn     time.Time         // when it is our turn to ask, among all that wait
+// An asking is what was done to have a private conversation.
+type asking struct {
+	early    []arrival     // handshakes that came before our key was there
+	queried  time.Time     // when the last query left
+	retry    time.Time     // when to ask again, for what asked came back
+	prompted time.Time     // when they were last asked again at once, for they had come
+	turn     time.Time     // when it is our turn to ask, among all that wait
+	tries    int           // queries since the last one that was answered
+	recanted time.Time     // when the person ended it, though the contact may still answer a query
+	proxied  bool          // the last handshake was Marked
+	under    bool          // an exchange was under way when it was last looked at
+	refused  bool          // the contact answered the whitespace tag with plain text
+	offered  bool          // the whitespace tag has been sent
+	anew     bool          // it was private when the proxy was stopped, and is to be again
+	work     *rate.Limiter // how many more of its key exchanges are answered
+}
 
-	work        *rate.Limiter // how many more of its key exchanges are answered
-	unreadables               // that nobody was told of yet
-	lostSums    [][32]byte    // the messages that could not be read last, by their ciphertext
-	follow      time.Time     // when the contact is asked, if its program has not begun by itself
-	answering   time.Time     // since when, and how many, unreadable messages were answered with an error
+// A trouble is what could not be read, here and there.
+type trouble struct {
+	unreadables            // that nobody was told of yet
+	lostSums    [][32]byte // the messages that could not be read last, by their ciphertext
+	follow      time.Time  // when the contact is asked, if its program has not begun by itself
+	answering   time.Time  // since when, and how many, unreadable messages were answered with an error
 	answers     int
+	errored     time.Time // when an error of the contact's last made us ask again
+	warned      time.Time // when the person was last told of one
+	// unread is how many messages the contact says it could not read, by the full JID of
+	// the program that says so.
+	unread map[string]int
+	heard  map[complaint]int // how many of them which client has heard
+}
 
+// A queue is the messages that wait for a private conversation.
+type queue struct {
 	held      []*Message
 	heldBytes int
 	heldUntil time.Time // when the first of them comes back, or before
 	told      bool      // that messages wait, in the present attempt
 	released  int       // how many of those that wait have been sent since
 	unreached bool      // the person knows that what asked for it has come back
+}
 
-	read   []*reading            // the data messages read last
-	bySum  map[[32]byte]*reading // the same, by their ciphertext
-	coming bool                  // some of them may still come to another client
-	echoes map[echo]echoed       // the protocol's messages got last
-	recent []*Message            // sent in the last minute, in case the contact could not read them
+// The texts that are kept for a while.
+type texts struct {
+	read      []*reading            // the data messages read last
+	bySum     map[[32]byte]*reading // the same, by their ciphertext
+	coming    bool                  // some of them may still come to another client
+	echoes    map[echo]echoed       // the protocol's messages got last
+	recent    []*Message            // sent in the last minute, in case the contact could not read them
+	textBytes int                   // size of the texts in read and recent
+	spoke     time.Time             // when a text was last encrypted
+}
 
-	textBytes int // size of the texts in read and recent
-	// unread is how many messages the contact says it could not read, by the full JID of
-	// the program that says so.
-	unread map[string]int
-	spoke  time.Time         // when a text was last encrypted
-	heard  map[complaint]int // how many of them which client has heard
-	stale  time.Time         // until when nothing is sent on a session the contact seems to have lost
-
+// The whereabouts of the contact.
+type whereabouts struct {
 	away     bool              // the contact is known not to be there
 	came     time.Time         // when they last came, of those who are there
 	partners map[uint32]string // the full JIDs that instances have sent handshakes from
-	anew     bool              // it was private when the proxy was stopped, and is to be again
-	recanted time.Time         // when the person ended it, though the contact may still answer a query
-	proxied  bool              // the last handshake was Marked
-	under    bool              // an exchange was under way when it was last looked at
-	tries    int               // queries since the last one that was answered
-	wrote    bool              // the person has written to this contact
-	refused  bool              // the contact answered the whitespace tag with plain text
-	offered  bool              // the whitespace tag has been sent
+}
 
-	newcomer bool   // what is being read is of somebody the person has nothing to do with yet
-	stranger bool   // nor is it a contact
-	untold   string // a line about the present session that was not shown
-	aside    otr.ID // the session that text was sent on until its resource had a negative priority
+// A meeting is how the person and the contact have met.
+type meeting struct {
+	wrote    bool    // the person has written to this contact
+	newcomer bool    // what is being read is of somebody the person has nothing to do with yet
+	stranger bool    // nor is it a contact
+	untold   *Notice // about the present session, not shown yet; nil for none
+}
 
-	// Of the account's table:
+// An entry is the conversation's place in the account's table.
+type entry struct {
 	due     time.Time     // when it has something to do next
 	slot    int           // its place among the deadlines, from 1; 0 for none
 	at      *list.Element // its place among the idle
@@ -358,20 +393,20 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 		// Another device, or somebody who claims to be the same one: a key nobody
 		// verified must not take over from a verified one unasked (Conversations issue
 		// 2582).
-		c.tell(now, topicKey, "Another device of "+c.contact+" has joined, with a key that is not verified: "+fp.String()+
-			". Your messages stay with the verified device. If they use the other one now, compare that fingerprint with them and write !otr verify FINGERPRINT.")
+		c.tell(now, topicKey, Notice{What: SayDevice, Contact: c.contact, Fingerprint: fp})
 		return
 	}
 	was := c.state
 	c.activate(now, id)
-	began := func(line string) {
+	began := func(what What) {
+		n := Notice{What: what, Contact: c.contact, Fingerprint: fp, Own: c.a.key.Fingerprint(), Version: int(s.Version)}
 		told := c.mayTell(now, topicPrivate)
 		if !told {
-			c.untold = line // until the person writes to them
+			c.untold = &n // until the person writes to them
 		}
 		c.oncePrivate(func() {
-			if told && !c.a.notice(c.contact, line) {
-				c.untold = line
+			if told && !c.a.notice(n) {
+				c.untold = &n
 			}
 			c.a.events.Happened(c.contact, EventPrivate)
 		})
@@ -385,28 +420,22 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 	}
 	switch {
 	case trust == keyring.Changed:
-		var old []string
+		n := Notice{What: SayKeyChanged, Contact: c.contact, Fingerprint: fp}
 		for _, k := range c.a.fps.Of(c.contact) {
-			old = append(old, k.Fingerprint.String())
+			n.Others = append(n.Others, k.Fingerprint)
 		}
-		line := "The key of " + c.contact + " has CHANGED. New: " + fp.String() + ". Known before: " + strings.Join(old, "; ") +
-			". Nothing is sent until you decide. Ask them by another way, such as the phone, to read you their fingerprint, and write !otr verify and what they read out; " +
-			"or accept the new key without that: !otr send " + fp.String()
-		if !c.tell(now, topicKey, line) {
-			c.untold = line
+		if !c.tell(now, topicKey, n) {
+			c.untold = &n
 		}
 		c.a.events.Happened(c.contact, EventKeyChanged)
 	case was == StateEncrypted && before != nil && before.trust == trust && before.Version == s.Version:
 		// a refresh; nothing a person needs to know
 	case trust.Sure():
-		began("Private conversation with " + c.contact + " started" + versionWords(s.Version) + "; their key is verified.")
+		began(SayStarted)
 	case c.a.settings().Policy(c.contact) == RequireVerified:
-		began("Private conversation with " + c.contact + " started" + versionWords(s.Version) + ", but the rules let nothing leave before you know that it is them. " +
-			"Ask them by another way, such as the phone, to read you their fingerprint, and write !otr verify and what they read out; yours, for them, is " + c.a.key.Fingerprint().String() +
-			". Or ask what only they know: !otr smp ask QUESTION | ANSWER. What you write waits, and goes the moment it is settled. The key here has the fingerprint " + fp.String() + ".")
+		began(SayUnverified)
 	default:
-		began("Private conversation with " + c.contact + " started" + versionWords(s.Version) + "; not verified. Their fingerprint: " + fp.String() +
-			". !otr verify says how to make sure that it is them; or ask what only they know: !otr smp ask QUESTION | ANSWER.")
+		began(SayNotVerified)
 	}
 	c.resend(now, fp)
 	if before != nil {
@@ -423,21 +452,13 @@ func (c *conversation) activate(now time.Time, id otr.ID) {
 		if m, err := c.otr.SMPAbort(now, c.active); err == nil {
 			c.protocol(c.to(c.live[c.active]), string(m), false)
 		}
-		c.a.notice(c.contact, "The comparison of secrets with "+c.contact+" was given up, for the conversation goes on with another device. Begin it again.")
+		c.a.notice(c.about(SaySMPGivenUp))
 	}
 	c.active, c.state = id, StateEncrypted
 	c.a.private.Keep(c.contact, true)
 	c.otr.Keep(id)
 	c.stale, c.queried, c.follow, c.tries, c.under, c.anew = time.Time{}, time.Time{}, time.Time{}, 0, false, false
-	c.untold, c.aside = "", 0
-}
-
-// versionWords tells of a version that is not the present one.
-func versionWords(v otr.Version) string {
-	if v == otr.V2 {
-		return " (OTR version 2, the older one: all their program has)"
-	}
-	return ""
+	c.untold, c.aside = nil, 0
 }
 
 // noteVersion remembers the highest version spoken with a key, and tells when a
@@ -448,8 +469,7 @@ func (c *conversation) noteVersion(now time.Time, s otr.Session) {
 	known := c.a.spoken.Find(c.contact, s.Fingerprint)
 	better := func(k otr.KnownKey) bool { return k.Trust > fmt.Sprint(s.Version) }
 	if known != nil && better(*known) || known == nil && slices.ContainsFunc(c.a.spoken.Of(c.contact), better) {
-		c.tell(now, topicWeaker, fmt.Sprintf("Attention: this conversation with %s uses OTR version %d, although version 3 was spoken with them before. "+
-			"Unless they changed to another program, somebody between you may have weakened it: ask them. (A rule with \"versions: [3]\" forbids it.)", c.contact, s.Version))
+		c.tell(now, topicWeaker, Notice{What: SayWeaker, Contact: c.contact, Version: int(s.Version)})
 	}
 	// Of a key that is not accepted nothing is kept: whoever carries the messages can make
 	// any number of them.
@@ -499,7 +519,7 @@ func (c *conversation) lost(list []*Message) {
 	if len(list) == 0 {
 		return
 	}
-	c.a.notice(c.contact, c.contact+" could not read some older messages of yours, and they are not kept any more. Write them again.")
+	c.a.notice(c.about(SayLost))
 	c.a.returned(CauseUnread, false, list...)
 }
 
@@ -533,10 +553,10 @@ func (c *conversation) idle(now time.Time, id otr.ID) {
 	}
 	c.over(StateFinished)
 	if c.a.settings().Policy(c.contact).requires() {
-		c.a.notice(c.contact, "The private conversation with "+c.contact+" was ended because nobody used it for long. Your next message asks for a new one first.")
+		c.a.notice(c.about(SayIdle))
 		return
 	}
-	c.a.notice(c.contact, "The private conversation with "+c.contact+" was ended because nobody used it for long. Write !otr start to be private again, or !otr end to go on without.")
+	c.a.notice(c.about(SayIdleOpen))
 }
 
 // over notes that a private conversation is over. What was sent last is kept for its
@@ -547,7 +567,7 @@ func (c *conversation) over(s MessageState) {
 	}
 	c.active, c.state = 0, s
 	c.stale, c.queried, c.follow, c.anew = time.Time{}, time.Time{}, time.Time{}, false
-	c.untold, c.aside = "", 0
+	c.untold, c.aside = nil, 0
 }
 
 // to is where messages of a session go: the full JID that answered, until that

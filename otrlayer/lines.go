@@ -73,8 +73,8 @@ type lines struct {
 
 // tell shows a line that a contact has caused, unless there were too many, and reports
 // whether it did.
-func (c *conversation) tell(now time.Time, t topic, line string) bool {
-	return c.mayTell(now, t) && c.a.notice(c.contact, line)
+func (c *conversation) tell(now time.Time, t topic, n Notice) bool {
+	return c.mayTell(now, t) && c.a.notice(n)
 }
 
 // mayTell reports whether a line that a contact causes may be shown now, and counts it.
@@ -109,7 +109,7 @@ func (c *conversation) mayTell(now time.Time, t topic) bool {
 		return true
 	case most > 1 && told.lines[t] == most: // what is different each time does not end without a word
 		told.lines[t]++
-		c.a.notice(c.contact, "There is more of this from "+c.contact+". For ten minutes I do not show you each one.")
+		c.a.notice(c.about(SayMore))
 	}
 	l.suppressed++
 	return false
@@ -128,7 +128,7 @@ func (c *conversation) introduced(now time.Time) bool {
 	}
 	l.strangers++
 	if l.strangers == maxStrangers+1 {
-		c.a.notice(c.contact, "Many people you have not written to are asking for you now. For an hour I do not show you each of them.")
+		c.a.notice(c.about(SayStrangers))
 	}
 	return l.strangers <= maxStrangers
 }

@@ -63,7 +63,7 @@ func (a *Account) replaceKey(k *keyring.PrivateKey) error {
 	for _, c := range a.convs {
 		was := c.state
 		if c.current() != nil {
-			a.notice(c.contact, "The private conversation with "+c.contact+" was ended: this account has a new OTR key, which they will be told has changed.")
+			a.notice(c.about(SayNewKey))
 		}
 		c.end()
 		if was != "" { // what was private does not go back to clear by that

@@ -92,14 +92,15 @@ func (p *person) Shows() {}
 
 func (p *person) Sees(string) bool { return p.sees }
 
-func (p *person) Notice(_, text string) bool {
+func (p *person) Notice(_ string, n Notice) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.notices = append(p.notices, text)
+	p.notices = append(p.notices, inWords(n))
 	return !p.dead
 }
 
-func (p *person) Return(m *Message, c Cause, sentence string) Sign {
+func (p *person) Return(m *Message, why Why) Sign {
+	sentence := whyInWords(why, m.Contact).String()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.dead {
@@ -108,7 +109,7 @@ func (p *person) Return(m *Message, c Cause, sentence string) Sign {
 	if !strings.HasPrefix(sentence, "Not sent") && !strings.HasPrefix(sentence, "This may not have been sent") && !strings.HasPrefix(sentence, "Sent, but") {
 		p.t.Errorf("sentence %q", sentence)
 	}
-	p.returned = append(p.returned, m.ID+" "+string(c))
+	p.returned = append(p.returned, m.ID+" "+string(why.Cause))
 	select {
 	case p.event <- struct{}{}:
 	default:

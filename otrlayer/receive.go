@@ -138,7 +138,7 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 		return c.encoded(now, o, m, w)
 	case otr.Foreign:
 		if !m.Delayed {
-			c.tell(now, topicDamaged, c.contact+" sent an encrypted message that cannot be read: it is of an OTR version other than 2 and 3, or damaged.")
+			c.tell(now, topicDamaged, c.about(SayDamaged))
 		}
 	}
 	return Reading{}
@@ -172,7 +172,7 @@ func (c *conversation) clear(now time.Time, policy Policy, m Incoming, w otr.Mes
 	switch expected := c.state == StateEncrypted || policy.requires(); {
 	case expected && c.a.drops(c.contact) && !(m.Copy && m.Delayed): // an archive may be older than the rule
 		if !c.stranger { // who is not worth a line
-			c.tell(now, topicDropped, "What "+c.contact+" sends without encryption is not shown, as the rules say (clear: drop).")
+			c.tell(now, topicDropped, c.about(SayDropped))
 		}
 		return Reading{}
 	case expected:
@@ -199,13 +199,13 @@ func (c *conversation) queriedBy(now time.Time, w otr.Message, m Incoming) {
 	v := w.Versions.Best(allowed)
 	switch {
 	case m.Delayed:
-		c.tell(now, topicAway, c.contact+" asked for a private conversation while you were away. Write to them, or !otr start, to begin one.")
+		c.tell(now, topicAway, c.about(SayWantedAway))
 	case !c.mayAnswer(m):
-		c.tell(now, topicAsked, c.contact+", who is not among your contacts, asked for a private conversation. Write to them, or !otr start, to begin one.")
+		c.tell(now, topicAsked, c.about(SayWanted))
 	case v == 0 && w.Versions == 0:
-		c.tell(now, topicVersion, "The program of "+c.contact+" speaks only an OTR version that protects nobody; it needs version 2 or 3.")
+		c.tell(now, topicVersion, c.about(SayOldOnly))
 	case v == 0:
-		c.tell(now, topicVersion, "The program of "+c.contact+" speaks OTR version "+w.Versions.String()+" only, and the rules here allow version "+allowed.String()+".")
+		c.tell(now, topicVersion, Notice{What: SayOtherOnly, Contact: c.contact, Spoken: w.Versions.String(), Allowed: allowed.String()})
 	default:
 		c.begin(now, v, m)
 	}
@@ -267,23 +267,21 @@ func (c *conversation) errorFrom(now time.Time, o Outlet, m Incoming) {
 	if n := c.unread[m.From]; n < len(c.recent) && (n > 0 || len(c.unread) < maxOnline) {
 		c.unread[m.From] = n + 1
 	}
-	again := "It is sent again then."
-	if last := len(c.recent) - 1; last < 0 || c.recent[last].forgotten {
-		again = "It is not kept any more: write it again."
-	}
+	last := len(c.recent) - 1
+	kept := last >= 0 && !c.recent[last].forgotten
 	switch {
 	case private && !c.stale.IsZero() || now.Sub(c.warned) < errorInterval:
 		return // it has been told
 	case !private && len(c.recent) == 0:
-		c.tell(now, topicComplaint, c.contact+" could not read a message of yours: the private conversation had ended. "+again)
+		c.tell(now, topicComplaint, Notice{What: SayUnread, Contact: c.contact, Kept: kept})
 	case !private:
-		c.tell(now, topicComplaint, c.contact+" could not read your last message: the private conversation had ended. It is sent again if a new one begins within a minute; else write it again.")
+		c.tell(now, topicComplaint, c.about(SayUnreadLast))
 	case now.Sub(c.errored) < queryInterval || !c.mayWork(now):
-		c.tell(now, topicComplaint, c.contact+" could not read your last message either. Write !otr start to ask for a new private conversation. "+again)
+		c.tell(now, topicComplaint, Notice{What: SayUnreadAgain, Contact: c.contact, Kept: kept})
 	default:
 		c.errored = now
 		c.stale = now.Add(staleFor)
-		c.tell(now, topicComplaint, c.contact+" could not read your last message; asking for a new private conversation. "+again)
+		c.tell(now, topicComplaint, Notice{What: SayUnreadAnew, Contact: c.contact, Kept: kept})
 		if !c.otr.Exchanging(now) { // else theirs is under way
 			c.query(now)
 		}
@@ -328,10 +326,10 @@ func (c *conversation) encoded(now time.Time, o Outlet, m Incoming, w otr.Messag
 	c.under = true
 	switch {
 	case errors.Is(err, otr.ErrVersion):
-		c.tell(now, topicVersion, c.contact+" tried to begin a private conversation with a version of OTR that the rules forbid.")
+		c.tell(now, topicVersion, c.about(SayForbidden))
 	case errors.Is(err, otr.ErrReflected):
 		c.a.events.Handshake("refused")
-		c.tell(now, topicReflected, "A private conversation with "+c.contact+" was refused: the other side presented your own key. Somebody may be playing your messages back to you.")
+		c.tell(now, topicReflected, c.about(SayReflected))
 	case errors.Is(err, otr.ErrNotForUs), errors.Is(err, otr.ErrUnexpected):
 	case err != nil:
 		c.a.events.Handshake("failed")
@@ -433,9 +431,9 @@ func (c *conversation) finished(now time.Time, id otr.ID) {
 	}
 	c.over(StateFinished)
 	if c.a.settings().Policy(c.contact).requires() {
-		c.tell(now, topicEnded, c.contact+" has ended the private conversation. Your next message asks for a new one first.")
+		c.tell(now, topicEnded, c.about(SayEnded))
 	} else {
-		c.tell(now, topicEnded, c.contact+" has ended the private conversation. Write !otr start to be private again, or !otr end to go on without.")
+		c.tell(now, topicEnded, c.about(SayEndedOpen))
 	}
 }
 
@@ -462,12 +460,8 @@ func (a *Account) Returned(o Outlet, contact, id string) (m *Message, elsewhere 
 	if m.outlet == o || m.outlet == nil || !a.attached(m.outlet) {
 		return m, false
 	}
-	sentence := CauseBounced.Sentence(contact)
-	switch m.outlet.Return(m, CauseBounced, sentence) {
-	case NoSign:
+	if !handBack(m.outlet, m, Why{Cause: CauseBounced}) {
 		return m, false
-	case Unseen:
-		m.outlet.Notice(m.where(), NotSent(sentence, m))
 	}
 	return m, true
 }
@@ -498,6 +492,6 @@ func (a *Account) Bounced(contact string, gone bool) {
 	}
 	if !c.unreached { // once, as long as it waits
 		c.unreached, c.told = true, true
-		a.notice(contact, "The server says that "+contact+" cannot be reached now. Your message still waits, and is sent as soon as they answer.")
+		a.notice(c.about(SayUnreached))
 	}
 }

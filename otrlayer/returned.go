@@ -2,9 +2,7 @@ package otrlayer
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"strings"
 )
 
 // The way back of a message that was not sent:
@@ -35,16 +33,26 @@ type owing struct {
 // MaxOwed bounds what is kept for a client that never comes back.
 const MaxOwed = 1000
 
-// Refuse returns a message that may not leave to the client it has just come from.
-func (a *Account) Refuse(o Outlet, m *Message, c Cause, sentence string) {
+// Refuse returns a message that may not leave to the client it has just come from. Unprotected
+// names what OTR cannot protect, where that is the cause.
+func (a *Account) Refuse(o Outlet, m *Message, c Cause, unprotected string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	switch o.Return(m, c, sentence) {
-	case NoSign: // the client is gone already; another or the next one is told
+	why := a.why(c, m.Contact)
+	why.Unprotected = unprotected
+	if !handBack(o, m, why) { // the client is gone already; another or the next one is told
 		a.returned(c, false, m)
-	case Unseen:
-		o.Notice(m.where(), NotSent(sentence, m))
 	}
+}
+
+// handBack returns a message to a client, with a line where the client does not show why; false
+// where it takes nothing more.
+func handBack(o Outlet, m *Message, why Why) bool {
+	sign := o.Return(m, why)
+	if sign == Unseen {
+		o.Notice(m.where(), NotSent(why, m))
+	}
+	return sign != NoSign
 }
 
 // GiveBack returns messages that did not leave to the client that has written them, or to
@@ -97,11 +105,11 @@ func (a *Account) returned(c Cause, promised bool, list ...*Message) {
 	if len(list) == 0 {
 		return
 	}
-	sentence := a.Why(c, list[0].Contact)
+	why := a.why(c, list[0].Contact)
 	unseen, there := map[Outlet][]*Message{}, map[Outlet]int{}
 	for _, m := range list {
 		a.events.Happened(m.Contact, EventReturned)
-		switch o, sign := a.comesBack(m, c, sentence); sign {
+		switch o, sign := a.comesBack(m, why); sign {
 		case Unseen:
 			unseen[o] = append(unseen[o], m)
 		case SeenThere:
@@ -111,31 +119,31 @@ func (a *Account) returned(c Cause, promised bool, list ...*Message) {
 	for _, o := range a.outlets {
 		switch {
 		case promised && there[o] < len(list):
-			o.Notice(list[0].where(), NotSent(sentence, list...))
+			o.Notice(list[0].where(), NotSent(why, list...))
 		case len(unseen[o]) > 0:
-			o.Notice(list[0].where(), NotSent(sentence, unseen[o]...))
+			o.Notice(list[0].where(), NotSent(why, unseen[o]...))
 		}
 	}
 }
 
 // comesBack hands one message back and says to whom, and what they see of it; to nobody where it
 // is kept for the next client.
-func (a *Account) comesBack(m *Message, c Cause, sentence string) (to Outlet, seen Sign) {
+func (a *Account) comesBack(m *Message, why Why) (to Outlet, seen Sign) {
 	if m.outlet != nil && a.attached(m.outlet) {
-		if sign := m.outlet.Return(m, c, sentence); sign != NoSign {
+		if sign := m.outlet.Return(m, why); sign != NoSign {
 			return m.outlet, sign
 		}
 	}
 	for _, o := range slices.Backward(a.outlets) {
-		if o != m.outlet && o.Return(m, c, sentence) != NoSign {
+		if o != m.outlet && o.Return(m, why) != NoSign {
 			return o, Unseen // it does not know the message
 		}
 	}
 	switch {
 	case a.inherited: // its person has gone on without it
-		a.guestOf.GiveBack(c, m)
+		a.guestOf.GiveBack(why.Cause, m)
 	case len(a.owed) < MaxOwed:
-		a.owed = append(a.owed, owing{m, c})
+		a.owed = append(a.owed, owing{m, why.Cause})
 		a.publish()
 	default:
 		a.events.Log(8, "a message could not be given back: too many wait for a client already", nil)
@@ -176,7 +184,7 @@ func (c *conversation) giveBack(cause Cause) (n int) {
 func (c *conversation) nothingWaits() {
 	told, n := c.told, c.released
 	c.told, c.unreached, c.released = false, false, 0
-	if !told || n == 0 || c.a.notice(c.contact, sentNow(n)) {
+	if !told || n == 0 || c.a.notice(Notice{What: SaySent, Contact: c.contact, N: n}) {
 		return
 	}
 	if c.a.sent == nil {
@@ -185,49 +193,6 @@ func (c *conversation) nothingWaits() {
 	if len(c.a.sent) < MaxOwed {
 		c.a.sent[c.contact] += n // the next client is told
 	}
-}
-
-const (
-	mostQuoted  = 3  // messages whose beginnings stand in one line
-	quotedRunes = 60 // of each
-)
-
-// NotSent is the line that says what was not sent, and why. The sentence is a cause's.
-func NotSent(sentence string, list ...*Message) string {
-	var quotes []string
-	for _, m := range list {
-		if m.Text != "" && len(quotes) < mostQuoted {
-			quotes = append(quotes, Quoted(m.Text))
-		}
-	}
-	if len(quotes) == 0 && len(list) == 1 {
-		return sentence
-	}
-	what := strings.Join(quotes, ", ")
-	if n := len(list); n > 1 {
-		of := fmt.Sprintf("%d messages", n)
-		switch {
-		case len(quotes) == 0:
-			what = of
-		case n > len(quotes):
-			what = of + ", among them " + what
-		default:
-			what = of + ", " + what
-		}
-	}
-	if why, ok := strings.CutPrefix(sentence, "Not sent: "); ok {
-		return "Not sent: " + what + ". Why: " + why
-	}
-	return "About " + what + ": " + sentence
-}
-
-// Quoted is how a message begins, in quotes.
-func Quoted(text string) string {
-	words := strings.Join(strings.Fields(text), " ")
-	if r := []rune(words); len(r) > quotedRunes {
-		words = string(r[:quotedRunes]) + "…"
-	}
-	return `"` + words + `"`
 }
 
 // where is the conversation that lines about the message stand in.

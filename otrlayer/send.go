@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -44,9 +43,9 @@ func (a *Account) Send(o Outlet, m Message, rule Rule) Verdict {
 	c := a.conv(m.Contact)
 	defer c.settle(now)
 	c.outlet, c.wrote = o, true
-	if c.untold != "" {
-		a.notice(m.Contact, c.untold)
-		c.untold = ""
+	if c.untold != nil {
+		a.notice(*c.untold)
+		c.untold = nil
 	}
 	if m.Text == "" { // the caller has found no text
 		return Verdict{cause: CauseUnprotected, message: &m}
@@ -313,32 +312,15 @@ func (c *conversation) announce() {
 	case cause == CauseExpired && !c.stale.IsZero():
 		return // the error that made it wait has been announced
 	case cause == CauseExpired && s != nil && !s.gone && !c.low(s):
-		c.a.notice(c.contact, "Your message waits for a moment: a new private conversation with "+c.contact+" is being settled.")
+		c.a.notice(c.about(SayWaitsMoment))
 	case cause != CauseExpired:
-		c.a.notice(c.contact, "Your message waits. "+strings.TrimPrefix(cause.Sentence(c.contact), "Not sent: "))
+		c.a.notice(Notice{What: SayWaitsCause, Contact: c.contact, Why: Why{Cause: cause}})
 	case c.isAway():
-		c.a.notice(c.contact, "Your message waits: "+c.contact+" is not online. It is sent as soon as they come; if they do not within "+spelled(c.a.settings().Hold.Offline)+", it comes back to you.")
+		c.a.notice(Notice{What: SayWaitsAway, Contact: c.contact, Within: c.a.settings().Hold.Offline})
 	default:
-		c.a.notice(c.contact, "Your message waits for a private conversation with "+c.contact+" and is sent as soon as they answer with OTR. If they do not within "+spelled(c.a.settings().Hold.For)+", it comes back to you.")
+		c.a.notice(Notice{What: SayWaits, Contact: c.contact, Within: c.a.settings().Hold.For})
 	}
 	c.told = true
-}
-
-// spelled is a duration as people say it.
-func spelled(d time.Duration) string {
-	for _, unit := range []struct {
-		of   time.Duration
-		name string
-	}{{time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"}} {
-		switch n := d / unit.of; {
-		case d%unit.of != 0 || n == 0:
-		case n == 1:
-			return "1 " + unit.name
-		default:
-			return fmt.Sprintf("%d %ss", n, unit.name)
-		}
-	}
-	return d.String()
 }
 
 // expires is when a message that waits comes back. A contact who was away gets their time
@@ -418,14 +400,6 @@ func (c *conversation) flush(now time.Time) {
 	}
 }
 
-// sentNow ends the promise that what waits will be sent.
-func sentNow(n int) string {
-	if n == 1 {
-		return "Sent: the message that waited."
-	}
-	return fmt.Sprintf("Sent: the %d messages that waited.", n)
-}
-
 // release sends a message that has waited. What is sent again goes to the key that it
 // went to before, and is not kept another time.
 func (c *conversation) release(m *Message) error {
@@ -445,7 +419,7 @@ func (a *Account) Start(o Outlet, contact string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.full(contact) {
-		a.notice(contact, CauseQueueFull.Sentence(contact))
+		a.notice(Notice{What: SayFull, Contact: contact})
 		return
 	}
 	c, now := a.conv(contact), a.now()
@@ -457,11 +431,11 @@ func (a *Account) Start(o Outlet, contact string) {
 func (c *conversation) start(now time.Time) {
 	if c.a.key == nil {
 		c.a.needKey(true)
-		c.a.notice(c.contact, "Your OTR key is still being made; try again in a moment.")
+		c.a.notice(c.about(SayKeyMaking))
 		return
 	}
 	c.query(now)
-	c.a.notice(c.contact, "Asked "+c.contact+" for a private conversation.")
+	c.a.notice(c.about(SayAsked))
 }
 
 // End ends the private conversation with a contact; from then on the rules
@@ -478,7 +452,7 @@ func (a *Account) End(o Outlet, contact string) {
 	c.end()
 	delete(a.open, contact)
 	a.private.Keep(contact, false)
-	a.notice(contact, "The private conversation with "+contact+" is over.")
+	a.notice(c.about(SayOver))
 }
 
 // Drop gives back all messages that wait for a contact, for a cause, and says how many.

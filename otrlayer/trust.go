@@ -4,7 +4,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"otrproxy/otrlayer/keyring"
@@ -102,19 +101,19 @@ func (c *conversation) trusts(now time.Time, fp keyring.Fingerprint, t keyring.T
 
 // forsake forgets the contact's keys that nobody has verified, once one is.
 func (c *conversation) forsake() {
-	var others []string
+	var others []keyring.Fingerprint
 	for _, k := range c.a.fps.Of(c.contact) {
 		if c.a.fps.Trust(c.contact, k.Fingerprint).Sure() {
 			continue
 		}
 		c.a.fps.Forget(c.contact, k.Fingerprint)
-		others = append(others, k.Fingerprint.String())
+		others = append(others, k.Fingerprint)
 		if c.otr != nil {
 			c.otr.Revoke(k.Fingerprint)
 		}
 	}
 	if others != nil {
-		c.a.notice(c.contact, "Nothing is sent any more to the other keys known of "+c.contact+", which nobody has verified: "+strings.Join(others, "; ")+".")
+		c.a.notice(Notice{What: SayForsaken, Contact: c.contact, Others: others})
 	}
 }
 

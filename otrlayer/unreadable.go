@@ -1,7 +1,6 @@
 package otrlayer
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -135,18 +134,5 @@ func (c *conversation) tellUnread(now time.Time) {
 		return
 	}
 	c.unreadables = unreadables{}
-	line := "1 message of " + c.contact + " could not be read: "
-	if u.n > 1 {
-		line = fmt.Sprintf("%d messages of %s could not be read: ", u.n, c.contact)
-	}
-	line += "their keys are gone here."
-	switch {
-	case u.told:
-		line += " Their program was told, so that it says so or sends again."
-	case u.n > 1:
-		line += " Ask them to send them again."
-	default:
-		line += " Ask them to send it again."
-	}
-	c.tell(now, topicUnreadable, line)
+	c.tell(now, topicUnreadable, Notice{What: SayUnreadable, Contact: c.contact, N: u.n, Told: u.told})
 }

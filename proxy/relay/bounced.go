@@ -38,7 +38,7 @@ func (s *Session) bounce(st *stanza.Stanza, from address.JID) {
 	if known != nil {
 		m = known
 		if s.sign(m) == otrlayer.Unseen {
-			defer s.Notice(from.Bare, otrlayer.NotSent(otrlayer.CauseBounced.Sentence(from.Bare), m))
+			defer s.Notice(from.Bare, otrlayer.NotSent(otrlayer.Why{Cause: otrlayer.CauseBounced}, m))
 		}
 	}
 	write := func(b []byte) []byte { return append(b, shown...) }

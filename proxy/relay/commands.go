@@ -52,7 +52,7 @@ func (s *Session) say(where string, a control.Actor, line string) {
 		text = control.Sentence(err)
 	}
 	if text != "" {
-		s.Notice(where, text)
+		s.Say(where, text)
 	}
 }
 

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"otrproxy/otrlayer"
+	"otrproxy/proxy/control"
 	"otrproxy/proxy/filter"
 )
 
@@ -17,7 +17,7 @@ func (s *Session) reacted(contact string, r *filter.Reaction) string {
 		what = "took back a reaction to "
 	}
 	if text := s.Account().TextOf(contact, r.To); text != "" {
-		return what + otrlayer.Quoted(text)
+		return what + control.Quoted(text)
 	}
 	return what + "an earlier message"
 }
@@ -36,7 +36,7 @@ func (s *Session) tellOfDropped(contact string, c *filter.Composed) {
 		}
 	}
 	if len(dropped) > 0 {
-		s.Notice(contact, "Your text is sent encrypted; what OTR cannot protect was left out: "+strings.Join(slices.Compact(dropped), ", ")+".")
+		s.Say(contact, "Your text is sent encrypted; what OTR cannot protect was left out: "+strings.Join(slices.Compact(dropped), ", ")+".")
 	}
 }
 

@@ -73,16 +73,16 @@ func (s *Session) changed(root stanza.Element) {
 	s.r.Running.Go(func() {                                                      // it takes a while, and the server is asked in a connection of its own
 		if err := s.r.Logins.KeepPassword(s.jid, password); err != nil {
 			s.r.log.Warn("what recognises a password could not be kept", "account", s.r.log.Name(s.jid))
-			s.Notice(address.ServiceJID, "Your password was changed, but I could not remember it: after a restart I take you for somebody else until you confirm that it is you.")
+			s.Say(address.ServiceJID, "Your password was changed, but I could not remember it: after a restart I take you for somebody else until you confirm that it is you.")
 		}
 		if err != nil || e == nil {
 			return
 		}
 		if _, err := s.r.Logins.EnrolWith(s.r.ctx, s.jid, password); err != nil {
 			s.r.Logins.Stale(s.jid)
-			s.Notice(address.ServiceJID, "Your password was changed, but the account could not be enrolled with it: "+control.Sentence(err)+" Log in with the password once, or have the administrator run: otrproxy login enroll "+s.jid)
+			s.Say(address.ServiceJID, "Your password was changed, but the account could not be enrolled with it: "+control.Sentence(err)+" Log in with the password once, or have the administrator run: otrproxy login enroll "+s.jid)
 			return
 		}
-		s.Notice(address.ServiceJID, "Your password was changed. The account stays enrolled with otrproxy, now with the new one.")
+		s.Say(address.ServiceJID, "Your password was changed. The account stays enrolled with otrproxy, now with the new one.")
 	})
 }

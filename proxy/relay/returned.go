@@ -7,6 +7,7 @@ import (
 
 	"otrproxy/otrlayer"
 	"otrproxy/proxy/address"
+	"otrproxy/proxy/control"
 	"otrproxy/proxy/filter"
 	"otrproxy/proxy/leg"
 	"otrproxy/proxy/metrics"
@@ -44,25 +45,21 @@ func thread(root stanza.Element) string {
 
 // block refuses a message for a cause of the closed set.
 func (s *Session) block(root stanza.Element, c otrlayer.Cause, contact string) {
-	s.Account().Refuse(s, s.returning(root, contact), c, s.Account().Why(c, contact))
+	s.Account().Refuse(s, s.returning(root, contact), c, "")
 }
 
 // unprotected refuses what OTR cannot protect, by name.
 func (s *Session) unprotected(root stanza.Element, what, contact string) {
-	whom := ""
-	if strings.Contains(contact, "@") {
-		whom = " for " + contact
-	}
-	sentence := otrlayer.Because("Not sent: OTR can encrypt text only, so it cannot protect "+what+", and the rules demand encryption"+whom+".", s.r.config().RuleFor(s.jid, contact).Reason)
 	if string(root.Local()) == "message" {
-		s.Account().Refuse(s, s.returning(root, contact), otrlayer.CauseUnprotected, sentence)
+		s.Account().Refuse(s, s.returning(root, contact), otrlayer.CauseUnprotected, what)
 		return
 	}
+	sentence := control.Why{Cause: string(otrlayer.CauseUnprotected), Contact: contact, Reason: s.r.config().RuleFor(s.jid, contact).Reason, Unprotected: what}.String()
 	s.r.Metrics.Blocked(otrlayer.CauseUnprotected)
 	s.r.Metrics.Count(metrics.Out, metrics.IQ, metrics.Blocked)
 	s.refuse(root, blockError(otrlayer.CauseUnprotected, sentence))
 	if filter.CarriesFile(root) && display(s.shows.Load())&showsFile == 0 { // a person has chosen one
-		s.Notice(s.fileFor(contact), sentence)
+		s.Say(s.fileFor(contact), sentence)
 	}
 }
 
@@ -101,7 +98,8 @@ func blockError(c otrlayer.Cause, sentence string) stanza.Error {
 }
 
 // Return hands a message back to the client as an error with its own id.
-func (s *Session) Return(m *otrlayer.Message, c otrlayer.Cause, sentence string) otrlayer.Sign {
+func (s *Session) Return(m *otrlayer.Message, why otrlayer.Why) otrlayer.Sign {
+	c, sentence := why.Cause, whyInWords(why, m.Contact).String()
 	sent := *m
 	if m.Occupant && display(s.shows.Load())&misreads != 0 {
 		sent.Text = ""

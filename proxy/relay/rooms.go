@@ -12,6 +12,7 @@ import (
 	"otrproxy/otrlayer"
 	"otrproxy/otrlayer/keyring"
 	"otrproxy/proxy/address"
+	"otrproxy/proxy/control"
 	"otrproxy/proxy/filter"
 	"otrproxy/proxy/state"
 	"otrproxy/stanza"
@@ -250,10 +251,10 @@ func (s *Session) tellOfRoom(room string) {
 	what, line := roomClear, "This room is not encrypted: OTR is for two people. Its server, and everybody who may come in, read what is said here."
 	if rule.Policy.Requires() && !rule.Allows(config.Groupchat) {
 		what = roomRefused
-		line = otrlayer.Because("What you write here is not sent: rooms cannot be encrypted, and the rules want encryption. A rule with allow: [groupchat] lets it pass as it is.", rule.Reason)
+		line = control.Because("What you write here is not sent: rooms cannot be encrypted, and the rules want encryption. A rule with allow: [groupchat] lets it pass as it is.", rule.Reason)
 	}
 	if s.r.toldRooms.first(s, room, what) {
-		s.Notice(ourPlace(room), line)
+		s.Say(ourPlace(room), line)
 	}
 }
 

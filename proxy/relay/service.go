@@ -216,10 +216,10 @@ func (s *Session) arrived() {
 	}
 	s.Account().Arrived(s)
 	if line := s.r.TurnedAway.tell(s.jid); line != "" {
-		s.Notice(address.ServiceJID, line)
+		s.Say(address.ServiceJID, line)
 	}
 	if s.r.config().IsAdmin(s.jid) && !s.r.Logins.VouchedFor(s.jid) {
-		s.Notice(address.ServiceJID, "You are one of admins, and so far only the server says that this is you. Whoever runs otrproxy confirms it once: otrproxy login confirm "+s.jid)
+		s.Say(address.ServiceJID, "You are one of admins, and so far only the server says that this is you. Whoever runs otrproxy confirms it once: otrproxy login confirm "+s.jid)
 	}
 	if s.remembered(listed) {
 		s.servicePresence("")
@@ -228,13 +228,13 @@ func (s *Session) arrived() {
 	if s.remembered(greeted) {
 		if s.first && !s.remembered(aware) {
 			s.recall(aware, true)
-			s.Notice(address.ServiceJID, firstPassword)
+			s.Say(address.ServiceJID, firstPassword)
 		}
 		return
 	}
 	s.recall(greeted, true)
 	s.recall(aware, true)
-	s.Notice(address.ServiceJID, "This is otrproxy, which stands between your program and its server and encrypts what you write to people. I am a contact that only you can see; "+
+	s.Say(address.ServiceJID, "This is otrproxy, which stands between your program and its server and encrypts what you write to people. I am a contact that only you can see; "+
 		"put me on your list of contacts if you like. In any conversation, a line that begins with !otr is for me and never leaves this machine; here, leave that word out. "+
 		"Write help for the commands, or status to see how things stand. If a contact is to be sure that it is you, they need your fingerprint: write key. "+
 		firstPassword)

@@ -39,7 +39,7 @@ func (r *Relay) Confirm(account, code string, administrator bool) error {
 	}
 	for _, s := range sessions {
 		s.Promote(a)
-		s.Notice(address.ServiceJID, "Thank you: this is you. Your private conversations are open here, too, and the password of this login is the one I know from now on.")
+		s.Say(address.ServiceJID, "Thank you: this is you. Your private conversations are open here, too, and the password of this login is the one I know from now on.")
 	}
 	a.Inherit(st.Guest)
 	r.log.Info("a login with another password was confirmed", "account", r.log.Name(account))
@@ -74,7 +74,7 @@ func (r *Relay) RefuseLogin(account, code string) error {
 // TellOfStranger tells an account's people of somebody who has come.
 func (r *Relay) TellOfStranger(st *sasl.Stranger) {
 	for _, s := range r.SessionsOf(st.Account) {
-		s.Notice(address.ServiceJID, st.Told())
+		s.Say(address.ServiceJID, st.Told())
 	}
 	r.Bell.Happened(notify.EventLoginUnknown, st.Account, address.DomainOf(st.Account))
 	r.log.Warn("the server has let somebody in with another password than the one known here", "account", r.log.Name(st.Account))
@@ -101,11 +101,11 @@ func (s *Session) leaves() {
 // they are one.
 func (s *Session) greetsStrangers() {
 	if st := s.stranger.Load(); st != nil {
-		s.Notice(address.ServiceJID, st.Shown())
+		s.Say(address.ServiceJID, st.Shown())
 		return
 	}
 	for _, st := range s.r.Logins.Passwords.Unconfirmed(s.jid) {
-		s.Notice(address.ServiceJID, st.Told())
+		s.Say(address.ServiceJID, st.Told())
 	}
 }
 

@@ -15,10 +15,10 @@ func (s *Session) tellOfPin() {
 	case !ok:
 	case pin.Source == upstream.SourceFirst:
 		cert := s.up.Conn.ConnectionState().PeerCertificates[0]
-		s.Notice(address.ServiceJID, "This was the first connection to the server of "+domain+" from here. Its key is remembered from now on, and no other is accepted: "+pin.Pin+
+		s.Say(address.ServiceJID, "This was the first connection to the server of "+domain+" from here. Its key is remembered from now on, and no other is accepted: "+pin.Pin+
 			". If the people who run the server publish it, compare. In every format: "+upstream.Formats(cert)+".")
 	default:
-		s.Notice(address.ServiceJID, "The server of "+domain+" has the new certificate that was announced: "+pin.Pin+". The one before is still accepted; once the server has it no more, the administrator should remove it (otrproxy pin list, otrproxy pin remove).")
+		s.Say(address.ServiceJID, "The server of "+domain+" has the new certificate that was announced: "+pin.Pin+". The one before is still accepted; once the server has it no more, the administrator should remove it (otrproxy pin list, otrproxy pin remove).")
 	}
 }
 
@@ -28,7 +28,7 @@ func (r *Relay) TellAdmins(text string) {
 	text = strings.ReplaceAll(text, ": otrproxy pin add ", ": pin add ")
 	for _, account := range r.config().Admins {
 		for _, s := range r.SessionsOf(account) {
-			s.Notice(address.ServiceJID, text)
+			s.Say(address.ServiceJID, text)
 		}
 	}
 }

@@ -43,7 +43,7 @@ func (u *unread) another(s *Session, contact string) bool {
 		more := c.more
 		u.mu.Unlock()
 		if more > 0 {
-			s.Notice(contact, fmt.Sprintf("And %d more of their messages cannot be read any more. Ask them to send them again.", more))
+			s.Say(contact, fmt.Sprintf("And %d more of their messages cannot be read any more. Ask them to send them again.", more))
 		}
 	})
 	u.of[contact] = c

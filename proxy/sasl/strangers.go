@@ -36,7 +36,7 @@ type Stranger struct {
 type Party interface {
 	Promote(a *otrlayer.Account) // they are the account's person
 	TurnOut(why string)          // they are not
-	Notice(where, text string) bool
+	Say(where, line string) bool
 }
 
 // Bounds of strangers.

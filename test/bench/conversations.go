@@ -116,14 +116,17 @@ func (s *speaker) Emit(v otrlayer.Verdict) bool {
 	s.out = append(s.out, v.Clone())
 	return true
 }
-func (s *speaker) Shows()                                      {}
-func (s *speaker) Pending() bool                               { return false }
-func (s *speaker) Notice(_, text string) bool                  { s.said = append(s.said, text); return true }
+func (s *speaker) Shows()        {}
+func (s *speaker) Pending() bool { return false }
+func (s *speaker) Notice(_ string, n otrlayer.Notice) bool {
+	s.said = append(s.said, string(n.What))
+	return true
+}
 func (s *speaker) Mirror(otrlayer.Mirrored) otrlayer.Mirroring { return otrlayer.Unwanted }
 func (s *speaker) Sees(string) bool                            { return false }
 
-func (s *speaker) Return(_ *otrlayer.Message, _ otrlayer.Cause, sentence string) otrlayer.Sign {
-	s.said = append(s.said, sentence)
+func (s *speaker) Return(_ *otrlayer.Message, why otrlayer.Why) otrlayer.Sign {
+	s.said = append(s.said, string(why.Cause))
 	return otrlayer.SeenWhy
 }
 

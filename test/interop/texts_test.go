@@ -21,10 +21,10 @@ func (o *outlet) Emit(v otrlayer.Verdict) bool { o.sent = append(o.sent, v.Body(
 
 func (o *outlet) Pending() bool                               { return false }
 func (o *outlet) Sees(string) bool                            { return false }
-func (o *outlet) Notice(string, string) bool                  { return true }
+func (o *outlet) Notice(string, otrlayer.Notice) bool         { return true }
 func (o *outlet) Shows()                                      {}
 func (o *outlet) Mirror(otrlayer.Mirrored) otrlayer.Mirroring { return otrlayer.Unwanted }
-func (o *outlet) Return(*otrlayer.Message, otrlayer.Cause, string) otrlayer.Sign {
+func (o *outlet) Return(*otrlayer.Message, otrlayer.Why) otrlayer.Sign {
 	return otrlayer.SeenWhy
 }
 

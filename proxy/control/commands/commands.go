@@ -179,7 +179,7 @@ func (k *Desk) each(c control.Call) (out []*otrlayer.Account, trouble string, er
 func (k *Desk) also(c control.Call, account, contact string, r control.Reply, err error) (control.Reply, error) {
 	if err == nil && c.Place != control.InChat {
 		for _, s := range k.Relay.SessionsOf(account) {
-			s.Notice(contact, r.Text)
+			s.Say(contact, r.Text)
 		}
 	}
 	return r, err
