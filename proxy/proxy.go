@@ -153,7 +153,7 @@ func (p *Proxy) furnish(pins *upstream.Pins, v *state.Vault, ca *localca.Authori
 	p.accounts = accounts.New(p.Config, p.log, dir, v)
 	p.servers = upstream.New(p.Config, p.log, pins, p.opt.network())
 	p.logins = sasl.New(p.Config, p.log, dir, v)
-	p.relay = relay.New(p.ctx, p.Config, p.log, dir)
+	p.relay = relay.New(p.ctx, p.Config, p.log, dir, p.opt.Version)
 	p.door = listen.New(p.ctx, p.Config, p.log, p.opt.Listen, listen.NewGate(p.log, p.memory.Tight, p.metrics.Refused))
 	p.desk = &commands.Desk{Config: p.Config, Log: p.log, Version: p.opt.Version, Started: time.Now(), Accounts: p.accounts, Servers: p.servers, Logins: p.logins, Machine: p.machine, Relay: p.relay, Bell: p.bell, Vault: v,
 		Addrs: p.Addrs, Load: p.Reload, WebLink: p.opt.Link, Welcome: p.opt.Welcome, Confinement: p.opt.Confinement}
@@ -167,7 +167,7 @@ func (p *Proxy) furnish(pins *upstream.Pins, v *state.Vault, ca *localca.Authori
 
 	p.logins.Servers, p.logins.Accounts, p.logins.Bell, p.logins.Spawn, p.logins.OnceMade = p.servers, &p.accounts.Kept, p.bell, p.relay.Spawn, p.accounts.OnceMade
 
-	p.relay.Accounts, p.relay.Logins, p.relay.Servers, p.relay.Metrics, p.relay.Bell, p.relay.Version = p.accounts, p.logins, p.servers, p.metrics, p.bell, p.opt.Version
+	p.relay.Accounts, p.relay.Logins, p.relay.Servers, p.relay.Metrics, p.relay.Bell = p.accounts, p.logins, p.servers, p.metrics, p.bell
 	p.relay.Slowed = func() { p.door.Gate.Count(causes.RefusedRate) }
 	p.relay.Commands = p.desk.Table()
 

@@ -3,10 +3,14 @@ package control
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // CommandWord begins a command in a chat. Such a body never leaves the machine.
 const CommandWord = "!otr"
+
+// CommandLimit is how long a command may take that a client waits for.
+const CommandLimit = 20 * time.Second
 
 // Did is the reply of a command that has nothing more to say.
 func Did(format string, args ...any) (Reply, error) {

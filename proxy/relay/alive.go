@@ -77,7 +77,7 @@ func (s *Session) took(all bool) {
 // ponged swallows the answer to a ping of ours.
 func (s *Session) ponged(root stanza.Element) bool {
 	id := root.Attr("id")
-	if !strings.HasPrefix(id, ownID) {
+	if !strings.HasPrefix(id, leg.OwnID) {
 		return false
 	}
 	u := &s.pulse
@@ -154,7 +154,7 @@ func (s *Session) ask() {
 	u.mu.Lock()
 	id := u.ping
 	if id == "" {
-		id = ownID + leg.NewID()
+		id = leg.OwnID + leg.NewID()
 	}
 	u.ping, u.asked = id, true
 	u.mu.Unlock()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -13,7 +12,7 @@ import (
 )
 
 // A client reaches the table of commands by a line in a chat (here), or through the service
-// contact (service.go) and its menus (adhoc.go).
+// contact and its menus (package service).
 
 // command finds a command in a message's body.
 func command(root stanza.Element) (line string, ok bool) {
@@ -34,9 +33,6 @@ func command(root stanza.Element) (line string, ok bool) {
 	return "", false
 }
 
-// CommandLimit is how long a command may take that a client waits for.
-const CommandLimit = 20 * time.Second
-
 // command runs a command written in the conversation with a contact.
 func (s *Session) command(line, contact string) {
 	s.say(contact, s.as(control.InChat, contact), line)
@@ -44,7 +40,7 @@ func (s *Session) command(line, contact string) {
 
 // say answers a line in the conversation it was written in.
 func (s *Session) say(where string, a control.Actor, line string) {
-	ctx, cancel := context.WithTimeout(s.r.ctx, CommandLimit)
+	ctx, cancel := context.WithTimeout(s.r.ctx, control.CommandLimit)
 	defer cancel()
 	reply, err := s.commands().Line(ctx, a, line)
 	text := reply.Text
@@ -62,4 +58,9 @@ func (s *Session) commands() control.Table {
 		return s.strangersTable()
 	}
 	return s.r.Commands
+}
+
+// as is the person at this client, in a place.
+func (s *Session) as(place control.Place, contact string) control.Actor {
+	return control.Actor{Place: place, Account: s.jid, Contact: contact, Admin: s.r.config().IsAdmin(s.jid) && s.stranger.Load() == nil && s.r.Logins.VouchedFor(s.jid)}
 }

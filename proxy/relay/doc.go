@@ -34,7 +34,8 @@
 //	devices.go               the account's other clients
 //	strangers.go             who has logged in with another password than the one known here
 //	password.go              a password that a client changes
-//	service.go, adhoc.go     the contact that is the proxy; commands.go, lines for it in any chat
+//	commands.go              lines for the proxy in any chat; atcontact.go, what the contact that is
+//	                         the proxy (service) asks of a session; arrived.go, what a client hears first
 //	pace.go, turnedaway.go   who sends too fast, and who could not log in
 //
 // Owned here: which sessions there are, under the Relay's lock; what a session knows, at whose

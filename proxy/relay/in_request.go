@@ -9,6 +9,7 @@ import (
 	"otrproxy/proxy/address"
 	"otrproxy/proxy/filter"
 	"otrproxy/proxy/metrics"
+	"otrproxy/proxy/service"
 	"otrproxy/stanza"
 )
 
@@ -50,18 +51,18 @@ func (s *Session) inIQ(st *stanza.Stanza, from address.JID) {
 			}
 			s.learnRoster(el)
 			rosters++
-			e, n = s.withoutUs(e, st, el)
+			e, n = s.contact.Unclaimed(e, st, el)
 			impostors += n
 		case nsDiscoInfo:
 			if typ == "result" {
 				s.learnService(from, el)
 			}
 		case nsDiscoItems:
-			e, n = s.withoutUs(e, st, el)
+			e, n = s.contact.Unclaimed(e, st, el)
 			impostors += n
 			if typ == "result" && (from.Full == address.DomainOf(s.jid) || !from.OK) && el.Attr("node") == "" && !s.r.config().HandsOff(s.jid) && !services {
 				services = true
-				e = s.found(e, st, el)
+				e = s.contact.Found(e, st, el)
 			}
 		case stanza.NSBind:
 			if j, ok := el.Child(stanza.NSBind, "jid"); ok && typ == "result" && fromServer && s.resource.Load() == nil {
@@ -92,8 +93,8 @@ func (s *Session) inIQ(st *stanza.Stanza, from address.JID) {
 		st = edited
 	}
 	s.shownIQ(st, from, home, handsOff)
-	if rosters > 0 && typ == "result" && fromServer && s.remembered(listed) {
-		s.rosterPush(true)
+	if rosters > 0 && typ == "result" && fromServer && s.contact.Remembers(service.Listed) {
+		s.contact.Push(true)
 	}
 }
 

@@ -125,7 +125,7 @@ var written = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b
 func (s *Session) inMessage(st *stanza.Stanza, from address.JID) {
 	root := st.Root()
 	failed := string(root.RawAttr("type")) == "error"
-	if failed && strings.HasPrefix(root.Attr("id"), ownID) {
+	if failed && strings.HasPrefix(root.Attr("id"), leg.OwnID) {
 		s.bounce(st, from)
 		return
 	}
@@ -270,7 +270,7 @@ func scrubbed(text string) (shown string, keep bool) {
 // marked reports whether a message names OTR as its encryption (XEP-0380), or has an id like
 // those of our own handshakes.
 func marked(root stanza.Element) bool {
-	if bytes.HasPrefix(root.RawAttr("id"), []byte(ownID)) {
+	if bytes.HasPrefix(root.RawAttr("id"), []byte(leg.OwnID)) {
 		return true
 	}
 	el, ok := root.Child(nsEME, "encryption")

@@ -56,7 +56,7 @@ func (s *Session) Say(where, line string) bool {
 		where = s.windows.with(where)
 	}
 	ok := s.client.Build(func(b []byte) []byte {
-		return stanza.Message{From: where, To: s.full(), ID: ownID + leg.NewID(), Type: typ, Body: "[otrproxy] " + text.Defused(line), Extra: []byte(extra)}.AppendTo(b)
+		return stanza.Message{From: where, To: s.full(), ID: leg.OwnID + leg.NewID(), Type: typ, Body: "[otrproxy] " + text.Defused(line), Extra: []byte(extra)}.AppendTo(b)
 	})
 	s.client.Kick()
 	return ok

@@ -15,10 +15,10 @@ func (s *Session) outIQ(st *stanza.Stanza, to address.JID) {
 	root := st.Root()
 	typ := root.Attr("type")
 	switch {
-	case (typ == "result" || typ == "error") && s.answersPush(root.AttrBytes("id")):
+	case (typ == "result" || typ == "error") && s.contact.Answers(root.AttrBytes("id")):
 		return
 	}
-	about, over := s.aboutUs(st)
+	about, over := s.contact.WithoutUs(st)
 	if over {
 		return
 	}

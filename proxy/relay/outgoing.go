@@ -62,7 +62,7 @@ func (s *Session) outgoing(st *stanza.Stanza) error {
 		}
 	}
 	if address.Ours(to) {
-		s.service(st, local)
+		s.contact.Take(st, local)
 		return nil
 	}
 	switch local {
@@ -351,7 +351,7 @@ func (s *Session) Emit(v otrlayer.Verdict) (ok bool) {
 			hints = "<no-copy xmlns='" + nsHints + "'/><no-store xmlns='" + nsHints + "'/><private xmlns='" + nsCarbons + "'/>"
 		}
 		ok = s.server.Stanza(func(b []byte) []byte {
-			return stanza.Message{To: v.To(), ID: ownID + leg.NewID(), Type: "chat", Body: v.Body(), Extra: []byte(hints)}.AppendTo(b)
+			return stanza.Message{To: v.To(), ID: leg.OwnID + leg.NewID(), Type: "chat", Body: v.Body(), Extra: []byte(hints)}.AppendTo(b)
 		})
 	}
 	if !s.sending.Load() { // else the reader of the client is at work, and flushes after it

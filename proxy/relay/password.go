@@ -5,6 +5,7 @@ import (
 
 	"otrproxy/proxy/address"
 	"otrproxy/proxy/control"
+	"otrproxy/proxy/service"
 	"otrproxy/stanza"
 )
 
@@ -43,7 +44,7 @@ func registered(query stanza.Element, name string) (value string) {
 		return el.Text()
 	}
 	if form, ok := query.Child(nsData, "x"); ok {
-		value, _ = formValue(form, name, true)
+		value, _ = service.FormValue(form, name, true)
 	}
 	return value
 }

@@ -57,7 +57,7 @@ func quiet(cfg *config.Config) *Relay {
 	inForce := func() *config.Config { return cfg }
 	log := journal.New(nil, func() bool { return false })
 	v := &state.Vault{}
-	r := New(context.Background(), inForce, log, cfg.State)
+	r := New(context.Background(), inForce, log, cfg.State, "")
 	r.Metrics = metrics.New("test", notify.Events(), func() metrics.Snapshot { return metrics.Snapshot{} })
 	r.Bell = notify.New(r.ctx, inForce, log, r.Metrics, nil)
 	r.Accounts, r.Logins = accounts.New(inForce, log, cfg.State, v), sasl.New(inForce, log, cfg.State, v)

@@ -17,6 +17,7 @@ import (
 	"otrproxy/proxy/metrics"
 	"otrproxy/proxy/notify"
 	"otrproxy/proxy/sasl"
+	"otrproxy/proxy/service"
 	"otrproxy/proxy/upstream"
 )
 
@@ -24,8 +25,7 @@ import (
 type Relay struct {
 	config   func() *config.Config
 	log      *journal.Journal
-	dir      string // the state directory
-	Version  string
+	dir      string          // the state directory
 	ctx      context.Context // ends with the proxy
 	Accounts *accounts.Set
 	Logins   *sasl.Logins
@@ -37,11 +37,11 @@ type Relay struct {
 	Reloaded chan struct{} // a signal for who waits by the old configuration
 
 	addresses    address.Cache
+	service      *service.Service
 	roomServices roomServices
 	toldRooms    toldRooms
 	TurnedAway   turnedAway
 	contacts     atomic.Int64 // that all sessions know of
-	recalling    sync.Mutex   // guards what accounts remember of the service contact
 
 	Running sync.WaitGroup // sessions, and what is done beside them
 
@@ -52,8 +52,10 @@ type Relay struct {
 }
 
 // New has no sessions yet. The owners it needs are the caller's to set.
-func New(ctx context.Context, cfg func() *config.Config, log *journal.Journal, dir string) *Relay {
-	return &Relay{config: cfg, log: log, dir: dir, ctx: ctx, Slowed: func() {}, Reloaded: make(chan struct{}, 1), suspended: map[[2]string]*suspended{}}
+func New(ctx context.Context, cfg func() *config.Config, log *journal.Journal, dir, version string) *Relay {
+	r := &Relay{config: cfg, log: log, dir: dir, ctx: ctx, Slowed: func() {}, Reloaded: make(chan struct{}, 1), suspended: map[[2]string]*suspended{}}
+	r.service = service.New(ctx, log, dir, version, &r.addresses)
+	return r
 }
 
 // Begin notes that a client is served; false when the proxy stops.

@@ -17,12 +17,10 @@ import (
 	"otrproxy/proxy/filter"
 	"otrproxy/proxy/leg"
 	"otrproxy/proxy/sasl"
+	"otrproxy/proxy/service"
 	"otrproxy/proxy/upstream"
 	"otrproxy/stanza"
 )
-
-// ownID begins the ids of stanzas we send upstream ourselves.
-const ownID = "otrproxy-"
 
 // A Session is one client and its upstream leg, after the login. Two goroutines
 // read, one for each leg; each feeds the other leg's outbox.
@@ -74,11 +72,12 @@ type Session struct {
 	carbons   atomic.Bool // the client has them (XEP-0280)
 	attending atomic.Bool // it gets what is addressed to the account
 	windows   windows
-	shows     atomic.Uint32 // a display: where its program shows why a message came back
-	greet     sync.Once     // when the client has come
-	used      sync.Once     // when it has done anything
-	first     bool          // it came with the first password that is known here
-	password  [32]byte      // with which it came, as this run remembers it; zero for a proof
+	shows     atomic.Uint32   // a display: where its program shows why a message came back
+	greet     sync.Once       // when the client has come
+	contact   service.Contact // the proxy, as the client sees it
+	used      sync.Once       // when it has done anything
+	first     bool            // it came with the first password that is known here
+	password  [32]byte        // with which it came, as this run remembers it; zero for a proof
 	seat      *accounts.Seat
 	epoch     int    // how often the administrator had said whose the account is
 	place     string // where it comes from, as guesses are counted
@@ -99,7 +98,6 @@ type Session struct {
 	quiet   map[string]bool // contacts whose copies were said to be unreadable just before
 
 	mu       sync.Mutex
-	pushed   map[string]bool   // ids of our roster pushes that were not answered yet
 	changing map[string]string // new passwords, by id of the request; "" for the end of the account
 	// carbonsAsked is the id of the client's request for carbons, or for none.
 	carbonsAsked  string
@@ -159,6 +157,7 @@ func NewSession(r *Relay, c Arrival) *Session {
 	s.server.Wrote, u.Wire.Heard = s.wrote, s.heard
 	s.speaks()
 	s.contacts.all = &s.r.contacts
+	s.contact.Meet(r.service, s.jid, atContact{s})
 	return s
 }
 

@@ -133,7 +133,7 @@ func (s *Session) prove(ctx context.Context, c control.Call) (control.Reply, err
 	if st == nil {
 		return control.Did("There is nothing to prove any more.")
 	}
-	t := s.r.Logins.Guesses.Turn(ctx, sasl.Guessed{Account: s.jid, Place: s.place}, s.r.Logins.Passwords.Sum(s.jid, c.Arg("password")), CommandLimit/2)
+	t := s.r.Logins.Guesses.Turn(ctx, sasl.Guessed{Account: s.jid, Place: s.place}, s.r.Logins.Passwords.Sum(s.jid, c.Arg("password")), control.CommandLimit/2)
 	if t == nil {
 		s.r.Metrics.Refused(causes.RefusedLogins)
 		return control.Reply{}, errors.New("too many wrong passwords were tried; wait a minute")

@@ -21,7 +21,6 @@ import (
 	"otrproxy/proxy/control"
 	"otrproxy/proxy/hostname"
 	"otrproxy/proxy/journal"
-	"otrproxy/proxy/relay"
 	"otrproxy/proxy/sasl"
 	"otrproxy/proxy/upstream"
 )
@@ -106,7 +105,7 @@ func (dc *doctor) examine(ctx context.Context, c control.Call) (control.Reply, e
 
 // examineServer walks the way to a domain's server.
 func (dc *doctor) examineServer(ctx context.Context, d *diagnosis, how config.Domain, c control.Call) {
-	ctx, cancel := context.WithTimeout(ctx, relay.CommandLimit)
+	ctx, cancel := context.WithTimeout(ctx, control.CommandLimit)
 	defer cancel()
 	d.ok("domain", "%s: trust %s, tls %s", how.Name, how.Trust, how.TLS)
 	places, f := dc.servers.Targets(ctx, how)

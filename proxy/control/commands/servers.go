@@ -15,7 +15,6 @@ import (
 	"otrproxy/proxy/address"
 	"otrproxy/proxy/causes"
 	"otrproxy/proxy/control"
-	"otrproxy/proxy/relay"
 	"otrproxy/proxy/upstream"
 )
 
@@ -101,7 +100,7 @@ func (k *Desk) pinShow(_ context.Context, c control.Call) (control.Reply, error)
 
 // look describes what a server presents, and where that was.
 func (k *Desk) look(ctx context.Context, d config.Domain) (control.Presented, upstream.Target, *causes.Failure) {
-	ctx, cancel := context.WithTimeout(ctx, relay.CommandLimit)
+	ctx, cancel := context.WithTimeout(ctx, control.CommandLimit)
 	defer cancel()
 	cs, t, f := k.Servers.Presented(ctx, d)
 	if f != nil {

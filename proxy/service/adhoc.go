@@ -1,4 +1,4 @@
-package relay
+package service
 
 import (
 	"context"
@@ -15,15 +15,15 @@ import (
 
 // adHoc runs one step of a command: without a form filled in, it is the first, and
 // answers with one where there is anything to fill in.
-func (s *Session) adHoc(root, el stanza.Element) {
-	cmd := s.commands().Get(el.Attr("node"))
+func (c *Contact) adHoc(root, el stanza.Element) {
+	cmd := c.client.Commands().Get(el.Attr("node"))
 	switch {
 	case cmd == nil:
-		s.refuse(root, stanza.Error{Type: "cancel", Condition: "item-not-found", Text: "There is no such command; see the list of commands."})
+		c.client.Refuse(root, stanza.Error{Type: "cancel", Condition: "item-not-found", Text: "There is no such command; see the list of commands."})
 		return
-	case !cmd.May(s.actor()):
-		_, err := s.commands().Run(s.r.ctx, s.actor(), cmd.Name, nil)
-		s.refuse(root, stanza.Error{Type: "auth", Condition: "forbidden", Text: control.Sentence(err)})
+	case !cmd.May(c.client.Actor(control.InMenu)):
+		_, err := c.client.Commands().Run(c.service.ctx, c.client.Actor(control.InMenu), cmd.Name, nil)
+		c.client.Refuse(root, stanza.Error{Type: "auth", Condition: "forbidden", Text: control.Sentence(err)})
 		return
 	}
 	id := el.Attr("sessionid")
@@ -31,70 +31,66 @@ func (s *Session) adHoc(root, el stanza.Element) {
 		id = leg.NewID()
 	}
 	form, submitted := el.Child(nsData, "x")
-	fields := cmd.Fields(s.actor(), s.known(cmd))
+	fields := cmd.Fields(c.client.Actor(control.InMenu), c.known(cmd))
 	switch action := el.Attr("action"); {
 	case action == "cancel":
-		s.step(root, cmd, id, "canceled", "", "", nil)
+		c.step(root, cmd, id, "canceled", "", "", nil)
 		return
 	case action == "prev":
-		s.refuse(root, stanza.Error{Type: "modify", Condition: "bad-request", Text: "There is no step before this one."})
+		c.client.Refuse(root, stanza.Error{Type: "modify", Condition: "bad-request", Text: "There is no step before this one."})
 		return
 	case !submitted && len(fields) > 0, submitted && form.Attr("type") != "submit":
-		s.step(root, cmd, id, "executing", "", "", fields)
+		c.step(root, cmd, id, "executing", "", "", fields)
 		return
 	}
 	if submitted && !filledIn(form, fields) && slices.ContainsFunc(fields, control.Field.Required) {
 		// Psi+ leaves its button there when a command is done, and sends the answer back.
-		s.step(root, cmd, id, "completed", "info", "There is nothing more to do; close this window.", nil)
+		c.step(root, cmd, id, "completed", "info", "There is nothing more to do; close this window.", nil)
 		return
 	}
 	args := map[string]string{}
 	for i := range fields {
-		if v, ok := formValue(form, fields[i].Name, submitted); ok {
+		if v, ok := FormValue(form, fields[i].Name, submitted); ok {
 			args[fields[i].Name] = v
 			if fields[i].Kind != control.Secret {
 				fields[i].Value = v
 			}
 		}
 	}
-	ctx, cancel := context.WithTimeout(s.r.ctx, CommandLimit)
+	ctx, cancel := context.WithTimeout(c.service.ctx, control.CommandLimit)
 	defer cancel()
-	reply, err := s.commands().Run(ctx, s.actor(), cmd.Name, args)
+	reply, err := c.client.Commands().Run(ctx, c.client.Actor(control.InMenu), cmd.Name, args)
 	switch {
 	case err != nil && len(fields) > 0: // to be filled in again
-		s.step(root, cmd, id, "executing", "error", control.Sentence(err), fields)
+		c.step(root, cmd, id, "executing", "error", control.Sentence(err), fields)
 	case err != nil:
-		s.step(root, cmd, id, "completed", "error", control.Sentence(err), nil)
+		c.step(root, cmd, id, "completed", "error", control.Sentence(err), nil)
 	default:
-		s.step(root, cmd, id, "completed", "info", reply.Text, nil)
+		c.step(root, cmd, id, "completed", "info", reply.Text, nil)
 	}
 }
 
 // filledIn reports whether a form has any of a command's fields.
 func filledIn(form stanza.Element, fields []control.Field) bool {
 	return slices.ContainsFunc(fields, func(f control.Field) bool {
-		_, ok := formValue(form, f.Name, true)
+		_, ok := FormValue(form, f.Name, true)
 		return ok
 	})
 }
 
 // known is what a form can be filled in with: the one contact there is something to do
 // about, where there is but one.
-func (s *Session) known(cmd *control.Command) map[string]string {
-	var talking []string
-	for _, v := range s.Account().Contacts() {
-		if v.State == "encrypted" || v.Held > 0 {
-			talking = append(talking, v.Contact)
-		}
-	}
+func (c *Contact) known(cmd *control.Command) map[string]string {
+	talking := c.client.Talking()
 	if len(talking) != 1 || !slices.ContainsFunc(cmd.Args, func(x control.Arg) bool { return x.Kind == control.Contact && !x.Optional }) {
 		return nil
 	}
 	return map[string]string{"contact": talking[0]}
 }
 
-// formValue is a field of a form that was filled in.
-func formValue(form stanza.Element, name string, submitted bool) (string, bool) {
+// FormValue is a field of a form that was filled in (XEP-0004), several values a line each; a
+// boolean that is not set is empty. Of a form that was not submitted there is none.
+func FormValue(form stanza.Element, name string, submitted bool) (string, bool) {
 	if !submitted {
 		return "", false
 	}
@@ -126,8 +122,8 @@ var fieldTypes = map[control.Kind]string{control.Contact: "jid-single", control.
 var notes = map[string]string{"info": "Done.", "error": "Not done."}
 
 // step answers with a form to fill in, or with how the command went.
-func (s *Session) step(root stanza.Element, cmd *control.Command, id, status, note, text string, fields []control.Field) {
-	s.answer(root, func(b []byte) []byte {
+func (c *Contact) step(root stanza.Element, cmd *control.Command, id, status, note, text string, fields []control.Field) {
+	c.answer(root, func(b []byte) []byte {
 		b = append(b, "<command xmlns='"+nsCommands+"'"...)
 		b = stanza.AppendAttr(stanza.AppendAttr(stanza.AppendAttr(b, "node", cmd.Name), "sessionid", id), "status", status)
 		b = append(b, '>')
