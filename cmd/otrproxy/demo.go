@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,6 +20,8 @@ import (
 )
 
 const demoDomain = "demo.example"
+
+var errDemo = errors.New("the demo did not go as it should")
 
 // demo is the whole thing on this machine alone: a server in memory, two people,
 // two proxies, with TLS and a pinned certificate.

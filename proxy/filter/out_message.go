@@ -179,6 +179,12 @@ func Compose(root stanza.Element, rule *config.Rule, room []byte) (c Composed) {
 			c.Strange = append(c.Strange, clip(string(local)))
 		}
 	}
+	c.settle(root, links)
+	return c
+}
+
+// settle decides what is lost and what is left, once all that stands in the message is known.
+func (c *Composed) settle(root stanza.Element, links []stanza.Element) {
 	if !blank(root.TextBytes()) {
 		c.Lost, c.Dropped = "text outside the body", append(c.Dropped, "text outside the body")
 	}
@@ -197,7 +203,6 @@ func Compose(root stanza.Element, rule *config.Rule, room []byte) (c Composed) {
 	if c.Lost != "" {
 		c.Files = nil
 	}
-	return c
 }
 
 // says reports whether the text is the link that an element holds (XEP-0066): it arrives then.

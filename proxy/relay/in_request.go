@@ -66,16 +66,9 @@ func (s *Session) inIQ(st *stanza.Stanza, from address.JID) {
 			}
 		case stanza.NSBind:
 			if j, ok := el.Child(stanza.NSBind, "jid"); ok && typ == "result" && fromServer && s.resource.Load() == nil {
-				full, err := jid.Parse(j.Text())
-				if err != nil || full.Bare().String() != s.jid || full.Resourcepart() == "" {
-					s.r.log.Warn("a server bound another address than the one that was logged in", "account", s.r.log.Name(s.jid))
-					s.endBeside("undefined-condition", "The server bound another address than the one that was logged in.")
+				if attaches = s.bound(j.Text()); !attaches {
 					return
 				}
-				bound := full.String()
-				s.resource.Store(&bound)
-				s.counting()
-				attaches = true
 			}
 		}
 	}
@@ -96,6 +89,21 @@ func (s *Session) inIQ(st *stanza.Stanza, from address.JID) {
 	if rosters > 0 && typ == "result" && fromServer && s.contact.Remembers(service.Listed) {
 		s.contact.Push(true)
 	}
+}
+
+// bound takes the address that the server has bound; false, and the session ends, where that is
+// not the account's.
+func (s *Session) bound(address string) bool {
+	full, err := jid.Parse(address)
+	if err != nil || full.Bare().String() != s.jid || full.Resourcepart() == "" {
+		s.r.log.Warn("a server bound another address than the one that was logged in", "account", s.r.log.Name(s.jid))
+		s.endBeside("undefined-condition", "The server bound another address than the one that was logged in.")
+		return false
+	}
+	bound := full.String()
+	s.resource.Store(&bound)
+	s.counting()
+	return true
 }
 
 // shownIQ hands a request or an answer to the client, as far as the rules let it pass.
