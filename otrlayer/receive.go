@@ -2,7 +2,6 @@ package otrlayer
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"otrproxy/otrlayer/keyring"
@@ -233,62 +232,6 @@ func (c *conversation) partner(instance uint32, from string) {
 	c.partners[instance] = from
 }
 
-// errorFrom handles "?OTR Error:". It is not authenticated: it never ends a
-// session and resends nothing by itself. It may start one exchange a minute, and
-// until that is settled nothing more is sent on a session the contact seems to
-// have lost.
-func (c *conversation) errorFrom(now time.Time, o Outlet, m Incoming) {
-	c.forgetRecent(now)
-	private := c.state == StateEncrypted
-	if !c.mayAnswer(m) || !private && now.Sub(c.spoke) >= rememberFor {
-		return
-	}
-	if m.Shared {
-		heard, most := complaint{o, m.From}, 0
-		for k, n := range c.heard {
-			if k.from == m.From {
-				most = max(most, n)
-			}
-		}
-		mine := c.heard[heard]
-		if c.heard == nil {
-			c.heard = map[complaint]int{}
-		}
-		if mine > 0 || len(c.heard) < maxOnline {
-			c.heard[heard] = mine + 1
-		}
-		if mine < most {
-			return // another client has heard it already
-		}
-	}
-	if c.unread == nil {
-		c.unread = map[string]int{}
-	}
-	if n := c.unread[m.From]; n < len(c.recent) && (n > 0 || len(c.unread) < maxOnline) {
-		c.unread[m.From] = n + 1
-	}
-	last := len(c.recent) - 1
-	kept := last >= 0 && !c.recent[last].forgotten
-	switch {
-	case private && !c.stale.IsZero() || now.Sub(c.warned) < errorInterval:
-		return // it has been told
-	case !private && len(c.recent) == 0:
-		c.tell(now, topicComplaint, Notice{What: SayUnread, Contact: c.contact, Kept: kept})
-	case !private:
-		c.tell(now, topicComplaint, c.about(SayUnreadLast))
-	case now.Sub(c.errored) < queryInterval || !c.mayWork(now):
-		c.tell(now, topicComplaint, Notice{What: SayUnreadAgain, Contact: c.contact, Kept: kept})
-	default:
-		c.errored = now
-		c.stale = now.Add(staleFor)
-		c.tell(now, topicComplaint, Notice{What: SayUnreadAnew, Contact: c.contact, Kept: kept})
-		if !c.otr.Exchanging(now) { // else theirs is under way
-			c.query(now)
-		}
-	}
-	c.warned = now
-}
-
 func (c *conversation) fragment(now time.Time, o Outlet, m Incoming, w otr.Message) Reading {
 	if !m.Welcome && !c.wrote || c.a.key == nil {
 		return Reading{}
@@ -434,64 +377,5 @@ func (c *conversation) finished(now time.Time, id otr.ID) {
 		c.tell(now, topicEnded, c.about(SayEnded))
 	} else {
 		c.tell(now, topicEnded, c.about(SayEndedOpen))
-	}
-}
-
-// Returned tells that a message of the person's came back from the server as an error to a
-// client's session: it is not sent again. It is the message as far as it is known, nil for
-// not; where another client has written it, that one gets it back, and elsewhere is true.
-func (a *Account) Returned(o Outlet, contact, id string) (m *Message, elsewhere bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	c := a.convs[contact]
-	if c == nil || id == "" {
-		return nil, false
-	}
-	i := slices.IndexFunc(c.recent, func(m *Message) bool { return m.ID == id && m.outlet == o })
-	if i < 0 { // of another client, whose ids may be like the first one's
-		i = slices.IndexFunc(c.recent, func(m *Message) bool { return m.ID == id })
-	}
-	if i < 0 {
-		return nil, false
-	}
-	defer c.settle(a.now())
-	m = c.recent[i]
-	c.forgetSent(func(x *Message) bool { return x == m })
-	if m.outlet == o || m.outlet == nil || !a.attached(m.outlet) {
-		return m, false
-	}
-	if !handBack(m.outlet, m, Why{Cause: CauseBounced}) {
-		return m, false
-	}
-	return m, true
-}
-
-// Bounced tells that a message of the protocol came back as an error. gone means
-// that the contact does not exist.
-func (a *Account) Bounced(contact string, gone bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	c := a.convs[contact]
-	if c == nil {
-		return
-	}
-	now := a.now()
-	defer c.settle(now)
-	if c.otr != nil {
-		c.otr.Abort()
-	}
-	if gone {
-		c.giveBack(CauseBounced)
-		return
-	}
-	if len(c.held) == 0 {
-		return
-	}
-	if c.retry.IsZero() {
-		c.retry = now.Add(retryAfter)
-	}
-	if !c.unreached { // once, as long as it waits
-		c.unreached, c.told = true, true
-		a.notice(c.about(SayUnreached))
 	}
 }

@@ -5,6 +5,65 @@ import (
 	"slices"
 )
 
+// Returned tells that a message of the person's came back from the server as an error to a
+// client's session: it is not sent again. It is the message as far as it is known, nil for
+// not; where another client has written it, that one gets it back, and elsewhere is true.
+func (a *Account) Returned(o Outlet, contact, id string) (m *Message, elsewhere bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.convs[contact]
+	if c == nil || id == "" {
+		return nil, false
+	}
+	i := slices.IndexFunc(c.recent, func(m *Message) bool { return m.ID == id && m.outlet == o })
+	if i < 0 { // of another client, whose ids may be like the first one's
+		i = slices.IndexFunc(c.recent, func(m *Message) bool { return m.ID == id })
+	}
+	if i < 0 {
+		return nil, false
+	}
+	defer c.settle(a.now())
+	m = c.recent[i]
+	c.forgetSent(func(x *Message) bool { return x == m })
+	if m.outlet == o || m.outlet == nil || !a.attached(m.outlet) {
+		return m, false
+	}
+	if !handBack(m.outlet, m, Why{Cause: CauseBounced}) {
+		return m, false
+	}
+	return m, true
+}
+
+// Bounced tells that a message of the protocol came back as an error. gone means
+// that the contact does not exist.
+func (a *Account) Bounced(contact string, gone bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.convs[contact]
+	if c == nil {
+		return
+	}
+	now := a.now()
+	defer c.settle(now)
+	if c.otr != nil {
+		c.otr.Abort()
+	}
+	if gone {
+		c.giveBack(CauseBounced)
+		return
+	}
+	if len(c.held) == 0 {
+		return
+	}
+	if c.retry.IsZero() {
+		c.retry = now.Add(retryAfter)
+	}
+	if !c.unreached { // once, as long as it waits
+		c.unreached, c.told = true, true
+		a.notice(c.about(SayUnreached))
+	}
+}
+
 // The way back of a message that was not sent:
 //
 //	Refuse, GiveBack   take it: one that may not leave, and one that has not arrived

@@ -1,9 +1,12 @@
 // Package sasl is who logs in, on both legs.
 //
-//	login.go      logs in to a server with the strongest mechanism both have
+//	login.go      logs in to a server with the strongest mechanism both have; failed.go, in which
+//	              words it fails
 //	scram.go      proves a password by keys of it (RFC 5802); ownkeys.go, keys of our own
-//	enrol.go      keeps how strongly accounts have logged in, and what enrolled ones are verified
-//	              by; enrolling.go, how an account comes to be enrolled
+//	strength.go   keeps how strongly accounts have logged in, for nothing weaker is used later
+//	enrol.go      keeps what enrolled accounts are verified by; enrolling.go, how one comes to be
+//	              enrolled
+//	offers.go     what clients are offered here
 //	verifier.go   recognises a password, without keeping it
 //	strangers.go  who has logged in with another one
 //	guesses.go    who tries wrong ones, and how fast

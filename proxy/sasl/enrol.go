@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/moby/sys/atomicwriter"
@@ -36,11 +35,6 @@ const (
 	sealedExt = ".age"
 )
 
-// A Strength is what a login to a server was worth: whether the password stayed here, and
-// whether the login was bound to its very connection. A server that has offered the one
-// does not fall behind it unless somebody is in between.
-type Strength uint8
-
 const (
 	byPassword Strength = iota // PLAIN: the server is handed the password
 	byProof                    // SCRAM
@@ -48,62 +42,6 @@ const (
 )
 
 var strengths = []string{"plain", "scram", "bound"}
-
-// strengthOf is that of a mechanism.
-func strengthOf(mechanism string) Strength {
-	switch {
-	case strings.Contains(mechanism, "-PLUS"):
-		return byBinding
-	case strings.HasPrefix(mechanism, "SCRAM-"):
-		return byProof
-	}
-	return byPassword
-}
-
-// A LoginMemory is login.yaml.
-type LoginMemory struct {
-	Strength  string    `yaml:"strength"`
-	Mechanism string    `yaml:"mechanism"` // of the strongest login so far
-	Since     time.Time `yaml:"since"`
-}
-
-// LoginsOf is what is remembered of an account's logins; nil for nothing.
-func (lo *Logins) LoginsOf(account string) (*LoginMemory, error) {
-	path := lo.loginPath(account, loginFile)
-	b, err := state.ReadPrivate(path)
-	if err != nil || b == nil {
-		return nil, err
-	}
-	m := &LoginMemory{}
-	if err := yaml.Unmarshal(b, m); err != nil || !slices.Contains(strengths, m.Strength) {
-		return nil, fmt.Errorf("%s is damaged; restore it from a backup, or remove it to begin anew", path)
-	}
-	return m, nil
-}
-
-// Least is how strong an account's next login has to be.
-func (lo *Logins) Least(account string) (Strength, *LoginMemory, error) {
-	m, err := lo.LoginsOf(account)
-	if err != nil || m == nil {
-		return byPassword, m, err
-	}
-	return Strength(slices.Index(strengths, m.Strength)), m, nil
-}
-
-// loggedIn remembers a login.
-func (lo *Logins) loggedIn(account, mechanism string) error {
-	lo.remembering.Lock()
-	defer lo.remembering.Unlock()
-	s := strengthOf(mechanism)
-	if before, m, err := lo.Least(account); err != nil || m != nil && before >= s {
-		return err
-	}
-	b, err := yaml.Marshal(LoginMemory{strengths[s], mechanism, time.Now().UTC().Truncate(time.Second)})
-	if err != nil {
-		return err
-	}
-	return lo.saveLogin(account, loginFile, b)
-}
 
 func (lo *Logins) loginPath(account, name string) string {
 	return filepath.Join(keyring.Dir(lo.dir, account), name)
@@ -400,68 +338,10 @@ func (lo *Logins) haveAll(accounts []string) (out []string) {
 	return out
 }
 
-// Offers are what clients are offered that do not say whose they are, by domain: with many
-// accounts it takes a while to find. It is found anew when an enrolment or an account
-// changes, and after offerLife for what somebody has changed in the files.
-type Offers struct {
-	mu      sync.Mutex
-	of      map[string]offer
-	changes int
-}
-
-type offer struct {
-	names []string
-	until time.Time
-}
-
 const offerLife = time.Minute
-
-// known is what was found for a domain, as of how many changes.
-func (o *Offers) known(domain string) (names []string, ok bool, asOf int) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	k, ok := o.of[domain]
-	return k.names, ok && time.Now().Before(k.until), o.changes
-}
-
-// note keeps what was found, unless something has changed meanwhile.
-func (o *Offers) note(domain string, names []string, asOf int) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if asOf != o.changes {
-		return
-	}
-	if o.of == nil || len(o.of) > 1000 { // names come from clients
-		o.of = map[string]offer{}
-	}
-	o.of[domain] = offer{names, time.Now().Add(offerLife)}
-}
-
-// Forget has it found anew.
-func (o *Offers) Forget() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.changes++
-	clear(o.of)
-}
 
 // plainLife is for how long a host is offered PLAIN alone after a client there tried SCRAM and
 // could not get in by it: the client will try again. Its account is not enrolled, or has
 // another password than it was enrolled with; in that case whoever says that the stream is
 // that account's gets PLAIN, too.
 const plainLife = 2 * time.Minute
-
-// A plainly is who gets PLAIN alone: a host, and an account where the client says which.
-type plainly struct{ host, account string }
-
-// OfferPlain offers a host PLAIN alone. Account is one whose keys are of no use; "" where
-// there are none.
-func (lo *Logins) OfferPlain(host, account string) {
-	lo.mu.Lock()
-	defer lo.mu.Unlock()
-	if len(lo.plainly) > 1000 {
-		clear(lo.plainly)
-	}
-	until := time.Now().Add(plainLife)
-	lo.plainly[plainly{host, ""}], lo.plainly[plainly{host, account}] = until, until
-}
