@@ -68,7 +68,7 @@ func revealed(t testing.TB, message string) (keys [][macSize]byte) {
 	t.Helper()
 	m := Parse([]byte(message))
 	r := reader{b: raw(t, message)[headerSize(m.Version):]}
-	r.byte()
+	r.take(1)
 	r.int()
 	r.int()
 	r.mpi()

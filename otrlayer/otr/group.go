@@ -104,17 +104,16 @@ func (e *element) power(base *element, exponent []byte) *element {
 }
 
 // times computes e = a*b mod p.
-func (e *element) times(a, b *element) *element {
+func (e *element) times(a, b *element) {
 	n := a.nat(bigmod.NewNat())
 	e.set(n.Mul(b.nat(bigmod.NewNat()), primeP))
-	return e
 }
 
 // over computes e = a/b mod p, by b^(p-2): in constant time.
-func (e *element) over(a, b *element) *element {
+func (e *element) over(a, b *element) {
 	var inverse element
 	inverse.power(b, minusTwo[:])
-	return e.times(a, &inverse)
+	e.times(a, &inverse)
 }
 
 func (s *scalar) nat(n *bigmod.Nat) *bigmod.Nat {
@@ -137,11 +136,10 @@ func parseScalar(b []byte) (s scalar, ok bool) {
 }
 
 // minusProduct computes s = r - a*c mod q, the answer of a zero-knowledge proof.
-func (s *scalar) minusProduct(r, a, c *scalar) *scalar {
+func (s *scalar) minusProduct(r, a, c *scalar) {
 	product := a.nat(bigmod.NewNat())
 	product.Mul(c.nat(bigmod.NewNat()), orderQ)
 	s.set(r.nat(bigmod.NewNat()).Sub(product, orderQ))
-	return s
 }
 
 // randomScalar draws an exponent uniformly from 1..q-1.

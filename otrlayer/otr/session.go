@@ -365,7 +365,7 @@ func (s *session) seal(dst []byte, now time.Time, random io.Reader, ourTag uint3
 // symmetric key of the keys it came with.
 func (s *session) open(b []byte) (plain []byte, extra [sha256.Size]byte, err error) {
 	r := reader{b: b[headerSize(s.version):]}
-	r.byte() // flags: parseEncoded has read them
+	r.take(1) // flags: parseEncoded has read them
 	senderID, recipientID := r.int(), r.int()
 	next := r.mpi()
 	ctr := r.take(8)

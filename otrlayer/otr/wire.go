@@ -350,8 +350,8 @@ func authentic(m *Message, b []byte) []byte {
 		return nil
 	}
 	r := reader{b: b[headerSize(m.Version):]}
-	r.byte() // flags
-	r.int()  // the key ids
+	r.take(1) // flags
+	r.int()   // the key ids
 	r.int()
 	r.mpi()
 	r.take(8) // the counter
@@ -483,13 +483,6 @@ func (r *reader) take(n int) []byte {
 	f := r.b[:n:n]
 	r.b = r.b[n:]
 	return f
-}
-
-func (r *reader) byte() byte {
-	if f := r.take(1); f != nil {
-		return f[0]
-	}
-	return 0
 }
 
 func (r *reader) int() uint32 {

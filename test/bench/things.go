@@ -192,7 +192,7 @@ func (b *bench) startOurs(t *thing) error {
 func (t *thing) state() string { return filepath.Join(t.dir, "state") }
 
 // configured starts a program that says nothing once it listens.
-func (t *thing) configured(b *bench, conf func(addr string) string, argv func(file string) []string) error {
+func (t *thing) configured(conf func(addr string) string, argv func(file string) []string) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -230,7 +230,7 @@ func (t *thing) configured(b *bench, conf func(addr string) string, argv func(fi
 }
 
 func (b *bench) startHAProxy(t *thing) error {
-	return t.configured(b, func(addr string) string {
+	return t.configured(func(addr string) string {
 		return fmt.Sprintf("global\n  nbthread 2\n  maxconn %[5]d\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 15m\n  timeout server 15m\n"+
 			"frontend f\n  maxconn %[5]d\n  bind %[1]s ssl crt %[2]s ssl-min-ver TLSv1.3 ciphersuites %[3]s curves X25519\n  default_backend b\n"+
 			"backend b\n  server s %[4]s ssl verify none ssl-min-ver TLSv1.3 ciphersuites %[3]s\n", addr, b.pem(), cipherName, t.addr, min(b.files/2-100, 10000))
@@ -250,7 +250,7 @@ func (b *bench) startNginx(t *thing) error {
 	if _, err := exec.LookPath(program); err != nil {
 		program = "/usr/sbin/nginx"
 	}
-	return t.configured(b, func(addr string) string {
+	return t.configured(func(addr string) string {
 		return fmt.Sprintf("daemon off; master_process off; pid %[1]s/pid; error_log stderr error;\n%[2]sevents { worker_connections 4096; }\n"+
 			"stream { server { listen %[3]s ssl; ssl_certificate %[4]s; ssl_certificate_key %[4]s; ssl_protocols TLSv1.3; ssl_ecdh_curve X25519; ssl_conf_command Ciphersuites %[5]s;\n"+
 			"proxy_pass %[6]s; proxy_ssl on; proxy_ssl_protocols TLSv1.3; proxy_ssl_conf_command Ciphersuites %[5]s; proxy_ssl_session_reuse off; proxy_timeout 15m; } }\n",
@@ -267,7 +267,7 @@ func (b *bench) startStunnel(t *thing) error {
 	}
 	inner := l.Addr().String()
 	l.Close()
-	return t.configured(b, func(addr string) string {
+	return t.configured(func(addr string) string {
 		return fmt.Sprintf("foreground = yes\npid =\nsyslog = no\ndebug = 3\nsslVersion = TLSv1.3\nciphersuites = %s\ncurves = X25519\n"+
 			"socket = l:TCP_NODELAY=1\nsocket = r:TCP_NODELAY=1\n"+
 			"[outer]\naccept = %s\nconnect = %s\ncert = %s\n[inner]\nclient = yes\naccept = %s\nconnect = %s\n", cipherName, addr, inner, b.pem(), inner, t.addr)

@@ -120,8 +120,8 @@ func newPair(configs [2]otr.Config) *pair {
 }
 
 // pass gives a message of one side to the other, and what that answers back, until
-// both are silent. It returns the text that was read last.
-func (p *pair) pass(from int, message []byte) (text []byte, err error) {
+// both are silent.
+func (p *pair) pass(from int, message []byte) error {
 	type sent struct {
 		from    int
 		message []byte
@@ -130,16 +130,13 @@ func (p *pair) pass(from int, message []byte) (text []byte, err error) {
 		m := queue[0]
 		res, err := p.c[1-m.from].Receive(p.now, otr.Parse(m.message))
 		if err != nil {
-			return nil, err
-		}
-		if res.Text != nil {
-			text = res.Text
+			return err
 		}
 		for _, r := range res.Replies {
 			queue = append(queue, sent{1 - m.from, r})
 		}
 	}
-	return text, nil
+	return nil
 }
 
 func (p *pair) exchange() error {
@@ -151,7 +148,7 @@ func (p *pair) exchange() error {
 	if err != nil {
 		return err
 	}
-	if _, err = p.pass(1, m); err != nil {
+	if err = p.pass(1, m); err != nil {
 		return err
 	}
 	for i, c := range p.c {
@@ -183,14 +180,13 @@ func (p *pair) compare() error {
 	if err != nil {
 		return err
 	}
-	if _, err = p.pass(0, m); err != nil {
+	if err = p.pass(0, m); err != nil {
 		return err
 	}
 	if m, err = p.c[1].SMPAnswer(p.now, p.id[1], []byte("secret")); err != nil {
 		return err
 	}
-	_, err = p.pass(1, m)
-	return err
+	return p.pass(1, m)
 }
 
 // memoryOfOne is the heap that one side of a live conversation takes, after some
