@@ -195,3 +195,20 @@ func TestProductWithoutOTR3(t *testing.T) {
 		t.Errorf("the engine reads a clock or starts a goroutine:\n%s", out)
 	}
 }
+
+// TestArchitectureNamesEveryRoom: the page that people read first has the rooms that there are.
+func TestArchitectureNamesEveryRoom(t *testing.T) {
+	page, err := os.ReadFile("../../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, ok := strings.Cut(string(page), "## Rooms")
+	if table, _, ok = strings.Cut(table, "\n## "); !ok {
+		t.Fatal("the page has no rooms")
+	}
+	for _, f := range floors {
+		if !strings.Contains(table, "`"+f.room+"`") {
+			t.Errorf("docs/architecture.md does not name %s", f.room)
+		}
+	}
+}
