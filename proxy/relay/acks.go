@@ -89,7 +89,7 @@ func (s *Session) inAck(root stanza.Element) {
 	case "a":
 		if known {
 			all := s.server.Taken(uint32(h))
-			if s.took(all); all {
+			if s.pulse.took(all); all {
 				s.Account().Acknowledged(s)
 			}
 		}

@@ -65,8 +65,7 @@ func (s *Session) heard() {
 
 // took notes that the server has said what it has taken, and whether that is all: of the rest
 // it is asked again.
-func (s *Session) took(all bool) {
-	u := &s.pulse
+func (u *pulse) took(all bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.since, u.asked = (time.Time{}), false; !all {
@@ -75,12 +74,11 @@ func (s *Session) took(all bool) {
 }
 
 // ponged swallows the answer to a ping of ours.
-func (s *Session) ponged(root stanza.Element) bool {
+func (u *pulse) ponged(root stanza.Element) bool {
 	id := root.Attr("id")
 	if !strings.HasPrefix(id, leg.OwnID) {
 		return false
 	}
-	u := &s.pulse
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if id != u.ping {
@@ -173,8 +171,7 @@ func (s *Session) silence(within time.Duration) {
 }
 
 // still ends the watch.
-func (s *Session) still() {
-	u := &s.pulse
+func (u *pulse) still() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.over = true; u.timer != nil {

@@ -18,38 +18,38 @@ import (
 
 // wantsCarbons notes a client's request for carbons, or for none any more; the server's
 // answer settles it.
-func (s *Session) wantsCarbons(root stanza.Element) {
+func (p *program) wantsCarbons(root stanza.Element) {
 	for _, word := range []string{"enable", "disable"} {
 		if _, ok := root.Child(nsCarbons, word); ok {
-			s.mu.Lock()
-			s.carbonsAsked, s.carbonsWanted = root.Attr("id"), word == "enable"
-			s.mu.Unlock()
+			p.mu.Lock()
+			p.carbonsAsked, p.carbonsWanted = root.Attr("id"), word == "enable"
+			p.mu.Unlock()
 		}
 	}
 }
 
 // carbonsSettled notes the server's answer.
-func (s *Session) carbonsSettled(root stanza.Element) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.carbonsAsked == "" || root.Attr("id") != s.carbonsAsked {
+func (p *program) carbonsSettled(root stanza.Element) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.carbonsAsked == "" || root.Attr("id") != p.carbonsAsked {
 		return
 	}
 	if root.Attr("type") == "result" {
-		s.carbons.Store(s.carbonsWanted)
+		p.carbons.Store(p.carbonsWanted)
 	}
-	s.carbonsAsked = ""
+	p.carbonsAsked = ""
 }
 
 // attends notes whether the client gets what is addressed to the account (RFC 6121 section
 // 8.5.2.1): it is available, and not with a negative priority.
-func (s *Session) attends(root stanza.Element) {
+func (p *program) attends(root stanza.Element) {
 	switch root.Attr("type") {
 	case "unavailable":
-		s.attending.Store(false)
+		p.attending.Store(false)
 	case "":
 		_, priority := presenting(root)
-		s.attending.Store(priority >= 0)
+		p.attending.Store(priority >= 0)
 	}
 }
 

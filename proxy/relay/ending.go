@@ -13,7 +13,7 @@ import (
 
 // isOver gives back what has not arrived, once nobody reads either side any more.
 func (s *Session) isOver() {
-	s.still()
+	s.pulse.still()
 	account := s.part()
 	s.settle()
 	giveBack(account, s.client.Unsent(), func(k leg.Mark) otrlayer.Cause { return k.Cause }) // what the client was not told

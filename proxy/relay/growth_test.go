@@ -51,7 +51,7 @@ func crowded(tb testing.TB, n crowd) *Session {
 	s.of.Store(a)
 	a.Attach(s)
 	for i := range n.sessions {
-		r.sessions.add(&Session{r: r, jid: fmt.Sprintf("other%d@path.example", i)})
+		r.sessions.add(&Session{r: r, identity: identity{jid: fmt.Sprintf("other%d@path.example", i)}})
 	}
 	for i := range n.conversations {
 		s.Account().Send(s, otrlayer.Message{Contact: fmt.Sprintf("contact%d@path.example", i), Text: "hello", ID: "1"}, otrlayer.Rule{Policy: otrlayer.Opportunistic})
@@ -80,7 +80,7 @@ var grown = map[string]func(tb testing.TB, s *Session) func(){
 	},
 	"session": func(tb testing.TB, s *Session) func() { // of the account, from its beginning to its end
 		return func() {
-			other := &Session{r: s.r, jid: s.jid}
+			other := &Session{r: s.r, identity: identity{jid: s.jid}}
 			other.of.Store(s.Account())
 			other.client, other.server = leg.NewOutbox(nowhere{}, nil), leg.NewOutbox(nowhere{}, nil)
 			s.r.join(other)

@@ -18,7 +18,7 @@ func (s *Session) inIQ(st *stanza.Stanza, from address.JID) {
 	root := st.Root()
 	typ := root.Attr("type")
 	handsOff := s.leftAlone(from)
-	if (typ == "result" || typ == "error") && s.ponged(root) {
+	if (typ == "result" || typ == "error") && s.pulse.ponged(root) {
 		return
 	}
 	if (typ == "result" || typ == "error") && !s.requests.answered(s, root, from) && !handsOff {

@@ -50,8 +50,8 @@ func (s *Session) linger() {
 const outOfTheWay = "<presence><priority>-1</priority></presence>"
 
 // hasten ends the time for which a session lingers, and reports whether it did.
-func (s *Session) hasten() bool {
-	enough := s.lingering.Swap(nil)
+func (l *lifetime) hasten() bool {
+	enough := l.lingering.Swap(nil)
 	if enough != nil {
 		close(*enough)
 	}

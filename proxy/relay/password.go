@@ -2,6 +2,7 @@ package relay
 
 import (
 	"strings"
+	"sync"
 
 	"otrproxy/proxy/address"
 	"otrproxy/proxy/control"
@@ -14,6 +15,12 @@ import (
 // anew.
 
 const nsRegister = "jabber:iq:register"
+
+// The passwords are those that a client has asked its server for.
+type passwords struct {
+	mu       sync.Mutex
+	changing map[string]string // by id of the request; "" for the end of the account; mu guards it
+}
 
 // changes notes a request that changes the password, or ends the account.
 func (s *Session) changes(root stanza.Element, to address.JID) {
@@ -30,12 +37,12 @@ func (s *Session) changes(root stanza.Element, to address.JID) {
 			return
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.changing == nil || len(s.changing) > 16 {
-		s.changing = map[string]string{}
+	s.passwords.mu.Lock()
+	defer s.passwords.mu.Unlock()
+	if s.passwords.changing == nil || len(s.passwords.changing) > 16 {
+		s.passwords.changing = map[string]string{}
 	}
-	s.changing[root.Attr("id")] = text
+	s.passwords.changing[root.Attr("id")] = text
 }
 
 // registered is a field of a registration, which may stand in a form.
@@ -51,10 +58,10 @@ func registered(query stanza.Element, name string) (value string) {
 
 // changed acts on the server's answer to that.
 func (s *Session) changed(root stanza.Element) {
-	s.mu.Lock()
-	password, ok := s.changing[root.Attr("id")]
-	delete(s.changing, root.Attr("id"))
-	s.mu.Unlock()
+	s.passwords.mu.Lock()
+	password, ok := s.passwords.changing[root.Attr("id")]
+	delete(s.passwords.changing, root.Attr("id"))
+	s.passwords.mu.Unlock()
 	if !ok || root.Attr("type") != "result" || s.stranger.Load() != nil {
 		return
 	}

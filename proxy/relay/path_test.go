@@ -83,7 +83,7 @@ func lone(tb testing.TB, rule config.Rule) *Session {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := &Session{r: r, jid: a.JID()}
+	s := &Session{r: r, identity: identity{jid: a.JID()}}
 	s.of.Store(a)
 	s.speaks()
 	s.used.Do(func() {})
@@ -250,7 +250,7 @@ func newDuet(tb testing.TB, rule config.Rule) *duet {
 			tb.Fatal(err)
 		}
 		<-a.Ready()
-		s := &Session{r: r, jid: a.JID()}
+		s := &Session{r: r, identity: identity{jid: a.JID()}}
 		s.of.Store(a)
 		s.used.Do(func() {})
 		s.greet.Do(func() {})

@@ -31,8 +31,8 @@ const (
 // home is where requests without an address go: the account, and its server on its
 // behalf. They answer with any of these names (RFC 6120 section 8.1.2.1), and so do
 // requests to them.
-func (s *Session) home(a address.JID) string {
-	if !a.OK || a.Full == s.jid || a.Full == s.full() || a.Full == address.DomainOf(s.jid) {
+func (i *identity) home(a address.JID) string {
+	if !a.OK || a.Full == i.jid || a.Full == i.full() || a.Full == address.DomainOf(i.jid) {
 		return ""
 	}
 	return a.Full

@@ -131,12 +131,12 @@ func appendSent(b []byte, m *otrlayer.Message) []byte {
 }
 
 // sign is what the client shows of a message that came back to it.
-func (s *Session) sign(m *otrlayer.Message) otrlayer.Sign {
+func (p *program) sign(m *otrlayer.Message) otrlayer.Sign {
 	where := showsChat
 	if m.Type == "groupchat" || m.Occupant {
 		where = showsRoom
 	}
-	switch shows := display(s.shows.Load()); {
+	switch shows := display(p.shows.Load()); {
 	case m.Text == "" || shows&where == 0:
 		return otrlayer.Unseen
 	case shows&ownWindow != 0:
@@ -194,8 +194,8 @@ func (w *windows) with(contact string) string {
 }
 
 // knowsProgram notes what the client's program shows, by its presence.
-func (s *Session) knowsProgram(presence stanza.Element) {
+func (p *program) knowsProgram(presence stanza.Element) {
 	if c, ok := presence.Child(nsCaps, "c"); ok {
-		s.shows.Store(uint32(programsShow[string(c.AttrBytes("node"))]))
+		p.shows.Store(uint32(programsShow[string(c.AttrBytes("node"))]))
 	}
 }

@@ -25,23 +25,45 @@ import (
 // A Session is one client and its upstream leg, after the login. Two goroutines
 // read, one for each leg; each feeds the other leg's outbox.
 type Session struct {
-	r     *Relay
-	jid   string // bare
-	host  string // where the client comes from
-	entry string
-	login string // mechanism the client used here
-	how   string // mechanism used upstream
-	since time.Time
-	tls   string // version towards the client, "" for none
-	up    *upstream.Leg
-	upTLS string
+	r *Relay
+	identity
+	membership
+	legs
+	lifetime
+	acks
+	pulse pulse
+	program
+	voice     filter.Voice // what becomes of words, where no rule says otherwise
+	turn      turn
+	requests  requests
+	rooms     rooms
+	contacts  roster
+	contact   service.Contact // the proxy, as the client sees it
+	passwords passwords
+	outward
+	inward
+}
 
-	client, server         *leg.Outbox
-	fromClient, fromServer *stanza.Scanner
-	turn                   turn
-	clientIn               *leg.Inlet   // below fromClient
-	voice                  filter.Voice // what becomes of words, where no rule says otherwise
+// An identity is whose client it is, and how it has come. But for the resource nothing of it
+// changes.
+type identity struct {
+	jid      string // bare
+	host     string // where the client comes from
+	place    string // that, as guesses are counted
+	entry    string
+	login    string // mechanism the client used here
+	how      string // mechanism used upstream
+	since    time.Time
+	tls      string // version towards the client, "" for none
+	upTLS    string
+	first    bool                   // it came with the first password that is known here
+	password [32]byte               // with which it came, as this run remembers it; zero for a proof
+	epoch    int                    // how often the administrator had said whose the account is
+	resource atomic.Pointer[string] // full JID, once bound
+}
 
+// A membership is the session's part in the account.
+type membership struct {
 	// of is the account; for a stranger a guest of it, until it shows that they are its person
 	// (promote). joining guards that change, and the session's end.
 	of       atomic.Pointer[otrlayer.Account]
@@ -49,40 +71,51 @@ type Session struct {
 	joining  sync.Mutex
 	attached bool
 	parted   bool
+	seat     *accounts.Seat
+	used     sync.Once // when the client has done anything
+}
 
-	resource atomic.Pointer[string] // full JID, once bound
-	closing  atomic.Bool            // the proxy stops, or one side has ended the session
+// The legs are the two connections.
+type legs struct {
+	up                     *upstream.Leg
+	client, server         *leg.Outbox
+	fromClient, fromServer *stanza.Scanner
+	clientIn               *leg.Inlet    // below fromClient
+	clientRead, serverRead chan struct{} // closed when nobody reads the leg any more
+	heldUp                 atomic.Bool   // the server is not read just now, for the client takes no more
+}
+
+// A lifetime is how a session comes to its end.
+type lifetime struct {
+	closing atomic.Bool // the proxy stops, or one side has ended the session
 	// lingering is closed to end the time for which the session stays without its client; nil
 	// where it does not.
 	lingering atomic.Pointer[chan struct{}]
 	gone      atomic.Bool   // it has stayed so: nothing is shown any more
+	silent    atomic.Bool   // the server was given up because it gave no sign of life
 	ending    atomic.Bool   // the end has begun, and begins only once
 	ended     chan struct{} // closed when both connections are
+}
 
-	clientRead, serverRead chan struct{} // closed when nobody reads the leg any more
-
-	acks
-	pulse  pulse
-	heldUp atomic.Bool // the server is not read just now, for the client takes no more
-	silent atomic.Bool // the server was given up because it gave no sign of life
-
-	requests  requests
-	rooms     rooms
-	contacts  roster
-	carbons   atomic.Bool // the client has them (XEP-0280)
-	attending atomic.Bool // it gets what is addressed to the account
+// A program is what is known of the client's program.
+type program struct {
+	carbons   atomic.Bool   // it has them (XEP-0280)
+	attending atomic.Bool   // it gets what is addressed to the account
+	shows     atomic.Uint32 // a display: where it shows why a message came back
 	windows   windows
-	shows     atomic.Uint32   // a display: where its program shows why a message came back
-	greet     sync.Once       // when the client has come
-	contact   service.Contact // the proxy, as the client sees it
-	used      sync.Once       // when it has done anything
-	first     bool            // it came with the first password that is known here
-	password  [32]byte        // with which it came, as this run remembers it; zero for a proof
-	seat      *accounts.Seat
-	epoch     int    // how often the administrator had said whose the account is
-	place     string // where it comes from, as guesses are counted
+	greet     sync.Once // when it has come
 
-	// Owned by the goroutine that reads the client.
+	mu sync.Mutex // guards the rest
+	// carbonsAsked is the id of its request for carbons, or for none.
+	carbonsAsked  string
+	carbonsWanted bool
+	// unannounced says that the session was resumed, and the client has not sent its
+	// first presence yet.
+	unannounced bool
+}
+
+// The way outward is owned by the goroutine that reads the client.
+type outward struct {
 	pace     pace
 	sending  atomic.Bool // a text of the client's is with the account
 	metOut   address.Last
@@ -90,21 +123,14 @@ type Session struct {
 	passing  outbound        // the message at hand
 	talksIn  string          // with whom, or in which room, the person was last
 	strange  map[string]bool // extensions that were said to be left out, by contact and name
+}
 
-	// Owned by the goroutine that reads the server.
+// The way inward is owned by the goroutine that reads the server.
+type inward struct {
 	metIn   address.Last
 	ruledIn lastRule
 	unread  unread
 	quiet   map[string]bool // contacts whose copies were said to be unreadable just before
-
-	mu       sync.Mutex
-	changing map[string]string // new passwords, by id of the request; "" for the end of the account
-	// carbonsAsked is the id of the client's request for carbons, or for none.
-	carbonsAsked  string
-	carbonsWanted bool
-	// unannounced says that the session was resumed, and the client has not sent its
-	// first presence yet.
-	unannounced bool
 }
 
 // An Arrival is a client that has logged in, as its session begins.
@@ -130,10 +156,12 @@ type Arrival struct {
 // NewSession is the session of a client that has logged in. It runs with Run.
 func NewSession(r *Relay, c Arrival) *Session {
 	u := c.Up
-	s := &Session{r: r, jid: c.Account.JID(), host: c.Host, entry: c.Entry, login: c.Entered, how: c.How, since: time.Now(), tls: c.TLSVersion, up: u,
-		upTLS: tls.VersionName(u.Conn.ConnectionState().Version), fromClient: c.Scan, fromServer: u.Scan,
-		clientRead: make(chan struct{}), serverRead: make(chan struct{})}
-	s.first, s.password, s.seat, s.epoch, s.place = c.First, c.Password, c.Seat, c.Epoch, c.Place
+	s := &Session{r: r}
+	s.jid, s.host, s.place, s.entry, s.since = c.Account.JID(), c.Host, c.Place, c.Entry, time.Now()
+	s.login, s.how, s.tls, s.upTLS = c.Entered, c.How, c.TLSVersion, tls.VersionName(u.Conn.ConnectionState().Version)
+	s.first, s.password, s.epoch, s.seat = c.First, c.Password, c.Epoch, c.Seat
+	s.up, s.clientIn, s.fromClient, s.fromServer = u, c.In, c.Scan, u.Scan
+	s.clientRead, s.serverRead = make(chan struct{}), make(chan struct{})
 	if s.of.Store(c.Account); c.Stranger != nil {
 		s.stranger.Store(c.Stranger)
 		s.of.Store(c.Stranger.Guest)
@@ -146,7 +174,6 @@ func NewSession(r *Relay, c Arrival) *Session {
 	// back what has not left.
 	s.server = leg.NewOutbox(u.Conn, func(error) { u.Conn.NetConn().Close() })
 	s.client.Passed, s.client.Arrives = &s.handled, s.server.Handed
-	s.clientIn = c.In
 	c.Wire.Before = func() { s.server.Flush(); s.server.Wait() }
 	u.Wire.Before = func() { // a client that does not read holds up whom the server's words reach
 		s.heldUp.Store(true)
@@ -175,7 +202,7 @@ func (s *Session) Run() {
 }
 
 // Account is whose session it is, or a stranger's guest of that.
-func (s *Session) Account() *otrlayer.Account { return s.of.Load() }
+func (m *membership) Account() *otrlayer.Account { return m.of.Load() }
 
 // attach has the account take the session in, once its resource is bound.
 func (s *Session) attach() {
@@ -229,11 +256,11 @@ func (s *Session) part() *otrlayer.Account {
 }
 
 // full is the client's full JID, or the bare one before it is bound.
-func (s *Session) full() string {
-	if r := s.resource.Load(); r != nil {
+func (i *identity) full() string {
+	if r := i.resource.Load(); r != nil {
 		return *r
 	}
-	return s.jid
+	return i.jid
 }
 
 // Status is the session at a glance, but for its conversations.

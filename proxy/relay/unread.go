@@ -52,16 +52,16 @@ func (u *unread) another(s *Session, contact string) bool {
 
 // quietened reports whether a contact's copies have just been said to be unreadable: one
 // line is enough for all that follow each other.
-func (s *Session) quietened(contact string) bool {
-	if s.quiet[contact] {
+func (w *inward) quietened(contact string) bool {
+	if w.quiet[contact] {
 		return true
 	}
-	if len(s.quiet) >= maxTold {
-		clear(s.quiet)
+	if len(w.quiet) >= maxTold {
+		clear(w.quiet)
 	}
-	if s.quiet == nil {
-		s.quiet = map[string]bool{}
+	if w.quiet == nil {
+		w.quiet = map[string]bool{}
 	}
-	s.quiet[contact] = true
+	w.quiet[contact] = true
 	return false
 }
