@@ -98,53 +98,82 @@ var EventKinds = []Event{EventPrivate, EventEnded, EventKeyChanged, EventTrust, 
 // conversations, which outlive any one connection. It is safe for use by several
 // goroutines.
 type Account struct {
-	jid       string
-	dir       string
-	settings  func() Settings
-	events    Events
-	vault     keyring.Vault // nil where keys are kept in clear
-	clock     func() time.Time
-	maker     *keyring.Maker
-	guestOf   *Account    // the account that this is a guest of; nil for an account itself
-	inherited bool        // the account has taken over what this guest had; guarded by mu
-	unmade    atomic.Bool // it has no directory yet; changes with keys and mu both held
+	jid      string
+	dir      string
+	settings func() Settings
+	events   Events
+	vault    keyring.Vault // nil where keys are kept in clear
+	clock    func() time.Time
+	maker    *keyring.Maker
+	guestOf  *Account // the account that this is a guest of; nil for an account itself
 
-	keys sync.Mutex // held while the account's key files are read or change; taken before mu
+	keys   sync.Mutex  // held while the account's key files are read or change; taken before mu
+	unmade atomic.Bool // it has no directory yet; changes with keys and mu both held
 
-	mu        sync.Mutex
+	mu sync.Mutex // guards the rest
+	ownKey
+	memory
+	contacts
+	burden
+	clients
+	timer     *time.Timer
+	wakes     time.Time // when the timer goes off
+	inherited bool      // the account has taken over what this guest had
+	closed    bool
+}
+
+// An ownKey is the account's own key.
+type ownKey struct {
 	key       *otr.PrivateKey
 	keyErr    error
 	tag       uint32
-	fps       *keyring.Fingerprints
-	spoken    *keyring.Fingerprints // the highest version spoken with each key
-	formats   *keyring.Fingerprints // the program that has each key, as far as it matters for text
+	generated chan struct{} // closed when the key is there, or never will be
+	making    bool          // it is being made
+}
+
+// A memory is what is known of contacts over restarts.
+type memory struct {
+	fps     *keyring.Fingerprints
+	spoken  *keyring.Fingerprints // the highest version spoken with each key
+	formats *keyring.Fingerprints // the program that has each key, as far as it matters for text
+	private *keyring.Privates     // contacts whose conversation was private
+	store   *keyring.Store        // writes them
+	open    map[string]string     // conversations that were private when the proxy was stopped, with the full JID; until somebody is there to ask
+}
+
+// The contacts are the conversations with them, and by what each is found.
+type contacts struct {
 	convs     map[string]*conversation
 	idle      list.List                             // those that may be removed, the longest idle first
 	waiting   map[*conversation]struct{}            // those in which messages wait
 	live      map[*conversation]struct{}            // those with sessions
 	of        map[Outlet]map[*conversation]struct{} // those that refer to a client's session
 	deadlines deadlines
-	total     counts                // of all conversations
-	kinds     Kinds                 // of them
-	published Kept                  // what the events know of that
-	texts     list.List             // of *text, oldest first
-	textBytes int                   // their size
-	lines     lines                 // that others have caused
-	paces     paces                 // at which we ask and answer
-	store     *keyring.Store        // writes fps, spoken, formats and private
-	private   *keyring.Privates     // contacts whose conversation was private, over restarts
 	there     map[string][]resource // contacts' resources that are there, by bare JID
 	resources int                   // how many those are
-	outlets   []Outlet
-	owed      []owing // to be handed back to the next client that comes
-	timer     *time.Timer
-	wakes     time.Time                // when the timer goes off
-	generated chan struct{}            // closed when the key is there, or never will be
-	making    bool                     // the key is being made
-	sent      map[string]int           // to each contact, of what waited and was sent when no client was there to be told
-	leaving   map[Outlet]chan struct{} // sessions without a client, for which something waits
-	open      map[string]string        // conversations that were private when the proxy was stopped, with the full JID; until somebody is there to ask
-	closed    bool
+}
+
+func noContacts() contacts {
+	return contacts{convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{}, there: map[string][]resource{}}
+}
+
+// A burden is what contacts have the account keep and do, which is bounded for all together.
+type burden struct {
+	total     counts    // of all conversations
+	kinds     Kinds     // of them
+	published Kept      // what the events know of that
+	texts     list.List // of *text, oldest first
+	textBytes int       // their size
+	lines     lines     // that others have caused
+	paces     paces     // at which we ask and answer
+}
+
+// The clients are the account's, and what they are to be told.
+type clients struct {
+	outlets []Outlet
+	owed    []owing                  // to be handed back to the next client that comes
+	sent    map[string]int           // to each contact, of what waited and was sent when no client was there to be told
+	leaving map[Outlet]chan struct{} // sessions without a client, for which something waits
 }
 
 // MaxPieceBytes bounds the unfinished messages in pieces of all contacts, in bytes: who may
@@ -161,8 +190,8 @@ func Open(state, jid string, settings func() Settings, events Events, vault keyr
 		maker = keyring.NewMaker("", nil, nil)
 	}
 	dir := keyring.Dir(state, jid)
-	a := &Account{jid: jid, dir: dir, settings: settings, events: events, vault: vault, maker: maker, clock: time.Now, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
-		there: map[string][]resource{}, generated: make(chan struct{})}
+	a := &Account{jid: jid, dir: dir, settings: settings, events: events, vault: vault, maker: maker, clock: time.Now, contacts: noContacts()}
+	a.generated = make(chan struct{})
 	a.unmade.Store(!keyring.Exists(dir, ""))
 	var err error
 	if a.fps, err = keyring.LoadFingerprints(dir, keyring.FingerprintFile, jid); err != nil {

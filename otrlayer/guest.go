@@ -13,9 +13,8 @@ import (
 func (a *Account) Guest() *Account {
 	ready := make(chan struct{})
 	close(ready)
-	return &Account{jid: a.jid, settings: a.settings, events: silent{a.events}, clock: a.clock, guestOf: a,
-		store: &keyring.Store{}, fps: &keyring.Fingerprints{}, spoken: &keyring.Fingerprints{}, formats: &keyring.Fingerprints{}, convs: map[string]*conversation{}, of: map[Outlet]map[*conversation]struct{}{},
-		private: &keyring.Privates{}, there: map[string][]resource{}, generated: ready}
+	return &Account{jid: a.jid, settings: a.settings, events: silent{a.events}, clock: a.clock, guestOf: a, contacts: noContacts(), ownKey: ownKey{generated: ready},
+		memory: memory{fps: &keyring.Fingerprints{}, spoken: &keyring.Fingerprints{}, formats: &keyring.Fingerprints{}, private: &keyring.Privates{}, store: &keyring.Store{}}}
 }
 
 // silent are the events of a guest: what happens to it is no news of the account's.
