@@ -31,8 +31,9 @@ type Hold struct {
 	Offline  time.Duration // where the contact is known not to be
 }
 
-// Settings are what an account takes from the configuration. Policy is asked for
-// every message, so that a new configuration holds at once.
+// Settings are what an account takes from the configuration. Who sends a
+// message says by which rule (Rule); everything else asks here, so that a new configuration
+// holds at once.
 type Settings struct {
 	Policy   func(contact string) Policy
 	Versions func(contact string) []int // of OTR that may be spoken; nil, or a nil answer, for 2 and 3

@@ -6,10 +6,30 @@ import "otrproxy/otrlayer/keyring"
 // other word than decide's, whose zero answer is no.
 
 // A Rule is what the household's rules say of a contact at one moment. The caller takes it once
-// for each message, and all that is decided about the message is decided by it.
+// for each message, and all that is decided about the message is decided by it, as long as it holds.
 type Rule struct {
 	Policy Policy
 	Rooms  bool // what is said in rooms leaves as it is (allow: [groupchat])
+	// Holds reports whether the rules are the same still; nil for always. It is asked with the
+	// account locked.
+	Holds func() bool
+}
+
+// strictness orders the policies.
+var strictness = [...]int{Never: 0, Manual: 1, Opportunistic: 2, Require: 3, RequireVerified: 4}
+
+// inForce is a rule as the account decides by it. A message may have waited for the account
+// while the rules were changed: then the stricter policy counts, and rooms get nothing that only
+// their allowance would let out.
+func (a *Account) inForce(rule Rule, contact string) Rule {
+	if rule.Holds == nil || rule.Holds() {
+		return rule
+	}
+	if now := a.settings().Policy(contact); strictness[now] > strictness[rule.Policy] {
+		rule.Policy = now
+	}
+	rule.Rooms = false
+	return rule
 }
 
 // A Content is what a message carries, as its caller has found. The zero value is a text.

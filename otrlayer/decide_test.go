@@ -94,3 +94,32 @@ func TestDecideContents(t *testing.T) {
 		}
 	}
 }
+
+// A message that was written under one rule, and has waited for the account while a stricter one
+// came into force, does not leave in clear.
+func TestStricterRuleHoldsAtOnce(t *testing.T) {
+	alice, _ := couple(t)
+	alice.policy = Require
+	old := Rule{Policy: Manual, Rooms: true, Holds: func() bool { return false }}
+	if v := alice.a.Send(alice, Message{Contact: "bob@y", To: "bob@y", ID: "1", Text: "hello"}, old); v.Action() != Held {
+		t.Errorf("a text: %v, %q", v.Action(), v.Cause())
+	}
+	for _, what := range []Content{Other, InRoom} {
+		if cause := alice.a.Pass(alice, &Message{Contact: "bob@y", To: "bob@y", Raw: []byte("<message/>")}, old, what); cause != CauseUnprotected {
+			t.Errorf("content %d: %q", what, cause)
+		}
+	}
+	alice.policy = Never // a laxer one holds for what is written from now on
+	old.Policy = Require
+	if v := alice.a.Send(alice, Message{Contact: "bob@y", To: "bob@y", ID: "2", Text: "hello"}, old); v.Action() == Plain {
+		t.Error("what was written under require has left in clear")
+	}
+}
+
+// What asks a guest for a decision about a key gets an answer: it has no files to wait for.
+func TestGuestKeepsNoKeys(t *testing.T) {
+	alice, _ := couple(t)
+	if was, err := alice.a.Guest().Distrust("bob@y"); was || err != nil {
+		t.Errorf("it had trusted: %v, %v", was, err)
+	}
+}

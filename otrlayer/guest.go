@@ -13,8 +13,10 @@ import (
 func (a *Account) Guest() *Account {
 	ready := make(chan struct{})
 	close(ready)
-	return &Account{jid: a.jid, settings: a.settings, events: silent{a.events}, clock: a.clock, guestOf: a, contacts: noContacts(), ownKey: ownKey{generated: ready},
-		memory: memory{fps: &keyring.Fingerprints{}, spoken: &keyring.Fingerprints{}, formats: &keyring.Fingerprints{}, private: &keyring.Privates{}, store: &keyring.Store{}}}
+	g := &Account{jid: a.jid, settings: a.settings, events: silent{a.events}, clock: a.clock, guestOf: a, contacts: noContacts(), ownKey: ownKey{generated: ready},
+		memory: memory{fps: &keyring.Fingerprints{}, spoken: &keyring.Fingerprints{}, formats: &keyring.Fingerprints{}, private: &keyring.Privates{}}}
+	g.store = keyring.NewStore(&g.mu, func(what string, err error) { g.events.Log(8, what, err) }, &g.fps.LineFile, &g.spoken.LineFile, &g.formats.LineFile, &g.private.LineFile)
+	return g
 }
 
 // silent are the events of a guest: what happens to it is no news of the account's.

@@ -29,6 +29,7 @@ func (a *Account) Send(o Outlet, m Message, rule Rule) Verdict {
 	defer a.mu.Unlock()
 	now := a.now()
 	m.outlet, m.since = o, now
+	rule = a.inForce(rule, m.Contact)
 	if a.closed || a.guestOf != nil || rule.Policy == Never {
 		action, cause := a.decide(&m, rule, Typed)
 		return a.emitted(o, Verdict{action: action, cause: cause, message: &m, to: m.To})
@@ -122,7 +123,7 @@ func (a *Account) Pass(o Outlet, m *Message, rule Rule, what Content) Cause {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	m.outlet = o
-	action, cause := a.decide(m, rule, what)
+	action, cause := a.decide(m, a.inForce(rule, m.Contact), what)
 	if action != Plain {
 		return cmp.Or(cause, CauseUnprotected)
 	}

@@ -137,7 +137,7 @@ func (s *Session) outMessage(st *stanza.Stanza, to address.JID) {
 	}
 	m := &s.passing
 	*m = outbound{st: st, root: root, to: to, Message: otrlayer.Message{Contact: contact, To: to.Written, Type: root.Attr("type"), Raw: st.Raw, Slight: filter.Slight(root)}}
-	m.rule, m.by = s.ruledOut.both(s.r.config(), s.jid, contact)
+	m.rule, m.by = s.ruledOut.both(s.r.config, s.jid, contact)
 	// What was private once does not go back to clear by another door.
 	m.strict = s.strict(m.rule, contact)
 	switch {
@@ -252,7 +252,7 @@ func (s *Session) outText(m *outbound) {
 	if carries || !requires {
 		m.ID, m.Thread = m.root.Attr("id"), c.Thread // what only passes bears its own
 	}
-	if (c.Reacts != nil || !carries) && !requires && s.Account().Pass(s, &m.Message, m.by, otrlayer.Other) == otrlayer.CauseNone {
+	if (c.Reacts != nil || !carries) && !requires && s.passes(m) {
 		return
 	}
 	switch {
@@ -263,6 +263,16 @@ func (s *Session) outText(m *outbound) {
 	default:
 		s.send(m, &c)
 	}
+}
+
+// passes has a message leave in clear as it is, where it may; false where it was or is private. Where
+// nothing leaves any more, the person is told.
+func (s *Session) passes(m *outbound) bool {
+	cause := s.Account().Pass(s, &m.Message, m.by, otrlayer.Other)
+	if cause != otrlayer.CauseNone && cause != otrlayer.CauseUnprotected && !m.Slight {
+		s.block(m.root, cause, m.Contact)
+	}
+	return cause != otrlayer.CauseUnprotected
 }
 
 // outWithoutText is the way of what carries no text for OTR, where nothing may leave in clear:

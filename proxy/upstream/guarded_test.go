@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"otrproxy/config"
+	"otrproxy/proxy/causes"
 	"otrproxy/proxy/dnssec"
 	"otrproxy/proxy/journal"
 )
@@ -193,5 +194,25 @@ func TestServerSendsNobodyInside(t *testing.T) {
 	unknown := reaching(config.Default(), Network{Resolver: &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no DNS") }}})
 	if _, f := unknown.mayFollow(t.Context(), config.Domain{Name: "a.example"}, Target{Host: "other.example", Port: 5222}); f == nil {
 		t.Error("followed to a name that nobody knows")
+	}
+}
+
+// Where there was no time left, a server's word that its clients are to come elsewhere is not
+// followed: the failure is that it took too long.
+func TestLateMoveIsNotFollowed(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	sv := reaching(config.Default(), Network{})
+	d := config.Domain{Name: "a.example", Connect: l.Addr().String(), TLS: config.TLSStartTLS}
+	ctx, cancel := context.WithCancel(t.Context())
+	f := sv.reach(ctx, d, "", func(net.Conn, Target) *causes.Failure {
+		cancel()
+		return causes.New(causes.FailProtocol, &moved{to: Target{Host: "other.example", Port: 5222}}, "elsewhere")
+	})
+	if f == nil || f.Cause != causes.FailTimeout || SentBy(f) != nil {
+		t.Errorf("%v, sent to %v", f, SentBy(f))
 	}
 }

@@ -311,8 +311,8 @@ func (m *moved) Error() string { return "the server sends its clients to " + m.t
 
 // SentBy is where a failure sends the client; nil where it does not.
 func SentBy(f *causes.Failure) *Target {
-	var m *moved
-	if !errors.As(f.Err, &m) {
+	m, ok := f.Err.(*moved) // not one inside another failure: that there was no time left, say
+	if !ok {
 		return nil
 	}
 	return &m.to
