@@ -60,7 +60,7 @@ func (s *Session) parting(toServer []byte, patience, lastWords time.Duration, to
 		s.server.Handed(s.client.Arrived(min(patience, lastLook)))
 		s.server.Seal(toServer)
 		s.client.Kick()
-		s.finishServer(patience)
+		s.finishServer(patience, lastWords)
 		toClient()
 		s.client.Finish(lastWords, s.clientRead)
 	}
@@ -96,11 +96,12 @@ func (s *Session) patience() time.Duration {
 const lastAcks = 25 * time.Second
 
 // finishServer lets the server take what is queued, closes, and knows then what it has
-// taken.
-func (s *Session) finishServer(within time.Duration) {
+// taken. What it has not is given back to the client, which has lastWords for that.
+func (s *Session) finishServer(within, lastWords time.Duration) {
 	s.client.Hurry(within) // a client that does not read must not hold up who reads the server
 	s.server.Finish(within, s.serverRead)
 	<-s.serverRead
+	s.client.Hurry(lastWords) // a server that has used all of its time has used the client's as well
 	s.settle()
 }
 
