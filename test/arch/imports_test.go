@@ -202,8 +202,9 @@ func TestArchitectureNamesEveryRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, ok := strings.Cut(string(page), "## Rooms")
-	if table, _, ok = strings.Cut(table, "\n## "); !ok {
+	_, table, _ := strings.Cut(string(page), "## Rooms")
+	table, _, ok := strings.Cut(table, "\n## ")
+	if !ok {
 		t.Fatal("the page has no rooms")
 	}
 	for _, f := range floors {
