@@ -9,8 +9,8 @@ import (
 	"otrproxy/proxy/causes"
 )
 
-// A place is what sessions are counted by: an account's people, and apart from them those of
-// whom it is not known that they are, who keep nobody else out.
+// A place is what sessions are counted by: an account's person has one, strangers who have
+// logged in to the account have another. So strangers never take the person's place.
 type place struct {
 	account  string
 	stranger bool
@@ -133,7 +133,7 @@ func (ac *Set) made(account string) bool {
 }
 
 // OnceMade runs f when an account has come to use: at once where it has a directory already.
-// Who logs in and does nothing leaves nothing behind.
+// A login alone leaves no files.
 func (ac *Set) OnceMade(account string, f func()) {
 	if ac.made(account) {
 		f()

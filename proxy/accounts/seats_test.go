@@ -100,7 +100,7 @@ func TestFirstPasswordIsRecognisedThoughAnotherGoes(t *testing.T) {
 	ac.Leave(&s)
 }
 
-// What comes back to a guest behind its confirmation comes to the account.
+// What comes back to a guest that was confirmed meanwhile comes to the account.
 func TestGuestGivesBackLateToItsPerson(t *testing.T) {
 	ac, _, _ := small(t, 10)
 	a, err := ac.Open("a@x.y")

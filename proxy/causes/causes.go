@@ -19,7 +19,7 @@ const (
 	FailCertificate Cause = "certificate"        // no pin, and no CA of this machine vouches for it
 	FailPin         Cause = "pin_mismatch"       // another certificate or key than the pinned one
 	FailStripped    Cause = "starttls_stripped"  // the server offers no TLS
-	FailInjected    Cause = "starttls_injection" // bytes behind the answer to STARTTLS
+	FailInjected    Cause = "starttls_injection" // bytes in clear after the answer to STARTTLS
 	FailProtocol    Cause = "protocol"           // the server does not speak XMPP as it should
 	FailSASL        Cause = "sasl"               // the login failed, or the server could not prove itself
 	FailDowngrade   Cause = "login_downgrade"    // the server lets in by less than it did before

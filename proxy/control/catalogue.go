@@ -35,8 +35,9 @@ type Why struct {
 	Unprotected string // what OTR cannot protect, by name
 }
 
-// catalogue is what the layer of OTR says to people, by what there is to tell. In braces stands
-// what a sentence is made of. Names with a dash and a word behind are other cases of the same.
+// catalogue is what the layer of OTR says to people, by what there is to tell. The names in
+// braces are replaced by the notice's arguments. A key that goes on after another one and a dash,
+// such as "idle-open", has the words for a special case of that notice.
 var catalogue = map[string]string{
 	"asked":      "Asked {contact} for a private conversation.",
 	"key-making": "Your OTR key is still being made; try again in a moment.",

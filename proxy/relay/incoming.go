@@ -293,6 +293,14 @@ func picked(root stanza.Element) *stanza.Element {
 	return &picked
 }
 
+// textOf is the text of a message that is read, "" for none.
+func textOf(root stanza.Element) string {
+	if body := picked(root); body != nil {
+		return body.Text()
+	}
+	return ""
+}
+
 // delayed reports whether a message was stored on its way, and since when as the server has it
 // (XEP-0203, XEP-0091); zero where that cannot be read.
 func delayed(root stanza.Element) (late bool, sent time.Time) {

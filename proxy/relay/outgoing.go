@@ -222,9 +222,7 @@ func (s *Session) outOccupant(m *outbound, room bool) {
 	switch {
 	case m.to.Resource && s.isRoom(m.Contact):
 		m.Occupant, m.Where = true, m.To
-		if body := picked(m.root); body != nil {
-			m.Text = body.Text()
-		}
+		m.Text = textOf(m.root)
 		s.goes(m, otrlayer.InRoom)
 	case m.Slight: // nobody misses it
 		s.r.Metrics.Count(metrics.Out, metrics.Message, metrics.Blocked)

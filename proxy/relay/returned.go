@@ -20,10 +20,7 @@ import (
 
 // returning is a client's message as it goes back.
 func (s *Session) returning(root stanza.Element, contact string) *otrlayer.Message {
-	m := &otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Thread: thread(root)}
-	if body := picked(root); body != nil {
-		m.Text = body.Text()
-	}
+	m := &otrlayer.Message{Contact: contact, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Thread: thread(root), Text: textOf(root)}
 	switch near := s.nearRoom(contact) || s.ofRooms(contact); {
 	case near && m.Type != "groupchat" && strings.Contains(m.To, "/"):
 		m.Occupant, m.Where = true, m.To

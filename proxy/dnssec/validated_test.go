@@ -461,8 +461,7 @@ func FuzzDNSAnswer(f *testing.F) {
 	})
 }
 
-// Forwarders that hand on the AD bit of whoever is behind them do not validate: Docker's
-// resolver, and systemd-resolved's second one (systemd-resolved.service(8)).
+// A forwarder that only passes on the AD bit of another resolver does not validate: Docker's, and systemd-resolved's second one (systemd-resolved.service(8)).
 func TestResolvConfForwarders(t *testing.T) {
 	for text, usable := range map[string]bool{
 		"nameserver 127.0.0.11\noptions ndots:0":          false,
