@@ -44,7 +44,7 @@ func (c *conversation) errorFrom(now time.Time, o Outlet, m Incoming) {
 		c.unread = map[string]int{}
 	}
 	if n := c.unread[m.From]; n < len(c.recent) && (n > 0 || len(c.unread) < maxOnline) {
-		c.unread[m.From] = n + 1
+		c.unread[m.From], c.complainedAt = n+1, now
 	}
 	last := len(c.recent) - 1
 	kept := last >= 0 && !c.recent[last].forgotten
@@ -75,11 +75,15 @@ func (c *conversation) calm(from string) {
 	}
 	maps.DeleteFunc(c.unread, func(k string, _ int) bool { return from == "" || k == from })
 	maps.DeleteFunc(c.heard, func(k complaint, _ int) bool { return from == "" || k.from == from })
+	if len(c.unread) == 0 {
+		c.complainedAt = time.Time{}
+	}
 }
 
 // complained finds the messages that the contact said it could not read, and the program
-// that said so: as many of the last ones that went to it as it sent errors. Errors from
-// where nothing went are those of a program that has come back under another resource.
+// that said so: as many of the last ones that went to it before that as it sent errors; those
+// first whose error is overdue. Errors from where nothing went are those of a program that has
+// come back under another resource.
 func (c *conversation) complained() map[*Message]string {
 	of := map[*Message]string{}
 	for _, moved := range []bool{false, true} {
@@ -87,10 +91,12 @@ func (c *conversation) complained() map[*Message]string {
 			if moved == slices.ContainsFunc(c.recent, func(m *Message) bool { return m.at == from }) {
 				continue
 			}
-			for _, m := range slices.Backward(c.recent) {
-				if _, taken := of[m]; n > 0 && !taken && (moved || m.at == from) {
-					of[m] = from
-					n--
+			for _, overdue := range []bool{true, false} {
+				for _, m := range slices.Backward(c.recent) {
+					if _, taken := of[m]; n > 0 && !taken && m.overdue == overdue && (moved || m.at == from) && !m.since.After(c.complainedAt) {
+						of[m] = from
+						n--
+					}
 				}
 			}
 		}

@@ -77,8 +77,9 @@ type trouble struct {
 	warned      time.Time // when the person was last told of one
 	// unread is how many messages the contact says it could not read, by the full JID of
 	// the program that says so.
-	unread map[string]int
-	heard  map[complaint]int // how many of them which client has heard
+	unread       map[string]int
+	complainedAt time.Time         // when the last of these was counted
+	heard        map[complaint]int // how many of them which client has heard
 }
 
 // A queue is the messages that wait for a private conversation.

@@ -128,17 +128,12 @@ func (c *conversation) flush(now time.Time) {
 }
 
 // release sends a message that has waited. What is sent again goes to the key that it
-// went to before, and is not kept another time.
+// went to before.
 func (c *conversation) release(m *Message) error {
-	if !m.again {
-		return c.encrypt(m, true)
-	}
-	if m.to != c.current().Fingerprint {
+	if m.again && m.to != c.current().Fingerprint {
 		return errOtherKey
 	}
-	copied := *m
-	copied.Text = "[resent] " + m.Text
-	return c.encrypt(&copied, false)
+	return c.encrypt(m)
 }
 
 // Drop gives back all messages that wait for a contact, for a cause, and says how many.

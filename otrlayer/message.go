@@ -30,7 +30,10 @@ type Message struct {
 	ssid   [8]byte             // of the keys, and how many texts they had encrypted with it
 	count  int
 	at     string // the JID it went to
-	again  bool   // it is being sent again
+	again  bool   // it is being, or has been, sent again
+	// overdue says that it left on keys that the contact had lost: that it could not be read is
+	// still to be said.
+	overdue bool
 
 	kept      *list.Element // among the texts the account keeps; nil for none
 	forgotten bool          // its text is not kept any more
@@ -42,12 +45,13 @@ type Slip struct {
 	Text            string // "" where nobody has looked at it
 	Where           string
 	Occupant        bool
+	Again           bool // it was sent before
 	outlet          Outlet
 }
 
 // Slip is that of the message.
 func (m *Message) Slip() Slip {
-	return Slip{m.Contact, m.To, m.ID, m.Text, m.Where, m.Occupant, m.outlet}
+	return Slip{m.Contact, m.To, m.ID, m.Text, m.Where, m.Occupant, m.again, m.outlet}
 }
 
 // Message is the message a slip is of.

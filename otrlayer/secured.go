@@ -93,11 +93,19 @@ func (c *conversation) secured(now time.Time, e otr.Event, from string) {
 	default:
 		began(SayNotVerified)
 	}
+	complained := c.complainedAt
 	c.resend(now, fp)
 	if before != nil {
-		// What went out on the keys before has been read or complained of by now: nothing
-		// is sent while an exchange is under way.
-		c.forgetSent(func(m *Message) bool { return m.ssid == before.SSID })
+		// What went out on the keys before has been read or complained of by now, for nothing is
+		// sent while an exchange is under way; but what left after the last complaint, when the
+		// exchange had taken too long (staleFor): of that the complaint is still to come.
+		c.forgetSent(func(m *Message) bool {
+			if m.ssid != before.SSID {
+				return false
+			}
+			m.overdue = !complained.IsZero() && m.since.After(complained)
+			return !m.overdue
+		})
 	}
 	c.flush(now)
 }
@@ -141,11 +149,12 @@ func (c *conversation) saved(err error) {
 }
 
 // resend puts what the contact said it could not read before all that waits, to be
-// sent once more, to the same key only; what went to another is given back.
+// sent once more, to the same key only. What went to another is given back, and so is what
+// was sent again already.
 func (c *conversation) resend(now time.Time, to keyring.Fingerprint) {
 	c.forgetRecent(now)
 	complained := c.complained()
-	var again, other, lost []*Message
+	var again, other, unread, lost []*Message
 	c.forgetSent(func(m *Message) bool {
 		switch _, ok := complained[m]; {
 		case !ok:
@@ -154,6 +163,8 @@ func (c *conversation) resend(now time.Time, to keyring.Fingerprint) {
 			lost = append(lost, m)
 		case m.to != to:
 			other = append(other, m)
+		case m.again:
+			unread = append(unread, m)
 		default:
 			copied := *m
 			copied.again, copied.since, copied.kept = true, now, nil
@@ -166,6 +177,7 @@ func (c *conversation) resend(now time.Time, to keyring.Fingerprint) {
 	c.held = append(again, c.held...)
 	c.calm("")
 	c.a.returned(CauseKeyChanged, false, other...)
+	c.a.returned(CauseUnread, false, unread...)
 	c.lost(lost)
 }
 

@@ -68,7 +68,7 @@ func (a *Account) Send(o Outlet, m Message, rule Rule) Verdict {
 		if c.overtakes(&m) {
 			return c.hold(now, set.Hold, &m, CauseExpired)
 		}
-		switch c.encrypt(&m, true) {
+		switch c.encrypt(&m) {
 		case nil:
 			return Verdict{action: Encrypted, message: &m}
 		case errNobody:
@@ -165,15 +165,19 @@ func encodedLen(body string) int {
 	return base64.StdEncoding.EncodedLen(text.PayloadLen(body)) + overhead
 }
 
-// encrypt sends a message on the live session.
-func (c *conversation) encrypt(m *Message, remember bool) error {
+// encrypt sends a message on the live session, and keeps it in case the contact cannot read it.
+func (c *conversation) encrypt(m *Message) error {
 	s := c.current()
 	if s == nil || len(c.a.outlets) == 0 {
 		return errNobody
 	}
 	d := desks.Get().(*desk)
 	defer d.leave()
-	d.plain = append(d.plain[:0], text.ToPayload(m.Text, c.formatOf(s).Reads)...)
+	said := m.Text
+	if m.again {
+		said = "[resent] " + said
+	}
+	d.plain = append(d.plain[:0], text.ToPayload(said, c.formatOf(s).Reads)...)
 	var err error
 	if d.sealed, err = c.otr.AppendEncrypt(d.sealed[:0], c.a.now(), c.active, d.plain); err != nil {
 		c.a.events.Log(4, "a message could not be encrypted", err)
@@ -181,6 +185,7 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 	}
 	sent := *m
 	sent.Raw, sent.Rewrite, sent.to, sent.ssid, sent.at, sent.kept = nil, nil, s.Fingerprint, s.SSID, c.to(s), nil
+	sent.overdue = false
 	if engine, ok := c.otr.Session(c.active); ok {
 		sent.count = engine.Sent
 	}
@@ -188,18 +193,18 @@ func (c *conversation) encrypt(m *Message, remember bool) error {
 	if !c.emit(m.outlet, Verdict{action: Encrypted, message: &sent, to: sent.at, sealed: d.sealed, store: true}) {
 		return errNobody
 	}
-	if remember { // what is sent again has been shown
+	if !m.again { // else the account's other clients have shown it
 		c.a.mirror(Mirrored{By: m.outlet, Sent: true, To: m.To, ID: m.ID, Type: m.Type, Text: m.Text})
-		sent.Extra = nil
-		sent.since = c.a.now()
-		c.forgetRecent(sent.since)
-		if len(c.recent) >= maxRecent {
-			c.a.unkeep(&c.recent[0].kept)
-			c.recent = slices.Delete(c.recent, 0, 1)
-		}
-		c.recent = append(c.recent, &sent)
-		c.keep(keptText{sent: &sent, size: textOverhead + len(sent.Text) + len(sent.ID) + len(sent.To) + len(sent.at)})
 	}
+	sent.Extra = nil
+	sent.since = c.a.now()
+	c.forgetRecent(sent.since)
+	if len(c.recent) >= maxRecent {
+		c.a.unkeep(&c.recent[0].kept)
+		c.recent = slices.Delete(c.recent, 0, 1)
+	}
+	c.recent = append(c.recent, &sent)
+	c.keep(keptText{sent: &sent, size: textOverhead + len(sent.Text) + len(sent.ID) + len(sent.To) + len(sent.at)})
 	return nil
 }
 

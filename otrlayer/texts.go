@@ -116,7 +116,7 @@ func (t *keptText) shed() {
 	if t.sent != nil {
 		lean := t.sent.Slip().Message() // the message itself may still be on its way
 		lean.Text = ""
-		lean.since, lean.to, lean.ssid, lean.count, lean.at = t.sent.since, t.sent.to, t.sent.ssid, t.sent.count, t.sent.at
+		lean.since, lean.to, lean.ssid, lean.count, lean.at, lean.again, lean.overdue = t.sent.since, t.sent.to, t.sent.ssid, t.sent.count, t.sent.at, t.sent.again, t.sent.overdue
 		lean.forgotten = true
 		if i := slices.Index(c.recent, t.sent); i >= 0 {
 			c.recent[i] = lean
