@@ -50,6 +50,9 @@ func (a *Account) letGo() {
 	}
 }
 
+// Complains reports whether a text is an OTR error.
+func Complains(text []byte) bool { return otr.Parse(text).Kind == otr.Error }
+
 // Words reports whether a text may hold words of a contact's: it is no handshake, and nothing
 // else that only programs say to each other.
 func Words(text []byte) bool {

@@ -48,6 +48,7 @@ type Reading struct {
 	Changed    bool   // Text differs from what came
 	Encrypted  bool   // it was decrypted
 	Unreadable bool   // it is a placeholder for what nobody could read
+	Complaint  bool   // it was an OTR error, and has been counted
 	Answerable bool   // a receipt may be given: they are no stranger
 	Clear      bool   // it came in clear where encryption is expected, and says so
 	// NotBefore is the earliest moment at which what was decrypted can have been sent: a
@@ -131,6 +132,7 @@ func (a *Account) receive(o Outlet, m Incoming) Reading {
 		c.queriedBy(now, w, m)
 	case otr.Error:
 		c.errorFrom(now, o, m)
+		return Reading{Complaint: true}
 	case otr.Fragment:
 		return c.fragment(now, o, m, w)
 	case otr.Encoded:

@@ -52,6 +52,7 @@ type suspended struct {
 	marks   []leg.Mark
 	rooms   *rooms
 	roster  map[string]contactMark
+	acted   []actedOn // the messages with an effect that come again, too
 	account *otrlayer.Account
 	expires *time.Timer
 }
@@ -132,6 +133,7 @@ func (s *Session) resume(r *resumption, h uint32) {
 	s.client.GoesOn(old.handled)
 	s.server.Handed(old.handled)
 	s.id, s.within = old.id, resumeWithin
+	s.before, s.came = old.acted, old.handled
 	s.contacts.goesOn(old.roster)
 	s.mu.Lock()
 	s.unannounced = true
@@ -183,8 +185,17 @@ func (old *suspended) giveBack(c otrlayer.Cause) {
 }
 
 // giveBack gives back the messages that marks are of. Those that follow each other for the
-// same cause go together.
+// same cause go together. One that was sent again has two marks, and comes back once.
 func giveBack(a *otrlayer.Account, marks []leg.Mark, cause func(leg.Mark) otrlayer.Cause) {
+	marks = slices.Clone(marks)
+	again := map[[2]string]bool{} // those after it, by contact and id
+	for i, k := range slices.Backward(marks) {
+		id := [2]string{k.Slip.Contact, k.Slip.ID}
+		if !k.Slip.Again && again[id] {
+			marks = slices.Delete(marks, i, i+1)
+		}
+		again[id] = k.Slip.Again
+	}
 	var list []*otrlayer.Message
 	for i, k := range marks {
 		list = append(list, k.Message())
@@ -285,7 +296,7 @@ func (s *Session) settle() {
 		marks := s.server.Unsent()
 		old := &suspended{id: s.id, full: s.full(), handled: s.client.Arrived(0), marks: marks, account: s.Account()}
 		if wanted := s.wanted.Load(); wanted != nil && *wanted != "" && !s.silent.Load() && s.stranger.Load() == nil && len(marks) > 0 && s.resumable() {
-			old.rooms, old.roster = s.rooms.copied(), s.contacts.copied()
+			old.rooms, old.roster, old.acted = s.rooms.copied(), s.contacts.copied(), s.comeAgain(old.handled)
 			if s.r.suspend(s.jid, *wanted, s.within, old) {
 				return
 			}

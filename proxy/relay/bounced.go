@@ -14,6 +14,7 @@ import (
 // a person's goes back under its own id, without the ciphertext.
 func (s *Session) bounce(st *stanza.Stanza, from address.JID) {
 	root := st.Root()
+	s.hasActed(root)
 	if strings.HasPrefix(root.Attr("id"), leg.OwnID) {
 		gone := false
 		if el, ok := root.Child(stanza.NSClient, "error"); ok {

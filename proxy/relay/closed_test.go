@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"otrproxy/config"
+	"otrproxy/otrlayer"
 	"otrproxy/proxy/leg"
 	"otrproxy/stanza"
 )
@@ -35,5 +36,23 @@ func TestClosedAccountSaysSo(t *testing.T) {
 	s.client.Wait()
 	if got := program.got.Bytes(); !bytes.Contains(got, []byte("id='f1'")) || !bytes.Contains(got, []byte("<error type='wait'>")) || bytes.Contains(got, []byte("policy-violation")) {
 		t.Errorf("it comes back as %s", got)
+	}
+}
+
+// A message whose first sending and whose second the server has not taken comes back once.
+func TestSentTwiceComesBackOnce(t *testing.T) {
+	s := lone(t, requires)
+	var program heard
+	s.client = leg.NewOutbox(&program, nil)
+	first := otrlayer.Slip{Contact: "bob@path.example", To: "bob@path.example", ID: "m1", Text: "one"}
+	again, other, next := first, first, first
+	again.Again = true
+	other.ID = "m2"
+	next.Text = "two" // of a client that gives an id twice
+	giveBack(s.Account(), []leg.Mark{{Slip: first}, {Slip: other}, {Slip: again}, {Slip: next}}, func(leg.Mark) otrlayer.Cause { return otrlayer.CauseUncertain })
+	s.client.Flush()
+	s.client.Wait()
+	if got := program.got.Bytes(); bytes.Count(got, []byte(">one<")) != 2 || bytes.Count(got, []byte("id='m2'")) != 1 || bytes.Count(got, []byte(">two<")) != 1 {
+		t.Errorf("the client gets %s", got)
 	}
 }

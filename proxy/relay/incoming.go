@@ -19,7 +19,8 @@ import (
 // The way of a stanza in:
 //
 //	incoming     takes it from the server's reader; from where nobody may speak, nothing comes
-//	inMessage    a message; a copy goes by copies.go, an error by bounced.go
+//	inMessage    a message; a copy goes by copies.go, an error by bounced.go; what was acted on before
+//	             goes nowhere (repeated.go)
 //	outside      what it says otherwise than in a text
 //	Receive      otrlayer's: opens what is encrypted, marks what came in clear
 //	showing      how it is shown: written anew from the tables of filter,
@@ -37,12 +38,15 @@ func (s *Session) incoming(st *stanza.Stanza) {
 	root := st.Root()
 	switch string(root.NS()) {
 	case stanza.NSClient:
+		if s.counts.Load() {
+			s.came++
+		}
 		switch {
 		case s.late(root):
 			return
 		case !s.sealed.Load() || !s.counts.Load():
 			defer s.handle()
-		case isKept(root):
+		case isKept(root) && !complains(root):
 			return // nothing is counted any more, so that it comes next time
 		}
 	case leg.NSAcks:
@@ -85,6 +89,13 @@ func isKept(root stanza.Element) bool {
 	return false
 }
 
+// complains reports whether a message is an OTR error. It is of use now only: what comes next time
+// comes late, and an error that comes late says nothing of what was sent since.
+func complains(root stanza.Element) bool {
+	body := picked(root)
+	return body != nil && otrlayer.Complains(body.TextBytes())
+}
+
 func kindOf(root stanza.Element) metrics.Kind {
 	switch string(root.Local()) {
 	case "presence":
@@ -124,6 +135,10 @@ var written = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b
 // inMessage is the way of a message in.
 func (s *Session) inMessage(st *stanza.Stanza, from address.JID) {
 	root := st.Root()
+	if s.repeats(root) {
+		s.r.Metrics.Count(metrics.In, metrics.Message, metrics.Swallowed)
+		return
+	}
 	failed := string(root.RawAttr("type")) == "error"
 	if failed && strings.HasPrefix(root.Attr("id"), leg.OwnID) {
 		s.bounce(st, from)
@@ -166,6 +181,9 @@ func (s *Session) inMessage(st *stanza.Stanza, from address.JID) {
 	default:
 		r = s.Account().Receive(s, otrlayer.Incoming{From: from.Full, Contact: from.Bare, To: root.Attr("to"), ID: root.Attr("id"), Type: root.Attr("type"), Bytes: body.TextBytes(), Delayed: late, Sent: sent,
 			Welcome: s.isWelcome(from.Bare), Shared: !bytes.Contains(root.RawAttr("to"), []byte{'/'}), Marked: marked(root)})
+	}
+	if r.Complaint {
+		s.hasActed(root)
 	}
 	r = s.alsoMarked(from, r)
 	if r.Unreadable && late && s.unread.another(s, from.Bare) {

@@ -130,7 +130,8 @@ type inward struct {
 	metIn   address.Last
 	ruledIn lastRule
 	unread  unread
-	quiet   map[string]bool // contacts whose copies were said to be unreadable just before
+	repeating
+	quiet map[string]bool // contacts whose copies were said to be unreadable just before
 }
 
 // An Arrival is a client that has logged in, as its session begins.
