@@ -15,7 +15,7 @@ const typed = `a < b && c > d <3 "quoted" 'single' &amp; <b>bold</b> ü 👍`
 func unseen(t *testing.T, s *xmppServer) {
 	t.Helper()
 	eventually(t, "the server to have recorded OTR", func() bool { return strings.Count(s.received(), "?OTR:") >= 4 })
-	seen := s.received()
+	seen := s.legible()
 	for _, word := range []string{"quoted", "single", "bold", "ü", "👍", "\\303\\274"} {
 		if strings.Contains(seen, word) {
 			t.Errorf("the server saw %q", word)
@@ -131,7 +131,7 @@ func TestContactWithoutOTR(t *testing.T) {
 			bob.online()
 			alice.say("bob@"+s.domain, "my-own-id", typed)
 			alice.says(t, `(?m)^error my-own-id .*did not answer with OTR`)
-			seen := s.received()
+			seen := s.legible()
 			if !strings.Contains(seen, "?OTRv23?") {
 				t.Error("nobody asked the contact")
 			}
